@@ -1,0 +1,11 @@
+"""The objectives ERM, CORAL, IRM and VREx, and the modifiers MixStyle, BatchFormer and SWAD."""
+
+from .batchformer import with_batchformer
+from .coral import CORAL
+from .erm import ERM
+from .irm import IRM
+from .mixstyle import with_mixstyle
+from .swad import with_swad
+from .vrex import VREx
+
+__all__ = ["CORAL", "ERM", "IRM", "VREx", "with_batchformer", "with_mixstyle", "with_swad"]

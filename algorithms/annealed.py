@@ -1,0 +1,57 @@
+"""What IRM and VREx share: a penalty over environments whose weight jumps once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.networks import Shape
+
+from .erm import ERM, Minibatches
+
+
+def annealed_hyperparameters(method: str) -> tuple[Hyperparameter, Hyperparameter]:
+    """The penalty's weight and the step at which it sets in, under DomainBed's names for `method`."""
+    return (
+        Hyperparameter(f"{method}_lambda", 1e2 if method == "irm" else 1e1, lambda r: 10 ** r.uniform(-1, 5)),
+        Hyperparameter(f"{method}_penalty_anneal_iters", 500, lambda r: int(10 ** r.uniform(0, 4))),
+    )
+
+
+class AnnealedPenalty(ERM):
+    """nll + weight * penalty, the weight being 1 before the annealing step and the method's lambda from it on.
+
+    At that step the optimizer is made anew, as in DomainBed: Adam's moments do not fit the new gradients.
+    A subclass sets `method` and gives `penalty`.
+    """
+
+    method: str
+
+    def __init__(self, input_shape: Shape, num_classes: int, num_domains: int, hparams: Mapping[str, Any]) -> None:
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+        self.update_count: Tensor
+        self.register_buffer("update_count", torch.tensor([0]))
+
+    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor) -> Tensor:
+        """The penalty, given logits and labels by environment and the environments' cross-entropies (D,)."""
+        raise NotImplementedError
+
+    def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
+        logits = torch.split(self.classifier(torch.cat(features)), [len(one) for one in features])
+        losses = torch.stack([F.cross_entropy(one, y) for one, y in zip(logits, labels, strict=True)])
+        nll, penalty = losses.mean(), self.penalty(list(logits), labels, losses)
+        annealed = int(self.update_count) >= require(self.hparams, f"{self.method}_penalty_anneal_iters")
+        weight = require(self.hparams, f"{self.method}_lambda") if annealed else 1.0
+        return {"loss": nll + weight * penalty, "nll": nll, "penalty": penalty}
+
+    def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
+        if int(self.update_count) == require(self.hparams, f"{self.method}_penalty_anneal_iters"):
+            self.optimizer = self.new_optimizer()
+        values = super().update(minibatches, unlabeled)
+        self.update_count += 1
+        return values

@@ -1,0 +1,53 @@
+"""Correlation alignment."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.registry import register_algorithm
+
+from .erm import ERM, Minibatches
+
+
+def coral_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared difference of the means plus that of the covariances of two sets of features.
+
+    Shape: x (n, C), y (m, C), n and m at least 2; result ().
+    """
+    mean_difference = (x.mean(0) - y.mean(0)).pow(2).mean()
+    covariance_difference = (torch.cov(x.T) - torch.cov(y.T)).pow(2).mean()
+    return mean_difference + covariance_difference
+
+
+@register_algorithm
+class CORAL(ERM):
+    """Deep CORAL over pairs of environments (Sun & Saenko, ECCV 2016, https://arxiv.org/abs/1607.01719).
+
+    The mean of the environments' cross-entropies + `mmd_gamma` * the mean distance over all pairs. Of the CORALs in
+    circulation this is DomainBed's (and Transfer-Learning-Library's): the distance has a term for the means, and
+    both terms are averaged over their entries; the paper has the covariances alone, divided by 4 C^2. As in
+    DomainBed, each environment has its own forward pass, which matters where batch norm is free.
+    """
+
+    hyperparameters = (Hyperparameter("mmd_gamma", 1.0, lambda r: 10 ** r.uniform(-1, 1)),)
+
+    def features(self, minibatches: Minibatches) -> list[Tensor]:
+        return [self.featurizer(x) for x, _ in minibatches]
+
+    def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
+        smallest = min(len(one) for one in features)
+        if smallest < 2:
+            raise InputError(
+                f"an environment has {smallest} sample(s): CORAL needs at least 2, use a larger batch_size"
+            )
+        losses = [F.cross_entropy(self.classifier(z), y) for z, y in zip(features, labels, strict=True)]
+        nll = torch.stack(losses).mean()
+        distances = [coral_distance(x, y) for x, y in combinations(features, 2)]
+        penalty = torch.stack(distances).mean() if distances else torch.zeros_like(nll)
+        return {"loss": nll + require(self.hparams, "mmd_gamma") * penalty, "nll": nll, "penalty": penalty}

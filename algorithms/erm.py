@@ -1,0 +1,80 @@
+"""Empirical risk minimisation, and the update step that the other objectives share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.networks import Shape, make_classifier, make_featurizer
+from dg_batchformer.registry import register_algorithm
+
+Minibatches = list[tuple[Tensor, Tensor]]
+"""One (x, y) per training environment."""
+
+
+def features_in_one_pass(featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
+    """Features of each environment, from one forward pass over all of them."""
+    features = featurizer(torch.cat([x for x, _ in minibatches]))
+    return list(torch.split(features, [len(x) for x, _ in minibatches]))
+
+
+@register_algorithm
+class ERM(nn.Module):
+    """Empirical risk minimisation (Vapnik, 1998): the cross-entropy over all environments' samples.
+
+    An objective overrides `objective`; the update step, the networks and the optimizer are here. As DomainBed's
+    ERM it has `featurizer`, `classifier`, `network` (the two in a row) and `optimizer` (Adam).
+
+    Args:
+        input_shape: (channels, height, width), or (D,) for vectors.
+        num_classes: classes of the classifier.
+        num_domains: training environments.
+        hparams: `default_hparams(name, dataset)` has all that are needed; a missing one is an InputError.
+    """
+
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+
+    def __init__(self, input_shape: Shape, num_classes: int, num_domains: int, hparams: Mapping[str, Any]) -> None:
+        super().__init__()
+        for hyperparameter in self.hyperparameters:
+            require(hparams, hyperparameter.name)
+        self.hparams = hparams
+        self.featurizer = make_featurizer(tuple(input_shape), hparams)
+        self.classifier = make_classifier(
+            self.featurizer.n_outputs, num_classes, require(hparams, "nonlinear_classifier")
+        )
+        self.network = nn.Sequential(self.featurizer, self.classifier)
+        self.optimizer = self.new_optimizer()
+
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        """A fresh optimizer over the network."""
+        return torch.optim.Adam(
+            self.network.parameters(),
+            lr=require(self.hparams, "lr"),
+            weight_decay=require(self.hparams, "weight_decay"),
+        )
+
+    def features(self, minibatches: Minibatches) -> list[Tensor]:
+        """Features (n_d, C) of each environment d."""
+        return features_in_one_pass(self.featurizer, minibatches)
+
+    def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
+        """What is minimised, under "loss", and its parts by name, given features and labels by environment."""
+        return {"loss": F.cross_entropy(self.classifier(torch.cat(features)), torch.cat(labels))}
+
+    def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
+        """One step on one minibatch (x, y) per training environment; returns the objective's values."""
+        values = self.objective(self.features(minibatches), [y for _, y in minibatches])
+        self.optimizer.zero_grad()
+        values["loss"].backward()
+        self.optimizer.step()
+        return {name: value.item() for name, value in values.items()}
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits (N, num_classes) of inputs (N, *input_shape)."""
+        return self.network(x)

@@ -1,0 +1,162 @@
+"""MixStyle as a modifier: what the featurizer computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.registry import compose, register_modifier
+
+from .erm import Minibatches, features_in_one_pass
+
+HYPERPARAMETERS = (
+    Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),
+    Hyperparameter("mixstyle_p", 0.5),
+    Hyperparameter("mixstyle_alpha", 0.1),
+    Hyperparameter("mixstyle_mix", "random"),
+)
+
+
+def mix_styles(maps: Tensor, partners: Tensor, weights: Tensor, eps: float = 1e-6) -> Tensor:
+    """Maps with their own content and a mixture of their own and a partner's style.
+
+    The style is the mean and the standard deviation of each channel over the map, without gradient; `weights` is
+    the share of the own style.
+
+    Shape: maps (N, C, H, W), partners (N,) indices, weights (N,); result (N, C, H, W).
+    """
+    mean = maps.mean(dim=(2, 3), keepdim=True).detach()
+    deviation = (maps.var(dim=(2, 3), keepdim=True) + eps).sqrt().detach()
+    own = weights.view(-1, 1, 1, 1)
+    mixed_mean = own * mean + (1 - own) * mean[partners]
+    mixed_deviation = own * deviation + (1 - own) * deviation[partners]
+    return (maps - mean) / deviation * mixed_deviation + mixed_mean
+
+
+def cross_domain_partners(sizes: Sequence[int]) -> Tensor:
+    """For each sample of a batch that is environment after environment, one of another environment.
+
+    The environments are shifted by a random number of places, and each takes its partner environment's samples in
+    random order (again from the start where that one is smaller). With two environments of one size this is the
+    authors' swap of halves.
+    """
+    starts = [sum(sizes[:d]) for d in range(len(sizes))]
+    shift = int(torch.randint(1, len(sizes), ()))
+    partners = []
+    for d, size in enumerate(sizes):
+        other = (d + shift) % len(sizes)
+        order = torch.randperm(sizes[other])
+        partners.append(starts[other] + order[torch.arange(size) % sizes[other]])
+    return torch.cat(partners)
+
+
+class StyleMixer:
+    """Forward hook that mixes the styles of a stage's output in training, with probability `p` a call.
+
+    Everything random comes from torch's generator.
+    """
+
+    def __init__(self, p: float, alpha: float, mix: str) -> None:
+        if not 0 <= p <= 1:
+            raise InputError(f"hparam 'mixstyle_p' is {p}: expected a probability")
+        if alpha <= 0:
+            raise InputError(f"hparam 'mixstyle_alpha' is {alpha}: expected a positive number")
+        if mix not in ("random", "crossdomain"):
+            raise InputError(f"hparam 'mixstyle_mix' is {mix!r}: expected 'random' or 'crossdomain'")
+        self.p, self.alpha, self.mix = p, alpha, mix
+        self.sizes: list[int] = []
+
+    @contextmanager
+    def over(self, minibatches: Minibatches) -> Iterator[None]:
+        """Says, while it lasts, how the batch divides into environments."""
+        self.sizes = [len(x) for x, _ in minibatches]
+        try:
+            yield
+        finally:
+            self.sizes = []
+
+    def partners(self, n: int) -> Tensor:
+        if self.mix == "random":
+            return torch.randperm(n)
+        if len(self.sizes) < 2 or n != sum(self.sizes):
+            raise InputError(
+                f"hparam 'mixstyle_mix' is 'crossdomain', but {n} samples came through the featurizer at once for "
+                f"environments of {self.sizes}: expected those of at least 2 environments together; use 'random'"
+            )
+        return cross_domain_partners(self.sizes)
+
+    def __call__(self, stage: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if not stage.training or torch.rand(()) >= self.p:
+            return output
+        if output.ndim != 4:
+            raise InputError(f"a MixStyle layer gives {tuple(output.shape)}: expected maps (N, C, H, W)")
+        concentration = torch.tensor(self.alpha, device=output.device, dtype=torch.float32)
+        weights = torch.distributions.Beta(concentration, concentration).sample((len(output),))
+        return mix_styles(output, self.partners(len(output)).to(output.device), weights.to(output.dtype))
+
+
+def stages_of(featurizer: nn.Module) -> dict[str, nn.Module]:
+    """Modules after which MixStyle can stand: the featurizer's `stages`, else any of its modules by last name."""
+    own: dict[str, nn.Module] | None = getattr(featurizer, "stages", None)
+    if own is not None:
+        return own
+    found: dict[str, nn.Module] = {}
+    for path, module in featurizer.named_modules():
+        found.setdefault(path.rpartition(".")[2], module)
+    return found
+
+
+def with_mixstyle(cls: type) -> Any:
+    """The algorithm `cls` with MixStyle (Zhou et al., ICLR 2021, https://arxiv.org/abs/2104.02008).
+
+    After each stage in `mixstyle_layers`, with probability `mixstyle_p`, every sample takes on a mixture of its own
+    style and another sample's, in shares drawn from Beta(`mixstyle_alpha`, `mixstyle_alpha`): any other sample's
+    (`mixstyle_mix` "random"), or one of another environment ("crossdomain"). Off in evaluation; any batch size.
+    All environments go through the featurizer together, also for an algorithm that takes them one by one.
+
+    Args:
+        cls: an algorithm class with DomainBed's contract whose instances have a `featurizer` with stages that give
+            maps (N, C, H, W). Another one is refused with an InputError when it is constructed.
+    """
+    return compose(cls, "MixStyle")
+
+
+@register_modifier("MixStyle")
+def _mixstyle(cls: Any) -> type:
+    class WithMixStyle(cls):
+        __doc__ = f"{cls.__name__} with MixStyle.\n\n{cls.__doc__}"
+        __module__ = cls.__module__
+        hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
+
+        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
+            mixer = StyleMixer(*(require(hparams, f"mixstyle_{name}") for name in ("p", "alpha", "mix")))
+            layers = require(hparams, "mixstyle_layers")
+            super().__init__(input_shape, num_classes, num_domains, hparams)
+            if not hasattr(self, "featurizer"):
+                raise InputError(f"{cls.__name__} cannot be given MixStyle: it has no `featurizer`")
+            stages = stages_of(self.featurizer)
+            missing = [layer for layer in layers if layer not in stages]
+            if missing or not layers:
+                raise InputError(
+                    f"hparam 'mixstyle_layers' is {layers}: expected some of {', '.join(stages) or 'no stage'}, "
+                    f"the stages of {type(self.featurizer).__name__} that give maps"
+                )
+            self.style_mixer = mixer
+            for layer in layers:
+                stages[layer].register_forward_hook(mixer)
+
+        def features(self, minibatches: Minibatches) -> list[Tensor]:
+            with self.style_mixer.over(minibatches):
+                return features_in_one_pass(self.featurizer, minibatches)
+
+        def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
+            with self.style_mixer.over(minibatches):
+                return super().update(minibatches, unlabeled)
+
+    return WithMixStyle

@@ -1,0 +1,229 @@
+"""SWAD as a modifier: which weights are kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dg_batchformer.batchformer import without_batchformer
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.networks import has_free_batch_norm
+from dg_batchformer.registry import compose, register_modifier
+
+from .erm import Minibatches
+
+HYPERPARAMETERS = (
+    Hyperparameter("swad_n_converge", 3),
+    Hyperparameter("swad_n_tolerance", 6),
+    Hyperparameter("swad_tolerance_ratio", 0.3),
+)
+
+BATCH_NORM_STEPS = 10
+"""Steps whose inputs re-estimate batch-norm statistics at the end, about a thousand images."""
+
+logger = logging.getLogger(__name__)
+
+
+class Average:
+    """Running mean of named weights; empty until the first `add`."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Tensor] = {}
+        self.n = 0
+
+    @torch.no_grad()
+    def add(self, weights: dict[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            if self.n == 0:
+                self.weights[name] = weight.detach().clone()
+            else:
+                self.weights[name] += (weight.detach() - self.weights[name]) / (self.n + 1)
+        self.n += 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Mean weights over the steps `start` to `end` between two checkpoints, and the validation loss at `end`."""
+
+    weights: dict[str, Tensor]
+    start: int
+    end: int
+    loss: float
+
+
+class LossValley:
+    """Finds the valley of the validation loss and averages its segments, as the authors' LossValley does.
+
+    The valley begins where a segment's loss is the lowest of the `n_converge` that begin with it, and ends where
+    `n_tolerance` losses in a row are above (1 + `tolerance_ratio`) times their mean at that point.
+    """
+
+    def __init__(self, n_converge: int, n_tolerance: int, tolerance_ratio: float) -> None:
+        if n_converge < 1 or n_tolerance < 1:
+            raise InputError(
+                f"hparams 'swad_n_converge' and 'swad_n_tolerance' are {n_converge} and {n_tolerance}: "
+                "expected at least 1"
+            )
+        if tolerance_ratio < 0:
+            raise InputError(f"hparam 'swad_tolerance_ratio' is {tolerance_ratio}: expected at least 0")
+        self.tolerance_ratio = tolerance_ratio
+        self.converging: deque[Segment] = deque(maxlen=n_converge)
+        self.smoothing: deque[Segment] = deque(maxlen=n_tolerance)
+        self.average = Average()
+        self.start = self.end = -1
+        self.lowest: Segment | None = None
+        self.threshold = math.inf
+        self.dead = False
+
+    def add(self, segment: Segment) -> None:
+        """Takes in the next segment."""
+        if self.dead:
+            return
+        self.converging.append(segment)
+        self.smoothing.append(segment)
+        if self.lowest is None:
+            self._look_for_valley()
+        elif self.smoothing[0].end < self.lowest.end:
+            # A segment enters the average when it is the oldest of those that smooth the loss; these came before.
+            return
+        elif self._left(self.smoothing):
+            self.dead = True
+        else:
+            self._keep(self.smoothing[0])
+
+    def result(self) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+        """Final weights and the window of steps they cover; without a valley the last segment's and None."""
+        if self.lowest is None:
+            return self.converging[-1].weights, None
+        rest = deque() if self.dead else deque(list(self.smoothing)[1:])
+        while rest and not self._left(rest):
+            self._keep(rest.popleft())
+        if self.average.n == 0:
+            self._keep(self.lowest)
+        return self.average.weights, (self.start, self.end)
+
+    def _look_for_valley(self) -> None:
+        n_converge, n_tolerance = self.converging.maxlen or 0, self.smoothing.maxlen or 0
+        losses = [segment.loss for segment in self.converging]
+        if len(losses) < n_converge or losses[0] > min(losses):
+            return
+        self.lowest = self.converging[0]
+        self.threshold = sum(losses) / len(losses) * (1 + self.tolerance_ratio)
+        if n_tolerance < n_converge:
+            keep = list(self.converging)[1 : 1 + n_converge - n_tolerance]
+        elif n_tolerance > n_converge:
+            before = list(self.smoothing)[: n_tolerance - n_converge + 1]
+            above = [i for i, segment in enumerate(before) if segment.loss > self.threshold]
+            first = above[-1] + 1 if above else 0
+            # The authors' average starts with an empty model at `first` and takes in those after it.
+            keep = before[first + 1 :]
+        else:
+            keep = []
+        for segment in keep:
+            self._keep(segment)
+
+    def _left(self, segments: deque[Segment]) -> bool:
+        return min(segment.loss for segment in segments) > self.threshold
+
+    def _keep(self, segment: Segment) -> None:
+        if self.average.n == 0:
+            self.start = segment.start
+        self.end = segment.end
+        self.average.add(segment.weights)
+
+
+@torch.no_grad()
+def reestimate_batch_norm(network: nn.Module, inputs: list[Tensor]) -> None:
+    """Sets the running statistics of free batch norm to those of `inputs` under the present weights."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all inputs
+        norm.train()
+    for x in inputs:
+        network(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train()
+
+
+def with_swad(cls: type) -> Any:
+    """The algorithm `cls` with SWAD (Cha et al., NeurIPS 2021, https://arxiv.org/abs/2102.08604).
+
+    The weights of every step are averaged over segments between checkpoints, and the segments over the valley of
+    the validation loss; only the weights that inference needs, not BatchFormer's. The trainer calls
+    `on_validation(step, loss)` at each checkpoint and `finish()` after the last step, which leaves the averaged
+    weights in the algorithm. hparams: `swad_n_converge`, `swad_n_tolerance`, `swad_tolerance_ratio`.
+
+    `swad_window` is None until `finish()`, then (start step, end step) of the valley; it stays None where none was
+    found: the last segment is kept then, and the log says so. Where batch norm is free its statistics are
+    re-estimated at the end from the inputs of the last steps.
+    """
+    return compose(cls, "SWAD")
+
+
+@register_modifier("SWAD")
+def _swad(cls: Any) -> type:
+    class WithSWAD(cls):
+        __doc__ = f"{cls.__name__} with SWAD.\n\n{cls.__doc__}"
+        __module__ = cls.__module__
+        hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
+
+        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
+            valley = LossValley(*(require(hparams, hp.name) for hp in HYPERPARAMETERS))
+            super().__init__(input_shape, num_classes, num_domains, hparams)
+            self.swad_window: tuple[int, int] | None = None
+            self._valley = valley
+            self._segment = Average()
+            self._segment_start = 0
+            self._recent_inputs: deque[Tensor] = deque(maxlen=BATCH_NORM_STEPS)
+
+        def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
+            values = super().update(minibatches, unlabeled)
+            if not self._valley.dead:
+                self._segment.add(without_batchformer(self.named_parameters()))
+            if has_free_batch_norm(self):
+                self._recent_inputs.append(torch.cat([x for x, _ in minibatches]))
+            return values
+
+        def on_validation(self, step: int, loss: float) -> None:
+            """Ends a segment at a checkpoint; `loss` is the current weights' on the training out-splits."""
+            if not math.isfinite(loss):
+                raise InputError(f"the validation loss at step {step} is {loss}: expected a finite number")
+            if self._segment.n:
+                self._valley.add(Segment(self._segment.weights, self._segment_start, step, loss))
+            self._segment, self._segment_start = Average(), step + 1
+
+        def finish(self) -> None:
+            """Puts the averaged weights in place of the last step's."""
+            if not self._valley.converging:
+                raise InputError(
+                    "SWAD has seen no validation loss: expected on_validation(step, loss) at each checkpoint "
+                    "before finish()"
+                )
+            weights, self.swad_window = self._valley.result()
+            if self.swad_window:
+                logger.info("SWAD averaged steps %d to %d", *self.swad_window)
+            else:
+                last = self._valley.converging[-1]
+                logger.warning(
+                    "SWAD found no valley of the validation loss: keeping the last segment, steps %d to %d",
+                    last.start,
+                    last.end,
+                )
+            with torch.no_grad():
+                for name, parameter in without_batchformer(self.named_parameters()).items():
+                    parameter.copy_(weights[name])
+            if self._recent_inputs:
+                reestimate_batch_norm(self.network, list(self._recent_inputs))
+
+    return WithSWAD

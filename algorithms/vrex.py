@@ -1,0 +1,30 @@
+"""Risk extrapolation by variance."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dg_batchformer.registry import register_algorithm
+
+from .annealed import AnnealedPenalty, annealed_hyperparameters
+
+
+def variance_penalty(losses: Tensor) -> Tensor:
+    """Variance (divided by D, not D - 1) of the environments' losses, shape (D,)."""
+    return ((losses - losses.mean()) ** 2).mean()
+
+
+@register_algorithm
+class VREx(AnnealedPenalty):
+    """Variance risk extrapolation, V-REx (Krueger et al., ICML 2021, https://arxiv.org/abs/2003.00688).
+
+    The mean of the environments' cross-entropies + weight * their variance; the variant is DomainBed's
+    (`vrex_lambda` from step `vrex_penalty_anneal_iters` on, weight 1 before). `nll` is the mean over the
+    environments; DomainBed logs the last environment's.
+    """
+
+    method = "vrex"
+    hyperparameters = annealed_hyperparameters("vrex")
+
+    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor) -> Tensor:
+        return variance_penalty(losses)

@@ -1,0 +1,250 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.jobs import status
+from dg_batchformer.jobs.launchers import LAUNCHERS, Ended, default_workers, find_launcher
+from dg_batchformer.jobs.plan import DONE, FAILED, INCOMPLETE, Job, Sweep, find, plan, write
+from dg_batchformer.registry import ALGORITHMS
+from dg_batchformer.training.arguments import RunArguments, parse_hparams
+
+DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; wrong input ends it with status 2 and the reason, without a traceback."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments) or 0)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar; flags that DomainBed has are called as there."""
+    top = argparse.ArgumentParser(
+        prog="dg-batchformer", description="BatchFormer for domain-generalization benchmarks."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _train_parser(commands.add_parser("train", help="one run"))
+    _sweep_parser(commands.add_parser("sweep", help="many runs: launch, status, delete_incomplete"))
+    _collect_parser(commands.add_parser("collect", help="the selection table of a sweep"))
+    return top
+
+
+def _train_parser(p: argparse.ArgumentParser) -> None:
+    default = RunArguments()
+    p.add_argument("--data_dir", help="folder in which the benchmarks' folders lie")
+    p.add_argument(
+        "--dataset", default=default.dataset, help="a benchmark's name, or folder:PATH (default %(default)s)"
+    )
+    p.add_argument("--algorithm", default=default.algorithm, help="a name such as CORAL_BatchFormer, or module:Class")
+    p.add_argument(
+        "--test_envs", type=int, nargs="+", default=default.test_envs, help="environments left out, by number"
+    )
+    p.add_argument("--hparams", help="JSON object of hyper-parameters that differ")
+    p.add_argument("--hparams_seed", type=int, default=0, help="0: the defaults, else a row of the random search")
+    p.add_argument("--trial_seed", type=int, default=0, help="seeds the splits and the random search")
+    p.add_argument("--seed", type=int, default=0, help="seeds everything else")
+    p.add_argument("--steps", type=int, help="default: the dataset's")
+    p.add_argument("--checkpoint_freq", type=int, help="steps between evaluations; default: the dataset's")
+    p.add_argument("--holdout_fraction", type=float, default=default.holdout_fraction)
+    p.add_argument("--output_dir", default=default.output_dir)
+    p.add_argument("--skip_model_save", action="store_true")
+    p.add_argument("--save_model_every_checkpoint", action="store_true")
+    p.set_defaults(command=train)
+
+
+def _sweep_parser(p: argparse.ArgumentParser) -> None:
+    p.add_argument("action", choices=["launch", "status", "delete_incomplete"])
+    p.add_argument("--datasets", nargs="+", help=f"default for launch: {' '.join(DATASETS)}")
+    p.add_argument("--algorithms", nargs="+", help="default for launch: the twelve standard ones")
+    p.add_argument("--n_hparams", type=int, default=20, help="rows of the random search, row 0 being the defaults")
+    p.add_argument("--n_hparams_from", type=int, default=0)
+    p.add_argument("--n_trials", type=int, default=3)
+    p.add_argument("--steps", type=int)
+    p.add_argument("--checkpoint_freq", type=int)
+    p.add_argument("--hparams", help="JSON object; each algorithm takes those that it has")
+    p.add_argument("--holdout_fraction", type=float, default=0.2)
+    p.add_argument("--data_dir")
+    p.add_argument("--output_dir", required=True)
+    p.add_argument("--command_launcher", default="local", help=f"one of {', '.join(LAUNCHERS)}")
+    p.add_argument("--n_workers", type=int, help="processes of the local launcher; default by cores and image size")
+    p.add_argument("--pairs", action="store_true", help="also leave out two environments, for cross-validation")
+    p.add_argument("--single_test_envs", action="store_true", help="DomainBed's flag for what is the default here")
+    p.add_argument("--skip_model_save", action="store_true")
+    p.add_argument("--skip_confirmation", action="store_true")
+    p.set_defaults(command=sweep)
+
+
+def _collect_parser(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--input_dir", required=True, help="folder of a sweep, ours or DomainBed's")
+    p.add_argument("--format", default="text", choices=["text", "markdown", "latex", "csv", "json"])
+    p.add_argument("--output", help="file to write to instead of printing")
+    p.set_defaults(command=collect)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """One run in this process."""
+    from dg_batchformer.training.run import DivergedError, run
+
+    names = [field.name for field in dataclasses.fields(RunArguments)]
+    try:
+        run(RunArguments(**{name: getattr(arguments, name) for name in names}))
+    except DivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    """Launches a sweep, says how far it is, or deletes what did not finish."""
+    if arguments.action == "launch":
+        return launch(arguments)
+    jobs = [
+        job
+        for job in find(Path(arguments.output_dir))
+        if job.arguments.dataset in (arguments.datasets or [job.arguments.dataset])
+        and job.arguments.algorithm in (arguments.algorithms or [job.arguments.algorithm])
+    ]
+    if arguments.action == "status":
+        print(status.report(jobs))
+        return 0
+    unfinished = [job for job in jobs if job.state in (FAILED, INCOMPLETE)]
+    print(f"{status.summary(jobs)}\nabout to delete {len(unfinished)} that failed or are incomplete")
+    if unfinished and (arguments.skip_confirmation or confirmed()):
+        for job in unfinished:
+            shutil.rmtree(job.folder)
+        print(f"deleted {len(unfinished)} runs")
+    return 0
+
+
+def launch(arguments: argparse.Namespace) -> int:
+    """Plans a sweep, says what it will take, and runs what is not done; status 1 where a run failed."""
+    if arguments.pairs and arguments.single_test_envs:
+        raise InputError("--pairs and --single_test_envs contradict each other: expected one of them")
+    if arguments.n_workers is not None and arguments.n_workers < 1:
+        raise InputError(f"--n_workers is {arguments.n_workers}: expected at least 1")
+    launcher = find_launcher(arguments.command_launcher)
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sweep)}
+    given["datasets"] = given["datasets"] or DATASETS
+    given["algorithms"] = given["algorithms"] or ALGORITHMS
+    jobs = plan(Sweep(**given))
+    used = {name for job in jobs for name in parse_hparams(job.arguments.hparams)}
+    for name in parse_hparams(arguments.hparams).keys() - used:
+        print(f"note: none of these algorithms has the hparam {name!r}")
+    to_do = [job for job in jobs if job.state != DONE]
+    print(status.summary(jobs))
+    if launcher is LAUNCHERS["dummy"] or not to_do:
+        launcher(to_do, 1, lambda ended: None)
+        return 0
+    n_workers = arguments.n_workers or default_workers(to_do)
+    seconds = expected_seconds(jobs, to_do) / min(n_workers, len(to_do))
+    print(f"about to run {len(to_do)} in {n_workers} process(es), expected to take {status.duration(seconds)}")
+    if not arguments.skip_confirmation and not confirmed():
+        return 0
+    write(to_do)
+    failed = run_and_report(launcher, to_do, n_workers)
+    print(status.summary(jobs))
+    if failed:
+        print(f"see: dg-batchformer sweep status --output_dir {arguments.output_dir}")
+    return 1 if failed else 0
+
+
+def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job]) -> float:
+    """Expected seconds of all runs to do, one after another; checks their data on the way.
+
+    From the runs of a dataset that are done, else from a few steps of its first run to do.
+    """
+    from dg_batchformer.data.benchmarks import load_dataset
+    from dg_batchformer.jobs.probe import probe_seconds
+
+    measured = status.measured_seconds(jobs)
+    total = 0.0
+    for name in dict.fromkeys(job.arguments.dataset for job in to_do):
+        own = [job for job in to_do if job.arguments.dataset == name]
+        dataset = load_dataset(name, own[0].arguments.data_dir)
+        for note in dataset.notes:
+            print(f"{name}: {note}")
+        if name not in measured:
+            print(f"{name}: timing a few steps", flush=True)
+            measured[name] = probe_seconds(own[0].arguments, dataset)
+        total += len(own) * measured[name]
+    return total
+
+
+def run_and_report(launcher: object, jobs: Sequence[Job], n_workers: int) -> int:
+    """Runs jobs with a line as each one ends and the time left; returns how many failed."""
+    failures = []
+    started = time.monotonic()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]} left"))
+    with Progress(*columns, console=Console(soft_wrap=True)) as progress:
+        task = progress.add_task("", total=len(jobs), left="?")
+        n_ended = 0
+
+        def report(ended: Ended) -> None:
+            nonlocal n_ended
+            n_ended += 1
+            if ended.error:
+                failures.append(ended)
+            left = status.duration((time.monotonic() - started) / n_ended * (len(jobs) - n_ended))
+            outcome = f"FAILED: {ended.error}" if ended.error else "done"
+            progress.console.print(
+                f"[{n_ended}/{len(jobs)}] {ended.job} {outcome} in {ended.seconds:.1f} s; {left} left",
+                markup=False,
+                highlight=False,
+            )
+            progress.update(task, advance=1, left=left)
+
+        launcher(jobs, n_workers, report)  # type: ignore[operator]
+    return len(failures)
+
+
+def confirmed() -> bool:
+    """Whether the user says yes; no terminal is a no."""
+    try:
+        return input("Are you sure? (y/n) ").strip().lower().startswith("y")
+    except EOFError:
+        print("no answer: nothing done (--skip_confirmation answers yes)")
+        return False
+
+
+def collect(arguments: argparse.Namespace) -> int:
+    """The table of a sweep, printed or written; what was passed over is said on the error stream."""
+    from dg_batchformer.selection.render import FORMATS
+    from dg_batchformer.selection.runs import collect as read
+    from dg_batchformer.selection.table import build
+
+    collected = read(Path(arguments.input_dir))
+    for problem in collected.problems:
+        print(f"note: {problem}", file=sys.stderr)
+    if not collected.runs:
+        raise InputError(f"{arguments.input_dir} has no finished run: expected at least one with its `done`")
+    table = FORMATS[arguments.format](build(collected))
+    if arguments.output:
+        Path(arguments.output).write_text(table, encoding="utf-8")
+        print(f"wrote {arguments.output}")
+    else:
+        print(table, end="")
+    return 0

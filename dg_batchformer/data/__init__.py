@@ -1,0 +1,1 @@
+"""Benchmarks, their images, their splits and their minibatches."""

@@ -1,0 +1,198 @@
+"""The catalogue of benchmarks, and how each is loaded.
+
+Sources: PACS (Li et al., ICCV 2017), VLCS (Fang et al., ICCV 2013), OfficeHome (Venkateswara et al., CVPR 2017),
+TerraIncognita (Beery et al., ECCV 2018), in the folders and the order of environments of DomainBed.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dg_batchformer.data.folders import Folder, check_readable, scan, subfolders
+from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.machine import available_cores
+
+if TYPE_CHECKING:
+    from dg_batchformer.data.environments import Dataset, Environment
+
+FOLDER_PREFIX = "folder:"
+"""`folder:PATH` names the images in `PATH/<environment>/<class>/` as a dataset."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is known of a benchmark before it is loaded.
+
+    `environments` are DomainBed's names, `folders` those on the disk below `root`, in the same order; `published`
+    are the image counts of the versions in circulation, by environment.
+    """
+
+    name: str
+    environments: tuple[str, ...]
+    steps: int = 5001
+    checkpoint_freq: int = 300
+    root: str = ""
+    folders: tuple[str, ...] = ()
+    published: tuple[tuple[int, ...], ...] = ()
+
+
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("Debug28", ("0", "1", "2"), checkpoint_freq=100),
+        Benchmark("Debug224", ("0", "1", "2"), checkpoint_freq=100),
+        Benchmark("RotatedDigits", ("0", "25", "50", "75"), steps=301, checkpoint_freq=20),
+        Benchmark(
+            "VLCS",
+            ("C", "L", "S", "V"),
+            root="VLCS",
+            folders=("Caltech101", "LabelMe", "SUN09", "VOC2007"),
+            published=((1415, 2656, 3282, 3376),),
+        ),
+        Benchmark(
+            "PACS",
+            ("A", "C", "P", "S"),
+            root="PACS",
+            folders=("art_painting", "cartoon", "photo", "sketch"),
+            published=((2048, 2344, 1670, 3929),),
+        ),
+        Benchmark(
+            "OfficeHome",
+            ("A", "C", "P", "R"),
+            root="office_home",
+            folders=("Art", "Clipart", "Product", "Real World"),
+            published=((2427, 4365, 4439, 4357),),
+        ),
+        Benchmark(
+            "TerraIncognita",
+            ("L100", "L38", "L43", "L46"),
+            root="terra_incognita",
+            folders=("location_100", "location_38", "location_43", "location_46"),
+            published=((4741, 9736, 3970, 5883), (4879, 9767, 4020, 6122)),
+        ),
+    )
+}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark called `name`, or that of `folder:PATH`, whose folders are its environments."""
+    if name.startswith(FOLDER_PREFIX):
+        root = Path(name.removeprefix(FOLDER_PREFIX))
+        if not root.is_dir():
+            raise InputError(f"dataset {name!r}: {root} is not a folder")
+        environments = tuple(path.name for path in subfolders(root)[0])
+        return Benchmark(name, environments, root=str(root))
+    if name not in BENCHMARKS:
+        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} Or give folder:PATH for images of your own")
+    return BENCHMARKS[name]
+
+
+def path_free(name: str) -> str:
+    """A dataset's name without the path of `folder:PATH`: data that moved is the same data."""
+    if name.startswith(FOLDER_PREFIX):
+        return FOLDER_PREFIX + Path(name.removeprefix(FOLDER_PREFIX)).resolve().name
+    return name
+
+
+def images_root(benchmark: Benchmark, data_dir: str | None) -> Path:
+    """Where a benchmark's environments lie: DomainBed's folder below `data_dir`, or `data_dir` itself."""
+    if benchmark.name.startswith(FOLDER_PREFIX):
+        return Path(benchmark.root)
+    if data_dir is None:
+        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder in which {benchmark.root}/ lies")
+    below = Path(data_dir) / benchmark.root
+    if below.is_dir():
+        return below
+    if (Path(data_dir) / benchmark.folders[0]).is_dir():
+        return Path(data_dir)
+    raise InputError(
+        f"{below} is not a folder: expected the environments {', '.join(benchmark.folders)} of {benchmark.name} there"
+    )
+
+
+def load_dataset(name: str, data_dir: str | None = None, *, check_images: bool = True) -> Dataset:
+    """Loads a benchmark; its `notes` say what was passed over and how its image counts compare.
+
+    `check_images` decodes every image file once beforehand, so that a broken one is named before any work.
+    """
+    from dg_batchformer.data.environments import Dataset
+
+    benchmark = find_benchmark(name)
+    if name == "RotatedDigits":
+        from dg_batchformer.data.digits import SIZE, rotated_digits
+
+        digits = rotated_digits([int(angle) for angle in benchmark.environments])
+        return Dataset(name, list(digits), (1, SIZE, SIZE), 10, benchmark.steps, benchmark.checkpoint_freq)
+    if name.startswith("Debug"):
+        shape = (3, 28, 28) if name == "Debug28" else (3, 224, 224)
+        return Dataset(name, _noise(benchmark, shape), shape, 2, benchmark.steps, benchmark.checkpoint_freq)
+    return _load_images(benchmark, images_root(benchmark, data_dir), check_images)
+
+
+def _noise(benchmark: Benchmark, shape: tuple[int, ...]) -> list[Environment]:
+    """DomainBed's debugging data: 16 images of noise an environment, two classes."""
+    import torch
+
+    from dg_batchformer.data.environments import TensorEnvironment
+
+    generator = torch.Generator().manual_seed(0)
+    return [
+        TensorEnvironment(
+            environment,
+            torch.randn(16, *shape, generator=generator),
+            torch.randint(0, 2, (16,), generator=generator),
+        )
+        for environment in benchmark.environments
+    ]
+
+
+def _load_images(benchmark: Benchmark, root: Path, check_images: bool) -> Dataset:
+    import torch
+
+    from dg_batchformer.data.augment import SIZE
+    from dg_batchformer.data.environments import Dataset, ImageEnvironment
+
+    tree = scan(root, benchmark.folders or None)
+    threads = available_cores()
+    if check_images:
+        check_readable(tree.folders, threads)
+    pool = ThreadPoolExecutor(threads)
+    environments: list[Environment] = [
+        ImageEnvironment(environment, folder.paths, torch.tensor(folder.labels), pool)
+        for environment, folder in zip(benchmark.environments, tree.folders, strict=True)
+    ]
+    return Dataset(
+        benchmark.name,
+        environments,
+        (3, SIZE, SIZE),
+        len(tree.classes),
+        benchmark.steps,
+        benchmark.checkpoint_freq,
+        [*_ignored(tree.ignored), *_count_notes(benchmark, tree.folders)],
+    )
+
+
+def _ignored(names: list[str]) -> list[str]:
+    return [f"ignored folders: {', '.join(names)}"] if names else []
+
+
+def _count_notes(benchmark: Benchmark, folders: list[Folder]) -> list[str]:
+    """How the images found compare with the published counts."""
+    counts = tuple(len(folder.paths) for folder in folders)
+    listed = ", ".join(f"{name} {count}" for name, count in zip(benchmark.environments, counts, strict=True))
+    found = f"{sum(counts)} images ({listed})"
+    if not benchmark.published:
+        return [found]
+    totals = " or ".join(f"{sum(version):,}" for version in benchmark.published)
+    if counts in benchmark.published:
+        return [
+            f"{found}: a published version of {benchmark.name}" + f" (of {totals})" * (len(benchmark.published) > 1)
+        ]
+    versions = " or ".join(
+        ", ".join(f"{name} {count}" for name, count in zip(benchmark.environments, version, strict=True))
+        for version in benchmark.published
+    )
+    return [f"WARNING: {found}: not the published {benchmark.name} of {totals} ({versions})"]

@@ -1,0 +1,20 @@
+"""What a user gave is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """An input that cannot be used; the message says what came, what was expected and what to do."""
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> str:
+    """Sentence for a name that is not known, with the nearest known names (or all, where none is near)."""
+    names = list(known)
+    lowered = {name.lower(): name for name in names}
+    near = [lowered[match] for match in difflib.get_close_matches(given.lower(), lowered, n=3, cutoff=0.6)]
+    if near:
+        return f"unknown {kind} {given!r}: did you mean {' or '.join(near)}?"
+    return f"unknown {kind} {given!r}: known are {', '.join(names)}"

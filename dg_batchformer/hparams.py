@@ -1,0 +1,114 @@
+"""Hyper-parameters: a name, a default and a draw, as in DomainBed.
+
+Every draw comes from a stream that the hyper-parameter's own name seeds, so that adding one never moves
+another, and an algorithm and its BatchFormer variant get the same learning rate in the same row of a search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dg_batchformer.errors import InputError, unknown
+
+# RotatedDigits is ours; the others are the small-image datasets of DomainBed.
+SMALL_IMAGES = ("Debug28", "RotatedMNIST", "ColoredMNIST", "RotatedDigits")
+
+Sampler = Callable[[np.random.RandomState], Any]
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A hyper-parameter: `default` at hparams_seed 0, `sample(random_state)` at any other (None: the default).
+
+    `kinds` are the Python types a given value may have; they follow the default where not stated.
+    """
+
+    name: str
+    default: Any
+    sample: Sampler | None = None
+    kinds: tuple[type, ...] = ()
+
+    def draw(self, seed: int) -> Any:
+        """Value of this hyper-parameter in the random search's row `seed`."""
+        if self.sample is None:
+            return self.default
+        value = self.sample(np.random.RandomState(seed_hash(seed, self.name)))
+        return value.item() if isinstance(value, np.generic) else value
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value that a user gave, or None."""
+        kinds = self.kinds or (type(self.default),)
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"hparam {self.name!r} is {value}: expected a finite number"
+        if isinstance(value, bool):
+            fits = bool in kinds
+        elif isinstance(value, int):
+            fits = int in kinds or float in kinds
+        else:
+            fits = isinstance(value, kinds)
+        if fits:
+            return None
+        expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        return f"hparam {self.name!r} is {value!r}: expected {expected} (default {self.default!r})"
+
+
+def seed_hash(*args: Any) -> int:
+    """Integer below 2**31 that stands for all arguments: DomainBed's seed derivation, to the bit."""
+    return int(hashlib.md5(str(args).encode("utf-8")).hexdigest(), 16) % (2**31)
+
+
+def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
+    """Hyper-parameters of every algorithm on `dataset`, with DomainBed's names, defaults and draws.
+
+    One default differs on purpose: `resnet50_augmix` is False, so that ResNets start from the ImageNet-1k
+    weights of the literature's tables. `weights` is ours: "imagenet", a file, or None for a random start.
+    """
+    small = dataset in SMALL_IMAGES
+    if small:
+        batch_size = Hyperparameter("batch_size", 64, lambda r: int(2 ** r.uniform(3, 9)))
+    elif dataset == "DomainNet":
+        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5)))
+    else:
+        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5.5)))
+    return (
+        Hyperparameter("data_augmentation", True),
+        Hyperparameter("resnet18", False),
+        Hyperparameter("resnet50_augmix", False),
+        Hyperparameter("freeze_bn", False),
+        Hyperparameter("resnet_dropout", 0.0, lambda r: r.choice([0.0, 0.1, 0.5])),
+        Hyperparameter("class_balanced", False),
+        Hyperparameter("nonlinear_classifier", False),
+        Hyperparameter("weights", "imagenet", kinds=(str, type(None))),
+        Hyperparameter("lr", 1e-3, lambda r: 10 ** r.uniform(-4.5, -2.5))
+        if small
+        else Hyperparameter("lr", 5e-5, lambda r: 10 ** r.uniform(-5, -3.5)),
+        Hyperparameter("weight_decay", 0.0, None if small else lambda r: 10 ** r.uniform(-6, -2)),
+        batch_size,
+    )
+
+
+def require(hparams: Mapping[str, Any], name: str) -> Any:
+    """The value of a hyper-parameter that an algorithm cannot do without.
+
+    Raises InputError where it is missing: algorithms have no hidden second set of defaults.
+    """
+    if name in hparams:
+        return hparams[name]
+    raise InputError(
+        f"hparam {name!r} is missing: expected it among the hparams, got {sorted(hparams)}; "
+        f"start from default_hparams(algorithm, dataset)"
+    )
+
+
+def problems_with(given: Mapping[str, Any], known: Iterable[Hyperparameter]) -> list[str]:
+    """Everything wrong with the hparams a user gave: unknown names and values of the wrong kind."""
+    table = {hyperparameter.name: hyperparameter for hyperparameter in known}
+    found = [unknown("hparam", name, table) for name in given if name not in table]
+    found += [table[name].problem(value) or "" for name, value in given.items() if name in table]
+    return [problem for problem in found if problem]

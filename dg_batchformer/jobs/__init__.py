@@ -1,0 +1,1 @@
+"""Sweeps: which runs, who runs them, how far they are."""

@@ -1,0 +1,162 @@
+"""Who runs the runs of a sweep: worker processes of this machine, or nobody."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from dg_batchformer import machine
+from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.jobs.plan import Job
+from dg_batchformer.training import records
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: `error` is None where it is done."""
+
+    job: Job
+    seconds: float
+    error: str | None
+
+
+Report = Callable[[Ended], None]
+Launcher = Callable[[Sequence[Job], int, Report], None]
+
+
+def default_workers(jobs: Sequence[Job]) -> int:
+    """Worker processes: one a core for small images, one for each four cores for large ones; one on a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return 1
+    small = all(job.arguments.dataset in SMALL_IMAGES for job in jobs)
+    return max(1, min(len(jobs), machine.available_cores() // (1 if small else 4)))
+
+
+def dummy(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
+    """Runs nothing; prints the runs."""
+    for job in jobs:
+        print(f"dummy launcher: {job}")
+
+
+def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
+    """Runs jobs in `n_workers` processes of this machine, each with its share of the cores.
+
+    A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the
+    run it had, which is marked failed, and is replaced. `report` is called as runs end.
+    """
+    waiting = deque(jobs)
+    workers = [_Worker(max(1, machine.available_cores() // n_workers)) for _ in range(min(n_workers, len(jobs)))]
+    try:
+        for worker in workers:
+            worker.give(waiting)
+        while any(worker.job for worker in workers):
+            ready = wait([handle for worker in workers if worker.job for handle in worker.handles])
+            for worker in workers:
+                if worker.job and any(handle in ready for handle in worker.handles):
+                    report(worker.collect())
+                    worker.give(waiting)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+LAUNCHERS: dict[str, Launcher] = {"local": local, "dummy": dummy}
+
+
+def find_launcher(name: str) -> Launcher:
+    """The launcher called `name`."""
+    if name not in LAUNCHERS:
+        raise InputError(unknown("launcher", name, LAUNCHERS))
+    return LAUNCHERS[name]
+
+
+class _Worker:
+    """A process that runs jobs, seen from the launcher."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.job: Job | None = None
+        self.started = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection: Connection
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, self.threads), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def handles(self) -> list[Any]:
+        return [self.connection, self.process.sentinel]
+
+    def give(self, waiting: deque[Job]) -> None:
+        """Sends the next job, if there is one."""
+        self.job = waiting.popleft() if waiting else None
+        if self.job:
+            if not self.process.is_alive():
+                self._start()
+            self.started = time.monotonic()
+            self.connection.send(self.job)
+
+    def collect(self) -> Ended:
+        """How the present job ended."""
+        assert self.job is not None  # the launcher waits for busy workers only
+        try:
+            error = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            error = f"its process ended with code {self.process.exitcode} (out of memory, or killed?)"
+            records.mark(self.job.folder / records.FAILED, f"{error}\n")
+            with (self.job.folder / records.ERR).open("a", encoding="utf-8") as file:
+                file.write(f"{error}\n")
+        return Ended(self.job, time.monotonic() - self.started, error)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, threads: int) -> None:
+    """Runs the jobs that come in, keeping the last dataset loaded; answers None, or the error, for each."""
+    # Ctrl-C goes to the launcher, which stops its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    from dg_batchformer.data.benchmarks import load_dataset
+    from dg_batchformer.training.run import run
+
+    torch.set_num_threads(threads)
+    loaded: tuple[Any, Any] = (None, None)
+    while True:
+        try:
+            job: Job = connection.recv()
+        except EOFError:
+            return
+        try:
+            key = (job.arguments.dataset, job.arguments.data_dir)
+            if loaded[0] != key:
+                # The launcher has checked the images.
+                loaded = (key, load_dataset(*key, check_images=False))
+            run(job.arguments, loaded[1], echo=False)
+            connection.send(None)
+        except Exception as error:
+            if not (job.folder / records.FAILED).exists():
+                records.mark(job.folder / records.FAILED, f"{type(error).__name__}: {error}\n")
+                (job.folder / records.ERR).write_text(traceback.format_exc(), encoding="utf-8")
+            connection.send(f"{type(error).__name__}: {error}")

@@ -1,0 +1,194 @@
+"""A sweep as data: its runs, their identities, and how each one stands on the disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from dg_batchformer.data.benchmarks import find_benchmark, path_free
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
+from dg_batchformer.registry import ALGORITHMS, hyperparameters
+from dg_batchformer.training import records
+from dg_batchformer.training.arguments import RunArguments, check, number_problems, parse_hparams
+
+JOB = "job.json"
+"""In each run's folder: its arguments, so that the folder of a sweep says what the sweep consists of."""
+
+DONE, FAILED, INCOMPLETE, NOT_LAUNCHED = "done", "failed", "incomplete", "not launched"
+STATES = (DONE, FAILED, INCOMPLETE, NOT_LAUNCHED)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep varies and what it holds fixed: the flags of DomainBed's sweep script under their own names."""
+
+    datasets: Sequence[str]
+    output_dir: str
+    algorithms: Sequence[str] = ALGORITHMS
+    data_dir: str | None = None
+    n_hparams_from: int = 0
+    n_hparams: int = 20
+    n_trials: int = 3
+    steps: int | None = None
+    checkpoint_freq: int | None = None
+    hparams: str | None = None
+    holdout_fraction: float = 0.2
+    skip_model_save: bool = False
+    pairs: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    arguments: RunArguments
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.arguments.output_dir)
+
+    @property
+    def state(self) -> str:
+        return state_of(self.folder)
+
+    def __str__(self) -> str:
+        a = self.arguments
+        return (
+            f"{a.dataset} {a.algorithm} test_envs {a.test_envs} trial {a.trial_seed} hparams {a.hparams_seed} "
+            f"({self.folder.name})"
+        )
+
+
+def state_of(folder: Path) -> str:
+    """How the run in a folder stands: one of `STATES`."""
+    if (folder / records.DONE).exists():
+        return DONE
+    if (folder / records.FAILED).exists():
+        return FAILED
+    if (folder / records.OUT).exists() or (folder / records.RESULTS).exists():
+        return INCOMPLETE
+    return NOT_LAUNCHED
+
+
+def job_id(arguments: dict[str, Any]) -> str:
+    """Hash of what changes a run's result: not of where its data or its output lie."""
+    what = {name: value for name, value in arguments.items() if value is not None}
+    for name in ("data_dir", "output_dir", "skip_model_save", "save_model_every_checkpoint"):
+        what.pop(name, None)
+    what["dataset"] = path_free(what["dataset"])
+    hparams = parse_hparams(what.pop("hparams", None))
+    if isinstance(hparams.get("weights"), str):
+        hparams["weights"] = Path(hparams["weights"]).name
+    what["hparams"] = hparams
+    return hashlib.md5(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def test_env_sets(n: int, *, pairs: bool) -> list[list[int]]:
+    """Each environment left out alone; with `pairs` each two of them too, which leave-one-domain-out needs."""
+    sets = [[i] for i in range(n)]
+    return sets + [list(pair) for pair in combinations(range(n), 2)] if pairs else sets
+
+
+def plan(sweep: Sweep) -> list[Job]:
+    """All runs of a sweep, in DomainBed's order; an InputError lists all that is wrong with it."""
+    _check(sweep)
+    jobs = []
+    for trial_seed in range(sweep.n_trials):
+        for dataset in sweep.datasets:
+            n = len(find_benchmark(dataset).environments)
+            for algorithm in sweep.algorithms:
+                hparams = _own_hparams(sweep, algorithm, dataset)
+                for test_envs in test_env_sets(n, pairs=sweep.pairs):
+                    for hparams_seed in range(sweep.n_hparams_from, sweep.n_hparams):
+                        arguments = RunArguments(
+                            dataset=dataset,
+                            algorithm=algorithm,
+                            test_envs=test_envs,
+                            data_dir=sweep.data_dir,
+                            hparams=hparams,
+                            hparams_seed=hparams_seed,
+                            trial_seed=trial_seed,
+                            seed=seed_hash(path_free(dataset), algorithm, test_envs, hparams_seed, trial_seed),
+                            steps=sweep.steps,
+                            checkpoint_freq=sweep.checkpoint_freq,
+                            holdout_fraction=sweep.holdout_fraction,
+                            skip_model_save=sweep.skip_model_save,
+                        )
+                        folder = Path(sweep.output_dir) / job_id(dataclasses.asdict(arguments))
+                        jobs.append(Job(dataclasses.replace(arguments, output_dir=str(folder))))
+    return jobs
+
+
+def _own_hparams(sweep: Sweep, algorithm: str, dataset: str) -> str | None:
+    """Those of the sweep's hparams that an algorithm has."""
+    given = parse_hparams(sweep.hparams)
+    known = {hyperparameter.name for hyperparameter in hyperparameters(algorithm, dataset)}
+    own = {name: value for name, value in given.items() if name in known}
+    return json.dumps(own, sort_keys=True) if own else None
+
+
+def _check(sweep: Sweep) -> None:
+    problems: list[str] = []
+    if not 0 <= sweep.n_hparams_from < sweep.n_hparams:
+        problems.append(
+            f"--n_hparams_from is {sweep.n_hparams_from} and --n_hparams {sweep.n_hparams}: "
+            "expected at least 0, and the second above the first"
+        )
+    if sweep.n_trials < 1:
+        problems.append(f"--n_trials is {sweep.n_trials}: expected at least 1")
+    common = RunArguments(
+        steps=sweep.steps, checkpoint_freq=sweep.checkpoint_freq, holdout_fraction=sweep.holdout_fraction
+    )
+    problems += number_problems(common)
+    known: list[Hyperparameter] = []
+    for dataset in sweep.datasets:
+        problems += _raised(lambda dataset=dataset: find_benchmark(dataset))
+        for algorithm in sweep.algorithms:
+            found = _raised(lambda a=algorithm, d=dataset: known.extend(hyperparameters(a, d)))
+            problems += [problem for problem in found if problem not in problems]
+    given_problems = _raised(lambda: parse_hparams(sweep.hparams))
+    problems += given_problems
+    if not given_problems and known:
+        # An hparam that only some algorithms have is theirs alone.
+        known += [hp for algorithm in ALGORITHMS for hp in hyperparameters(algorithm, sweep.datasets[0])]
+        problems += problems_with(parse_hparams(sweep.hparams), known)
+    if problems:
+        raise InputError("\n".join(problems))
+    for dataset in sweep.datasets:
+        for algorithm in sweep.algorithms:
+            hparams = _own_hparams(sweep, algorithm, dataset)
+            check(dataclasses.replace(common, dataset=dataset, algorithm=algorithm, hparams=hparams))
+
+
+def _raised(attempt: Any) -> list[str]:
+    try:
+        attempt()
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def write(jobs: Iterable[Job]) -> None:
+    """Makes the folders of runs and writes each one's arguments into it."""
+    for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        records.mark(job.folder / JOB, json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True))
+
+
+def find(output_dir: Path) -> list[Job]:
+    """The runs of the sweep in a folder, as `write` left them."""
+    if not output_dir.is_dir():
+        raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
+    jobs = []
+    for path in sorted(output_dir.glob(f"*/{JOB}")):
+        arguments = json.loads(path.read_text(encoding="utf-8"))
+        # The folder may have moved since.
+        jobs.append(Job(RunArguments(**{**arguments, "output_dir": str(path.parent)})))
+    return jobs

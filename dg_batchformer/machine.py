@@ -1,0 +1,29 @@
+"""What a run runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that change results."""
+    packages = ("dg-batchformer", "torch", "torchvision", "numpy", "pillow")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def device_name() -> str:
+    """The GPU's name, or "cpu" with the number of threads in use."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,275 @@
+"""Featurizers and classifiers whose `state_dict` keys and shapes are DomainBed's.
+
+A featurizer has `n_outputs`, the width of its features; one with convolutional stages has `stages`, which
+names the modules that MixStyle may follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import require
+
+Shape = tuple[int, ...]
+
+
+class MLP(nn.Module):
+    """Multi-layer perceptron for inputs (N, D); hparams `mlp_width`, `mlp_depth` (at least 2), `mlp_dropout`."""
+
+    def __init__(self, n_inputs: int, hparams: Mapping[str, Any]) -> None:
+        super().__init__()
+        width = require(hparams, "mlp_width")
+        self.n_outputs = width
+        self.input = nn.Linear(n_inputs, width)
+        self.dropout = nn.Dropout(require(hparams, "mlp_dropout"))
+        self.hiddens = nn.ModuleList(nn.Linear(width, width) for _ in range(require(hparams, "mlp_depth") - 2))
+        self.output = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.input, *self.hiddens):
+            x = F.relu(self.dropout(layer(x)))
+        return self.output(x)
+
+
+class ConvNet(nn.Module):
+    """Convolutions with ReLU and group norm, then a mean over the map; stage i is called `layer{i}`.
+
+    `plan` gives each convolution's output channels and stride.
+    """
+
+    def __init__(self, input_shape: Shape, plan: list[tuple[int, int]]) -> None:
+        super().__init__()
+        channels = input_shape[0]
+        self.depth = len(plan)
+        for i, (width, stride) in enumerate(plan):
+            self.add_module(f"conv{i + 1}", nn.Conv2d(channels, width, 3, stride, padding=1))
+            channels = width
+        for i, (width, _) in enumerate(plan):
+            self.add_module(f"bn{i}", nn.GroupNorm(8, width))
+        self.n_outputs = channels
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        return {f"layer{i + 1}": self.get_submodule(f"bn{i}") for i in range(self.depth)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.depth):
+            x = self.get_submodule(f"bn{i}")(F.relu(self.get_submodule(f"conv{i + 1}")(x)))
+        return x.mean(dim=(2, 3))
+
+
+class WideBlock(nn.Module):
+    """Pre-activation residual block of the wide ResNet (Zagoruyko & Komodakis, https://arxiv.org/abs/1605.07146)."""
+
+    def __init__(self, n_inputs: int, n_outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(n_inputs)
+        self.conv1 = nn.Conv2d(n_inputs, n_outputs, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(n_outputs)
+        self.conv2 = nn.Conv2d(n_outputs, n_outputs, 3, stride, padding=1)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or n_inputs != n_outputs:
+            self.shortcut.append(nn.Conv2d(n_inputs, n_outputs, 1, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.relu(self.bn1(x)))
+        out = self.conv2(F.relu(self.bn2(out)))
+        return out + self.shortcut(x)
+
+
+class WideResNet(nn.Module):
+    """Wide ResNet of depth 16 and widening factor 2 for 32x32 images, features of width 128."""
+
+    n_outputs = 128
+
+    def __init__(self, input_shape: Shape) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(input_shape[0], 16, 3, padding=1)
+        self.layer1 = nn.Sequential(WideBlock(16, 32, 1), WideBlock(32, 32, 1))
+        self.layer2 = nn.Sequential(WideBlock(32, 64, 2), WideBlock(64, 64, 1))
+        self.layer3 = nn.Sequential(WideBlock(64, 128, 2), WideBlock(128, 128, 1))
+        self.bn1 = nn.BatchNorm2d(128, momentum=0.9)
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        return {"layer1": self.layer1, "layer2": self.layer2, "layer3": self.layer3}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        return F.relu(self.bn1(x)).mean(dim=(2, 3))
+
+
+class ResNet(nn.Module):
+    """ResNet-18 or -50 without its classifier, batch norm frozen or free, dropout on the features.
+
+    hparams: `resnet18`, `resnet50_augmix` (timm's "resnet50.ram_in1k"), `freeze_bn` (running statistics stay
+    as they were loaded; scale and shift are trained), `resnet_dropout`, `weights`.
+    """
+
+    def __init__(self, input_shape: Shape, hparams: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.name = resnet_name(hparams)
+        self.network = load_resnet(self.name, require(hparams, "weights"))
+        self.n_outputs = self.network.fc.in_features
+        self.network.fc = nn.Identity()
+        if input_shape[0] != 3:
+            self._adapt_channels(input_shape[0])
+        self.frozen = bool(require(hparams, "freeze_bn"))
+        self.dropout = nn.Dropout(require(hparams, "resnet_dropout"))
+        self.train()
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        return {f"layer{i}": self.network.get_submodule(f"layer{i}") for i in range(1, 5)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.network(x))
+
+    def train(self, mode: bool = True) -> ResNet:
+        super().train(mode)
+        if self.frozen:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def _adapt_channels(self, channels: int) -> None:
+        """Repeats the filters of the three colours over the channels of the input, as DomainBed does."""
+        colours = self.network.conv1.weight.data
+        self.network.conv1 = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)
+        self.network.conv1.weight.data = colours[:, [i % 3 for i in range(channels)]].clone()
+
+
+def resnet_name(hparams: Mapping[str, Any]) -> str:
+    """The ResNet that hparams ask for: "resnet18", "resnet50" or "resnet50.ram_in1k"."""
+    small, augmix = require(hparams, "resnet18"), require(hparams, "resnet50_augmix")
+    if small and augmix:
+        raise InputError("hparams 'resnet18' and 'resnet50_augmix' are both true: expected one backbone")
+    return "resnet18" if small else "resnet50.ram_in1k" if augmix else "resnet50"
+
+
+def load_resnet(name: str, weights: str | None) -> Any:
+    """ResNet `name` with ImageNet weights, those of a file, or (None) random ones.
+
+    Weights that cannot be had are an InputError that says what to do, never a silent random start.
+    """
+    if name == "resnet50.ram_in1k":
+        return _load_augmix(weights)
+    network = torchvision.models.get_model(name, weights=None)
+    if weights == "imagenet":
+        # V1, as in DomainBed and in the tables of the literature; V2 is another training recipe.
+        published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        try:
+            network.load_state_dict(published.get_state_dict(progress=False))
+        except (URLError, OSError) as error:
+            raise InputError(
+                f"the ImageNet weights of {name} could not be downloaded ({error}): without internet, fetch "
+                f"{published.url} elsewhere and give its path as hparam 'weights', "
+                f"or give null for a random start"
+            ) from error
+    elif weights is not None:
+        load_file(network, Path(weights))
+    return network
+
+
+def _load_augmix(weights: str | None) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError("hparam 'resnet50_augmix' needs timm: pip install 'dg-batchformer[timm]'") from error
+    try:
+        network = timm.create_model("resnet50.ram_in1k", pretrained=weights == "imagenet")
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"the weights of resnet50.ram_in1k could not be downloaded ({error}): without internet, give a "
+            "file as hparam 'weights', or null for a random start"
+        ) from error
+    if weights not in ("imagenet", None):
+        load_file(network, Path(str(weights)))
+    return network
+
+
+def load_file(network: nn.Module, path: Path) -> None:
+    """Loads a `state_dict` file into a backbone; its ImageNet classifier (`fc.*`) may be missing or differ."""
+    if not path.is_file():
+        raise InputError(f"hparam 'weights' is {str(path)!r}: expected 'imagenet', null or an existing file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"the weights file {path} cannot be read as a state_dict: {error}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"the weights file {path} holds no state_dict: expected names and tensors")
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    expected = {name: value for name, value in network.state_dict().items() if not name.startswith("fc.")}
+    missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    other = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
+    if missing or surplus or other:
+        raise InputError(
+            f"the weights file {path} does not fit the backbone: {len(missing)} names missing {missing[:3]}, "
+            f"{len(surplus)} unexpected {surplus[:3]}, {len(other)} of another shape {sorted(other)[:3]}"
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def make_featurizer(input_shape: Shape, hparams: Mapping[str, Any]) -> Any:
+    """The featurizer for an input shape, (D,) or (channels, height, width).
+
+    D features: MLP; 224x224: ResNet; 32x32: wide ResNet; 28x28: DomainBed's CNN; below 28: a smaller CNN.
+    """
+    if len(input_shape) == 1:
+        return MLP(input_shape[0], hparams)
+    size = input_shape[1:]
+    if size == (224, 224):
+        return ResNet(input_shape, hparams)
+    if size == (32, 32):
+        return WideResNet(input_shape)
+    if size == (28, 28):
+        return ConvNet(input_shape, [(64, 1), (128, 2), (128, 1), (128, 1)])
+    if len(size) == 2 and min(size) >= 8 and max(size) < 28:
+        return ConvNet(input_shape, [(32, 2), (64, 2), (64, 1)])
+    raise InputError(
+        f"input_shape is {input_shape}: expected (D,), or channels with 224x224, 32x32, 28x28 or 8 to 27 pixels"
+    )
+
+
+def make_classifier(n_inputs: int, num_classes: int, nonlinear: bool) -> nn.Module:
+    """Linear classifier, or DomainBed's three-layer one where `nonlinear`."""
+    if not nonlinear:
+        return nn.Linear(n_inputs, num_classes)
+    return nn.Sequential(
+        nn.Linear(n_inputs, n_inputs // 2),
+        nn.ReLU(),
+        nn.Linear(n_inputs // 2, n_inputs // 4),
+        nn.ReLU(),
+        nn.Linear(n_inputs // 4, num_classes),
+    )
+
+
+def has_free_batch_norm(module: nn.Module) -> bool:
+    """Whether training updates running statistics in `module`, which must be in training mode."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in module.modules())
+
+
+def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str]:
+    """Backbone, weights and batch-norm mode that a run really uses, for its log and its records."""
+    norms = [m for m in featurizer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    resnet = isinstance(featurizer, ResNet)
+    mode = "none" if not norms else "frozen" if resnet and featurizer.frozen else "free"
+    weights = hparams.get("weights") if resnet else None
+    return {
+        "backbone": str(getattr(featurizer, "name", type(featurizer).__name__)),
+        "weights": weights or "random",
+        "batch_norm": mode,
+    }

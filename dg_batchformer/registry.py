@@ -1,0 +1,183 @@
+"""Names to algorithm classes: objectives, modifiers, and every composition of them.
+
+A name is an objective followed by modifiers, `CORAL_MixStyle_BatchFormer`; modifiers alone stand on ERM, so that
+`SWAD` is `ERM_SWAD`. However a composition is spelled or built, it is one class: MixStyle is applied first (it
+changes what the featurizer computes), then BatchFormer (what the loss sees), then SWAD (which weights are kept).
+An objective is one of ours, one that `register_algorithm` added, `module:Class` for a class of one's own, or one
+of DomainBed's where DomainBed is importable.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.hparams import Hyperparameter, shared_hyperparameters
+
+ALGORITHMS = (
+    "ERM",
+    "ERM_BatchFormer",
+    "CORAL",
+    "CORAL_BatchFormer",
+    "IRM",
+    "IRM_BatchFormer",
+    "VREx",
+    "VREx_BatchFormer",
+    "MixStyle",
+    "MixStyle_BatchFormer",
+    "SWAD",
+    "SWAD_BatchFormer",
+)
+"""The twelve standard algorithms, in the order of the tables."""
+
+MODIFIER_ORDER = ("MixStyle", "BatchFormer", "SWAD")
+"""Modifiers, the innermost first."""
+
+Modifier = Callable[[type], type]
+
+_objectives: dict[str, type] = {}
+_modifiers: dict[str, Modifier] = {}
+
+
+def register_algorithm(cls: type) -> type:
+    """Class decorator that makes an algorithm known under its own name, and so all its variants.
+
+    The class keeps DomainBed's contract (`update(minibatches, unlabeled=None)`, `predict(x)`) and may declare
+    `hyperparameters`, a tuple of `Hyperparameter`. Raises InputError for a name that is taken by another class,
+    or that ends in a modifier's name.
+    """
+    name = cls.__name__
+    _check_contract(cls)
+    if name in MODIFIER_ORDER or name.endswith(tuple(f"_{modifier}" for modifier in MODIFIER_ORDER)):
+        raise InputError(f"{name} ends like a modified algorithm's name: expected another class name")
+    taken = _objectives.get(name)
+    if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise InputError(f"{name} is registered already, by {taken.__module__}: expected another class name")
+    _objectives[name] = cls
+    return cls
+
+
+def _check_contract(cls: type) -> None:
+    missing = [method for method in ("update", "predict") if not callable(getattr(cls, method, None))]
+    if missing:
+        raise InputError(
+            f"{cls.__name__} has no {' and no '.join(missing)}: expected an algorithm with update and predict"
+        )
+
+
+def register_modifier(name: str) -> Callable[[Modifier], Modifier]:
+    """Decorator that makes a function class -> class the modifier called `name`."""
+
+    def register(modifier: Modifier) -> Modifier:
+        _modifiers[name] = modifier
+        return modifier
+
+    return register
+
+
+def compose(cls: type, modifier: str) -> type:
+    """`cls` with one modifier more, in the canonical order; a modifier that is there already changes nothing."""
+    objective, present = cls.__dict__.get("composition", (cls, frozenset()))
+    return _composed(objective, present | {modifier})
+
+
+@functools.cache
+def _composed(objective: type, modifiers: frozenset[str]) -> type:
+    if not modifiers:
+        return objective
+    outermost = max(modifiers, key=MODIFIER_ORDER.index)
+    cls = _modifiers[outermost](_composed(objective, modifiers - {outermost}))
+    names = [objective.__name__, *(name for name in MODIFIER_ORDER if name in modifiers)]
+    cls.__name__ = cls.__qualname__ = "_".join(names)
+    cls.composition = (objective, modifiers)  # type: ignore[attr-defined]
+    return cls
+
+
+def get_algorithm_class(name: str) -> Any:
+    """The class of an algorithm by its name; an unknown one is an InputError that lists the nearest names."""
+    _fill()
+    objective, modifiers = _parse(name)
+    return _composed(objective, modifiers)
+
+
+def _parse(name: str) -> tuple[type, frozenset[str]]:
+    parts = name.split("_")
+    modifiers: list[str] = []
+    while parts and parts[-1] in _modifiers:
+        modifiers.append(parts.pop())
+    if len(set(modifiers)) < len(modifiers):
+        raise InputError(f"algorithm {name!r} names a modifier twice")
+    stem = ("_".join(parts) or "ERM") if modifiers else name
+    objective = _imported(stem) if ":" in stem else _objectives.get(stem) or _domainbed_class(stem)
+    if objective is None:
+        raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS})))
+    return objective, frozenset(modifiers)
+
+
+def _fill() -> None:
+    """Imports the algorithms, which register themselves."""
+    importlib.import_module("dg_batchformer.algorithms")
+
+
+def _imported(path: str) -> type:
+    """The class that `module:Class` names, for algorithms that live outside this package."""
+    module_name, _, class_name = path.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"algorithm {path!r} cannot be imported ({error}): expected module:Class, "
+            "with the module's folder on PYTHONPATH"
+        ) from error
+    _check_contract(cls)
+    return cls
+
+
+def _domainbed_class(name: str) -> type | None:
+    """An algorithm of DomainBed's own, where DomainBed is importable."""
+    try:
+        module = importlib.import_module("domainbed.algorithms")
+    except ImportError:
+        return None
+    return getattr(module, name) if name in module.ALGORITHMS else None
+
+
+def is_domainbed(cls: type) -> bool:
+    """Whether a class is one of DomainBed's own, whose hyper-parameters only DomainBed's registry knows."""
+    return cls.__module__.startswith("domainbed.")
+
+
+def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter, ...]:
+    """All hyper-parameters of an algorithm, by name or class, on a dataset (any of DomainBed's names too)."""
+    cls = get_algorithm_class(algorithm) if isinstance(algorithm, str) else algorithm
+    objective = cls.__dict__.get("composition", (cls, frozenset()))[0]
+    foreign = _domainbed_hyperparameters(objective, dataset) if is_domainbed(objective) else ()
+    own = tuple(getattr(cls, "hyperparameters", ()))
+    # The last one of a name stands: a method may declare a shared hyper-parameter anew.
+    return tuple({hp.name: hp for hp in (*shared_hyperparameters(dataset), *foreign, *own)}.values())
+
+
+def _domainbed_hyperparameters(cls: type, dataset: str) -> tuple[Hyperparameter, ...]:
+    registry = importlib.import_module("domainbed.hparams_registry")
+    # RotatedDigits is not DomainBed's; it counts as small images there too.
+    dataset = "RotatedMNIST" if dataset == "RotatedDigits" else dataset
+
+    class Drawn(Hyperparameter):
+        def draw(self, seed: int) -> Any:
+            return registry.random_hparams(cls.__name__, dataset, seed)[self.name]
+
+    defaults = registry.default_hparams(cls.__name__, dataset)
+    return tuple(Drawn(name, value) for name, value in defaults.items() if name != "resnet50_augmix")
+
+
+def default_hparams(algorithm: str | type, dataset: str) -> dict[str, Any]:
+    """Default hyper-parameters, those of hparams_seed 0."""
+    return {hp.name: hp.default for hp in hyperparameters(algorithm, dataset)}
+
+
+def random_hparams(algorithm: str | type, dataset: str, seed: int) -> dict[str, Any]:
+    """Hyper-parameters of a random search; DomainBed takes `seed_hash(hparams_seed, trial_seed)` as seed."""
+    return {hp.name: hp.draw(seed) for hp in hyperparameters(algorithm, dataset)}

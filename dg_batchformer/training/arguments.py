@@ -1,0 +1,119 @@
+"""The arguments of a run, DomainBed's, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dg_batchformer.data.benchmarks import find_benchmark
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
+from dg_batchformer.registry import default_hparams, hyperparameters, random_hparams
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """DomainBed's training flags under their own names; `steps` and `checkpoint_freq` None: the dataset's own."""
+
+    dataset: str = "RotatedDigits"
+    algorithm: str = "ERM"
+    test_envs: list[int] = field(default_factory=lambda: [0])
+    data_dir: str | None = None
+    hparams: str | None = None
+    hparams_seed: int = 0
+    trial_seed: int = 0
+    seed: int = 0
+    steps: int | None = None
+    checkpoint_freq: int | None = None
+    holdout_fraction: float = 0.2
+    output_dir: str = "train_output"
+    skip_model_save: bool = False
+    save_model_every_checkpoint: bool = False
+
+
+def parse_hparams(text: str | None) -> dict[str, Any]:
+    """The hparams of a JSON object."""
+    if text is None:
+        return {}
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"--hparams {text!r} is not JSON ({error}): expected an object such as '{{\"lr\": 0.001}}'"
+        ) from error
+    if not isinstance(given, dict):
+        raise InputError(f"--hparams {text!r} is a JSON {type(given).__name__}: expected an object")
+    return given
+
+
+def check(arguments: RunArguments) -> dict[str, Any]:
+    """The hparams of a run whose arguments are sound; else an InputError that lists all that is wrong."""
+    problems = number_problems(arguments)
+    try:
+        problems += test_env_problems(arguments.test_envs, find_benchmark(arguments.dataset).environments)
+    except InputError as error:
+        problems.append(str(error))
+    known: Iterable[Hyperparameter] = ()
+    given: dict[str, Any] = {}
+    try:
+        known = hyperparameters(arguments.algorithm, arguments.dataset)
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        given = parse_hparams(arguments.hparams)
+    except InputError as error:
+        problems.append(str(error))
+    if known:
+        problems += problems_with(given, known)
+    problems += weights_problems(given)
+    if problems:
+        raise InputError("\n".join(problems))
+    return {**drawn_hparams(arguments), **given}
+
+
+def drawn_hparams(arguments: RunArguments) -> dict[str, Any]:
+    """Defaults at hparams_seed 0, else DomainBed's draw for (hparams_seed, trial_seed)."""
+    if arguments.hparams_seed == 0:
+        return default_hparams(arguments.algorithm, arguments.dataset)
+    seed = seed_hash(arguments.hparams_seed, arguments.trial_seed)
+    return random_hparams(arguments.algorithm, arguments.dataset, seed)
+
+
+def number_problems(arguments: RunArguments) -> list[str]:
+    """Counts and fractions out of their range."""
+    problems = []
+    for name in ("steps", "checkpoint_freq"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            problems.append(f"--{name} is {value}: expected at least 1")
+    if not 0 < arguments.holdout_fraction < 1:
+        problems.append(f"--holdout_fraction is {arguments.holdout_fraction}: expected a number between 0 and 1")
+    return problems
+
+
+def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
+    """Test environments that are not there, are named twice, or leave nothing to train on."""
+    listed = ", ".join(f"{i} {name}" for i, name in enumerate(environments))
+    problems = [
+        f"test environment {i} is out of range: expected one of {listed}"
+        for i in test_envs
+        if not 0 <= i < len(environments)
+    ]
+    if len(set(test_envs)) < len(test_envs):
+        problems.append(f"--test_envs {test_envs} names an environment twice")
+    if not problems and not test_envs:
+        problems.append(f"no test environment is given: expected one of {listed}")
+    if not problems and len(test_envs) == len(environments):
+        problems.append(f"--test_envs {test_envs} leaves no environment to train on, of {listed}")
+    return problems
+
+
+def weights_problems(given: dict[str, Any]) -> list[str]:
+    """A weights file that is not there."""
+    weights = given.get("weights", "imagenet")
+    if not isinstance(weights, str) or weights == "imagenet" or Path(weights).is_file():
+        return []
+    return [f"hparam 'weights' is {weights!r}: expected 'imagenet', null or an existing file"]

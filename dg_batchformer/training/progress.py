@@ -1,0 +1,46 @@
+"""What a run prints while it lasts."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Sequence
+from typing import Any
+
+EVERY_SECONDS = 5.0
+
+
+class Progress:
+    """Prints a line with the step rate and the time left every few seconds, and a row at each checkpoint."""
+
+    def __init__(self, steps: int, environments: Sequence[str]) -> None:
+        self.steps = steps
+        self.environments = environments
+        self.started = self.last = time.monotonic()
+        self.header_due = True
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Called after each step; the first one prints at once."""
+        now = time.monotonic()
+        if step and now - self.last < EVERY_SECONDS:
+            return
+        self.last = now
+        rate = (step + 1) / (now - self.started)
+        left = datetime.timedelta(seconds=round((self.steps - step - 1) / rate))
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        print(f"step {step} of {self.steps - 1}: {listed}, {rate:.2f} steps/s, {left} left", flush=True)
+
+    def checkpoint(self, record: dict[str, Any], test_envs: Sequence[int]) -> None:
+        """Prints accuracies on in- and out-splits in percent, the test environments marked."""
+        if self.header_due:
+            marked = [f"{name}*" if i in test_envs else name for i, name in enumerate(self.environments)]
+            print(f"{'step':>6} {'epoch':>7} {'loss':>9}  " + "  ".join(f"{name:^11}" for name in marked))
+            print(f"{'':>6} {'':>7} {'':>9}  " + "  ".join(f"{'in':>5} {'out':>5}" for _ in marked) + "  (* test)")
+            self.header_due = False
+        cells = [
+            f"{100 * record[f'env{i}_in_acc']:5.1f} {100 * record[f'env{i}_out_acc']:5.1f}"
+            for i in range(len(self.environments))
+        ]
+        # Not every algorithm of others calls what it minimises "loss".
+        loss = f"{record['loss']:9.4f}" if "loss" in record else f"{'-':>9}"
+        print(f"{record['step']:>6} {record['epoch']:>7.2f} {loss}  " + "  ".join(cells), flush=True)

@@ -1,0 +1,115 @@
+"""The files of a run, DomainBed's: records, logs, and the marks that say how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+Record = dict[str, Any]
+
+RESULTS, PROGRESS, DONE, FAILED, MODEL = "results.jsonl", "progress.jsonl", "done", "failed", "model.pkl"
+OUT, ERR = "out.txt", "err.txt"
+
+
+def start(folder: Path) -> bool:
+    """Makes the folder of a run, without the files of an earlier one; says whether there were any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = [folder / name for name in (DONE, FAILED, RESULTS, PROGRESS, OUT, ERR)]
+    earlier += [*folder.glob("model.pkl"), *folder.glob("model_step*.pkl")]
+    found = [path for path in earlier if path.exists()]
+    for path in found:
+        path.unlink()
+    return bool(found)
+
+
+def append(path: Path, record: Record) -> None:
+    """Adds one record as one line, in one write."""
+    line = json.dumps(record, sort_keys=True) + "\n"
+    with path.open("ab") as file:
+        file.write(line.encode("utf-8"))
+
+
+def mark(path: Path, text: str) -> None:
+    """Writes a small file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read(path: Path) -> tuple[list[Record], list[str]]:
+    """The records of a `results.jsonl` by rising step, one a step (the last written), and what was passed over."""
+    by_step: dict[int, Record] = {}
+    problems = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            problems.append(f"{path}:{number} is not a whole record and was skipped")
+            continue
+        problem = record_problem(record)
+        if problem:
+            problems.append(f"{path}:{number} {problem} and was skipped")
+            continue
+        if record["step"] in by_step:
+            problems.append(f"{path}:{number} repeats step {record['step']}, which counts once")
+        by_step[record["step"]] = record
+    return [by_step[step] for step in sorted(by_step)], problems
+
+
+def record_problem(record: Any) -> str | None:
+    """Why a line cannot be counted, or None."""
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        return "has no step"
+    args = record.get("args")
+    needed = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
+    if not isinstance(args, dict) or any(name not in args for name in needed):
+        return f"lacks args ({', '.join(needed)})"
+    for name, value in record.items():
+        if name.endswith("_acc") and not (isinstance(value, int | float) and 0 <= value <= 1 and math.isfinite(value)):
+            return f"has {name} {value!r}, not an accuracy,"
+    return None
+
+
+class Tee:
+    """A stream that writes to a file and, where given, to another stream too."""
+
+    def __init__(self, file: TextIO, also: TextIO | None) -> None:
+        self.streams = [file] if also is None else [file, also]
+
+    def write(self, text: str) -> int:
+        for stream in self.streams:
+            stream.write(text)
+            stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self.streams:
+            stream.flush()
+
+
+@contextlib.contextmanager
+def captured(folder: Path, *, echo: bool) -> Iterator[None]:
+    """While this lasts, what is printed goes to `out.txt` and `err.txt`, and where `echo` to the terminal too."""
+    with (
+        (folder / OUT).open("a", encoding="utf-8") as out,
+        (folder / ERR).open("a", encoding="utf-8") as err,
+        contextlib.redirect_stdout(Tee(out, sys.stdout if echo else None)),
+        contextlib.redirect_stderr(Tee(err, sys.stderr if echo else None)),
+    ):
+        handler = logging.StreamHandler(sys.stdout)
+        log = logging.getLogger("dg_batchformer")
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
