@@ -19,7 +19,7 @@ def annealed_hyperparameters(method: str) -> tuple[Hyperparameter, Hyperparamete
     """The penalty's weight and the step at which it sets in, under DomainBed's names for `method`."""
     return (
         Hyperparameter(f"{method}_lambda", 1e2 if method == "irm" else 1e1, lambda r: 10 ** r.uniform(-1, 5)),
-        Hyperparameter(f"{method}_penalty_anneal_iters", 500, lambda r: int(10 ** r.uniform(0, 4))),
+        Hyperparameter(f"{method}_penalty_anneal_iters", 500, lambda r: int(10 ** r.uniform(0, 4)), minimum=0),
     )
 
 
@@ -37,14 +37,18 @@ class AnnealedPenalty(ERM):
         self.update_count: Tensor
         self.register_buffer("update_count", torch.tensor([0]))
 
-    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor) -> Tensor:
-        """The penalty, given logits and labels by environment and the environments' cross-entropies (D,)."""
+    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor, nll: Tensor) -> Tensor:
+        """The penalty, given logits and labels by environment, the cross-entropies (D,) and their mean ().
+
+        The mean is handed on because Adam magnifies the rounding of a second one into other weights than DomainBed's.
+        """
         raise NotImplementedError
 
     def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         logits = torch.split(self.classifier(torch.cat(features)), [len(one) for one in features])
         losses = torch.stack([F.cross_entropy(one, y) for one, y in zip(logits, labels, strict=True)])
-        nll, penalty = losses.mean(), self.penalty(list(logits), labels, losses)
+        nll = losses.mean()
+        penalty = self.penalty(list(logits), labels, losses, nll)
         annealed = int(self.update_count) >= require(self.hparams, f"{self.method}_penalty_anneal_iters")
         weight = require(self.hparams, f"{self.method}_lambda") if annealed else 1.0
         return {"loss": nll + weight * penalty, "nll": nll, "penalty": penalty}

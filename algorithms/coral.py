@@ -20,9 +20,15 @@ def coral_distance(x: Tensor, y: Tensor) -> Tensor:
 
     Shape: x (n, C), y (m, C), n and m at least 2; result ().
     """
-    mean_difference = (x.mean(0) - y.mean(0)).pow(2).mean()
-    covariance_difference = (torch.cov(x.T) - torch.cov(y.T)).pow(2).mean()
+    mean_difference = (x.mean(0, keepdim=True) - y.mean(0, keepdim=True)).pow(2).mean()
+    covariance_difference = (covariance(x) - covariance(y)).pow(2).mean()
     return mean_difference + covariance_difference
+
+
+def covariance(x: Tensor) -> Tensor:
+    """Unbiased covariance (C, C) of features (n, C)."""
+    centred = x - x.mean(0, keepdim=True)
+    return centred.T @ centred / (len(x) - 1)
 
 
 @register_algorithm
@@ -46,8 +52,8 @@ class CORAL(ERM):
             raise InputError(
                 f"an environment has {smallest} sample(s): CORAL needs at least 2, use a larger batch_size"
             )
-        losses = [F.cross_entropy(self.classifier(z), y) for z, y in zip(features, labels, strict=True)]
-        nll = torch.stack(losses).mean()
+        logits = [self.classifier(z) for z in features]
+        nll = torch.stack([F.cross_entropy(one, y) for one, y in zip(logits, labels, strict=True)]).mean()
         distances = [coral_distance(x, y) for x, y in combinations(features, 2)]
         penalty = torch.stack(distances).mean() if distances else torch.zeros_like(nll)
         return {"loss": nll + require(self.hparams, "mmd_gamma") * penalty, "nll": nll, "penalty": penalty}

@@ -41,5 +41,5 @@ class IRM(AnnealedPenalty):
     method = "irm"
     hyperparameters = annealed_hyperparameters("irm")
 
-    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor) -> Tensor:
+    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor, nll: Tensor) -> Tensor:
         return torch.stack([irm_penalty(one, y) for one, y in zip(logits, labels, strict=True)]).mean()

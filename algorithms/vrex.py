@@ -9,9 +9,9 @@ from dg_batchformer.registry import register_algorithm
 from .annealed import AnnealedPenalty, annealed_hyperparameters
 
 
-def variance_penalty(losses: Tensor) -> Tensor:
-    """Variance (divided by D, not D - 1) of the environments' losses, shape (D,)."""
-    return ((losses - losses.mean()) ** 2).mean()
+def variance_penalty(losses: Tensor, mean: Tensor) -> Tensor:
+    """Variance (divided by D, not D - 1) of the environments' losses, shape (D,), given their mean, shape ()."""
+    return ((losses - mean) ** 2).mean()
 
 
 @register_algorithm
@@ -26,5 +26,5 @@ class VREx(AnnealedPenalty):
     method = "vrex"
     hyperparameters = annealed_hyperparameters("vrex")
 
-    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor) -> Tensor:
-        return variance_penalty(losses)
+    def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor, nll: Tensor) -> Tensor:
+        return variance_penalty(losses, nll)

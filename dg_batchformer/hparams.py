@@ -26,13 +26,15 @@ Sampler = Callable[[np.random.RandomState], Any]
 class Hyperparameter:
     """A hyper-parameter: `default` at hparams_seed 0, `sample(random_state)` at any other (None: the default).
 
-    `kinds` are the Python types a given value may have; they follow the default where not stated.
+    `kinds` are the Python types a given value may have, those of the default where not stated; a number is at least
+    `minimum` where one is stated.
     """
 
     name: str
     default: Any
     sample: Sampler | None = None
     kinds: tuple[type, ...] = ()
+    minimum: float | None = None
 
     def draw(self, seed: int) -> Any:
         """Value of this hyper-parameter in the random search's row `seed`."""
@@ -52,6 +54,8 @@ class Hyperparameter:
             fits = int in kinds or float in kinds
         else:
             fits = isinstance(value, kinds)
+        if fits and self.minimum is not None and value < self.minimum:
+            return f"hparam {self.name!r} is {value!r}: expected at least {self.minimum} (default {self.default!r})"
         if fits:
             return None
         expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
@@ -71,24 +75,26 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     """
     small = dataset in SMALL_IMAGES
     if small:
-        batch_size = Hyperparameter("batch_size", 64, lambda r: int(2 ** r.uniform(3, 9)))
-    elif dataset == "DomainNet":
-        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5)))
+        lr = Hyperparameter("lr", 1e-3, lambda r: 10 ** r.uniform(-4.5, -2.5), minimum=0)
     else:
-        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5.5)))
+        lr = Hyperparameter("lr", 5e-5, lambda r: 10 ** r.uniform(-5, -3.5), minimum=0)
+    if small:
+        batch_size = Hyperparameter("batch_size", 64, lambda r: int(2 ** r.uniform(3, 9)), minimum=1)
+    elif dataset == "DomainNet":
+        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5)), minimum=1)
+    else:
+        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5.5)), minimum=1)
     return (
         Hyperparameter("data_augmentation", True),
         Hyperparameter("resnet18", False),
         Hyperparameter("resnet50_augmix", False),
         Hyperparameter("freeze_bn", False),
-        Hyperparameter("resnet_dropout", 0.0, lambda r: r.choice([0.0, 0.1, 0.5])),
+        Hyperparameter("resnet_dropout", 0.0, lambda r: r.choice([0.0, 0.1, 0.5]), minimum=0),
         Hyperparameter("class_balanced", False),
         Hyperparameter("nonlinear_classifier", False),
         Hyperparameter("weights", "imagenet", kinds=(str, type(None))),
-        Hyperparameter("lr", 1e-3, lambda r: 10 ** r.uniform(-4.5, -2.5))
-        if small
-        else Hyperparameter("lr", 5e-5, lambda r: 10 ** r.uniform(-5, -3.5)),
-        Hyperparameter("weight_decay", 0.0, None if small else lambda r: 10 ** r.uniform(-6, -2)),
+        lr,
+        Hyperparameter("weight_decay", 0.0, None if small else lambda r: 10 ** r.uniform(-6, -2), minimum=0),
         batch_size,
     )
 

@@ -45,9 +45,9 @@ def default_workers(jobs: Sequence[Job]) -> int:
 
 
 def dummy(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
-    """Runs nothing; prints the runs."""
+    """Runs nothing; prints the command of each run."""
     for job in jobs:
-        print(f"dummy launcher: {job}")
+        print(job.command)
 
 
 def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -57,6 +58,17 @@ class Job:
     @property
     def state(self) -> str:
         return state_of(self.folder)
+
+    @property
+    def command(self) -> str:
+        """The command that runs this job."""
+        words = ["python", "-m", "dg_batchformer", "train"]
+        for name, value in sorted(dataclasses.asdict(self.arguments).items()):
+            if value is True:
+                words.append(f"--{name}")
+            elif value is not None and value is not False:
+                words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        return shlex.join(words)
 
     def __str__(self) -> str:
         a = self.arguments
@@ -188,7 +200,10 @@ def find(output_dir: Path) -> list[Job]:
         raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
     jobs = []
     for path in sorted(output_dir.glob(f"*/{JOB}")):
-        arguments = json.loads(path.read_text(encoding="utf-8"))
-        # The folder may have moved since.
-        jobs.append(Job(RunArguments(**{**arguments, "output_dir": str(path.parent)})))
+        try:
+            arguments = json.loads(path.read_text(encoding="utf-8"))
+            # The folder may have moved since.
+            jobs.append(Job(RunArguments(**{**arguments, "output_dir": str(path.parent)})))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} is not a run's arguments ({error}): delete its folder to go on") from error
     return jobs

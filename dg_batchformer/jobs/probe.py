@@ -9,7 +9,7 @@ from dg_batchformer.data.environments import Dataset
 from dg_batchformer.data.splits import split_environments
 from dg_batchformer.registry import get_algorithm_class
 from dg_batchformer.training.arguments import RunArguments, check
-from dg_batchformer.training.evaluate import BATCH_SIZE, accuracy_and_loss
+from dg_batchformer.training.evaluate import BATCH_SIZE, correct_and_loss
 
 STEPS = 3
 
@@ -48,7 +48,7 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset) -> float:
     algorithm.eval()
     chunk = splits[0].inside[:BATCH_SIZE]
     started = time.monotonic()
-    accuracy_and_loss(algorithm, dataset.environments[0], chunk, device)
+    correct_and_loss(algorithm, dataset.environments[0], chunk, device)
     per_image = (time.monotonic() - started) / len(chunk)
     steps = arguments.steps or dataset.steps
     evaluations = 1 + steps // (arguments.checkpoint_freq or dataset.checkpoint_freq)

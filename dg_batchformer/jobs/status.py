@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections import Counter
@@ -55,8 +56,8 @@ def measured_seconds(jobs: Sequence[Job]) -> dict[str, float]:
     for job in jobs:
         if job.state == DONE:
             last = last_lines(job.folder / records.RESULTS, 1)
-            taken = json.loads(last[0]).get("run_seconds") if last else None
-            if taken is not None:
+            with contextlib.suppress(ValueError, KeyError, IndexError):
+                taken = json.loads(last[0])["run_seconds"]
                 seconds.setdefault(job.arguments.dataset, []).append(taken)
     return {dataset: sum(values) / len(values) for dataset, values in seconds.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,15 +16,11 @@ BATCH_SIZE = 64
 
 
 @torch.no_grad()
-def accuracy_and_loss(algorithm: Any, environment: Environment, indices: Tensor, device: str) -> tuple[float, float]:
-    """Share of correct predictions and mean cross-entropy on some images of an environment, unaugmented."""
-    correct, loss = 0, 0.0
-    for chunk in torch.split(indices, BATCH_SIZE):
-        labels = environment.labels[chunk].to(device)
-        logits = algorithm.predict(environment.inputs(chunk).to(device))
-        correct += int((logits.argmax(1) == labels).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return correct / len(indices), loss / len(indices)
+def correct_and_loss(algorithm: Any, environment: Environment, indices: Tensor, device: str) -> tuple[int, float]:
+    """Number of correct predictions and summed cross-entropy on some images of an environment, unaugmented."""
+    labels = environment.labels[indices].to(device)
+    logits = algorithm.predict(environment.inputs(indices).to(device))
+    return int((logits.argmax(1) == labels).sum()), float(F.cross_entropy(logits, labels, reduction="sum"))
 
 
 def evaluate(
@@ -33,17 +29,25 @@ def evaluate(
     splits: Sequence[Split],
     test_envs: Sequence[int],
     device: str,
+    progress: Callable[[int, int], None],
 ) -> dict[str, float]:
     """`env{i}_in_acc` and `env{i}_out_acc` of every environment, and `validation_loss`.
 
-    `validation_loss` is the mean over the training environments of the cross-entropy on their out-splits.
+    `validation_loss` is the mean over the training environments of the cross-entropy on their out-splits. `progress`
+    is called after each batch with the images done and their number.
     """
     algorithm.eval()
+    n_done, n_images = 0, sum(len(split.inside) + len(split.out) for split in splits)
     values, losses = {}, []
     for i, (environment, split) in enumerate(zip(environments, splits, strict=True)):
-        values[f"env{i}_in_acc"], _ = accuracy_and_loss(algorithm, environment, split.inside, device)
-        values[f"env{i}_out_acc"], loss = accuracy_and_loss(algorithm, environment, split.out, device)
+        for name, indices in (("in", split.inside), ("out", split.out)):
+            correct, loss = 0, 0.0
+            for chunk in torch.split(indices, BATCH_SIZE):
+                chunk_correct, chunk_loss = correct_and_loss(algorithm, environment, chunk, device)
+                correct, loss, n_done = correct + chunk_correct, loss + chunk_loss, n_done + len(chunk)
+                progress(n_done, n_images)
+            values[f"env{i}_{name}_acc"] = correct / len(indices)
         if i not in test_envs:
-            losses.append(loss)
+            losses.append(loss / len(split.out))
     algorithm.train()
     return {**values, "validation_loss": sum(losses) / len(losses)}

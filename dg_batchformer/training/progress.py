@@ -30,6 +30,13 @@ class Progress:
         listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         print(f"step {step} of {self.steps - 1}: {listed}, {rate:.2f} steps/s, {left} left", flush=True)
 
+    def evaluation(self, n_done: int, n_images: int) -> None:
+        """Called after each batch of an evaluation."""
+        now = time.monotonic()
+        if now - self.last >= EVERY_SECONDS:
+            self.last = now
+            print(f"evaluating: {n_done} of {n_images} images", flush=True)
+
     def checkpoint(self, record: dict[str, Any], test_envs: Sequence[int]) -> None:
         """Prints accuracies on in- and out-splits in percent, the test environments marked."""
         if self.header_due:

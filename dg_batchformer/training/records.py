@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import math
@@ -77,7 +78,7 @@ def record_problem(record: Any) -> str | None:
     return None
 
 
-class Tee:
+class Tee(io.TextIOBase):
     """A stream that writes to a file and, where given, to another stream too."""
 
     def __init__(self, file: TextIO, also: TextIO | None) -> None:

@@ -52,7 +52,7 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
             print(f"{folder} held an earlier run, which this one replaces")
         try:
             _Run(arguments, hparams, dataset, splits).train()
-        except BaseException as error:
+        except Exception as error:
             with (folder / records.ERR).open("a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
             records.mark(folder / records.FAILED, f"{type(error).__name__}: {error}\n")
@@ -80,6 +80,7 @@ class _Run:
         self.algorithm = get_algorithm_class(arguments.algorithm)(*self.shape.values(), hparams).to(self.device)
         self.yields_one_model = hasattr(self.algorithm, "finish")
         featurizer = getattr(self.algorithm, "featurizer", None)
+        self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
         self.identity = {
             **(describe(featurizer, hparams) if featurizer is not None else {}),
             "device": machine.device_name(),
@@ -89,7 +90,6 @@ class _Run:
     def train(self) -> None:
         """All steps, with a checkpoint each `checkpoint_freq` of them and after the last."""
         self._print_header()
-        progress = Progress(self.steps, [environment.name for environment in self.dataset.environments])
         minibatches = self._minibatches()
         values: defaultdict[str, list[float]] = defaultdict(list)
         for step in range(self.steps):
@@ -99,16 +99,16 @@ class _Run:
             self._stop_if_diverged(step, step_values, values)
             for name, value in step_values.items():
                 values[name].append(value)
-            progress.step(step, step_values)
+            self.progress.step(step, step_values)
             if step % self.checkpoint_freq == 0 or step == self.steps - 1:
                 record = self._checkpoint(step, values)
-                progress.checkpoint(record, self.arguments.test_envs)
+                self.progress.checkpoint(record, self.arguments.test_envs)
                 values.clear()
         if self.yields_one_model:
             self.algorithm.finish()
             final = {**record, **self._evaluate(), **self._finished()}
             records.append(self.folder / records.RESULTS, final)
-            progress.checkpoint(final, self.arguments.test_envs)
+            self.progress.checkpoint(final, self.arguments.test_envs)
         if not self.arguments.skip_model_save:
             self._save("model.pkl")
 
@@ -144,6 +144,7 @@ class _Run:
             "images_per_second": batch * len(self.training) / float(np.mean(values["step_time"])),
             "run_seconds": time.monotonic() - self.started,
             **self.identity,
+            "environments": [environment.name for environment in self.dataset.environments],
             "hparams": self.hparams,
             "args": dataclasses.asdict(self.arguments),
         }
@@ -156,7 +157,14 @@ class _Run:
         return record
 
     def _evaluate(self) -> dict[str, float]:
-        return evaluate(self.algorithm, self.dataset.environments, self.splits, self.arguments.test_envs, self.device)
+        return evaluate(
+            self.algorithm,
+            self.dataset.environments,
+            self.splits,
+            self.arguments.test_envs,
+            self.device,
+            self.progress.evaluation,
+        )
 
     def _finished(self) -> dict[str, Any]:
         """What `finish()` says of the model it made."""
