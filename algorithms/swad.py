@@ -62,7 +62,9 @@ class LossValley:
     """Finds the valley of the validation loss and averages its segments, as the authors' LossValley does.
 
     The valley begins where a segment's loss is the lowest of the `n_converge` that begin with it, and ends where
-    `n_tolerance` losses in a row are above (1 + `tolerance_ratio`) times their mean at that point.
+    `n_tolerance` losses in a row are above (1 + `tolerance_ratio`) times their mean at that point. As in the authors'
+    code, segments that enter the average when the valley is found enter it once more when they become the oldest of
+    the last `n_tolerance`.
     """
 
     def __init__(self, n_converge: int, n_tolerance: int, tolerance_ratio: float) -> None:

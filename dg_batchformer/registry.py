@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dg_batchformer.errors import InputError, unknown
@@ -171,6 +171,12 @@ def _domainbed_hyperparameters(cls: type, dataset: str) -> tuple[Hyperparameter,
 
     defaults = registry.default_hparams(cls.__name__, dataset)
     return tuple(Drawn(name, value) for name, value in defaults.items() if name != "resnet50_augmix")
+
+
+def in_order(algorithms: Iterable[str]) -> list[str]:
+    """Each algorithm once: the standard ones first, the others by name."""
+    names = set(algorithms)
+    return [name for name in ALGORITHMS if name in names] + sorted(names - set(ALGORITHMS))
 
 
 def default_hparams(algorithm: str | type, dataset: str) -> dict[str, Any]:

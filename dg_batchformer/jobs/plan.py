@@ -15,7 +15,7 @@ from typing import Any
 from dg_batchformer.data.benchmarks import find_benchmark, path_free
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
-from dg_batchformer.registry import ALGORITHMS, hyperparameters
+from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
 from dg_batchformer.training import records
 from dg_batchformer.training.arguments import RunArguments, check, number_problems, parse_hparams
 
@@ -195,7 +195,7 @@ def write(jobs: Iterable[Job]) -> None:
 
 
 def find(output_dir: Path) -> list[Job]:
-    """The runs of the sweep in a folder, as `write` left them."""
+    """The runs of the sweep in a folder, as `write` left them, in the order of `plan`."""
     if not output_dir.is_dir():
         raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
     jobs = []
@@ -206,4 +206,10 @@ def find(output_dir: Path) -> list[Job]:
             jobs.append(Job(RunArguments(**{**arguments, "output_dir": str(path.parent)})))
         except (ValueError, TypeError) as error:
             raise InputError(f"{path} is not a run's arguments ({error}): delete its folder to go on") from error
-    return jobs
+    algorithms = in_order(job.arguments.algorithm for job in jobs)
+
+    def place(job: Job) -> tuple[object, ...]:
+        a = job.arguments
+        return a.trial_seed, a.dataset, algorithms.index(a.algorithm), a.test_envs, a.hparams_seed
+
+    return sorted(jobs, key=place)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dg_batchformer.registry import ALGORITHMS
+from dg_batchformer.registry import in_order
 from dg_batchformer.selection.methods import METHODS
 from dg_batchformer.selection.runs import Collected, Run, RunKey, environment_names
 
@@ -17,10 +17,14 @@ AVERAGE = "Avg"
 
 @dataclass(frozen=True)
 class Cell:
-    """Accuracies in percent by trial, and what is missing of what was planned ("" where nothing is)."""
+    """Accuracies in percent by trial, and what is missing of what was planned ("" where nothing is).
+
+    `of_columns` are the means of the columns where the cell is an average over them.
+    """
 
     values: dict[int, float] = field(default_factory=dict)
     missing: str = ""
+    of_columns: tuple[float, ...] = ()
 
     @property
     def n(self) -> int:
@@ -28,7 +32,7 @@ class Cell:
 
     @property
     def mean(self) -> float:
-        return float(np.mean(list(self.values.values())))
+        return float(np.mean(self.of_columns or list(self.values.values())))
 
     @property
     def stderr(self) -> float:
@@ -109,9 +113,9 @@ def _missing(
 
 
 def average(cells: Sequence[Cell]) -> Cell:
-    """The mean over cells, trial by trial; nothing where a cell has no number.
+    """The mean of the cells' means, as DomainBed prints it; nothing where a cell has no number.
 
-    Over trials that all cells have, so that each trial's average is one of like with like.
+    The standard error is that of the trials' averages, over the trials that all cells have.
     """
     empty = [cell for cell in cells if not cell.n]
     if empty or not cells:
@@ -119,9 +123,10 @@ def average(cells: Sequence[Cell]) -> Cell:
     shared = set.intersection(*(set(cell.values) for cell in cells))
     values = {trial: float(np.mean([cell.values[trial] for cell in cells])) for trial in sorted(shared)}
     most = max(cell.n for cell in cells)
+    missing = next((cell.missing for cell in cells if cell.missing), "")
     if len(values) < most:
-        return Cell(values, f"{len(values)} of {most} trials")
-    return Cell(values, next((cell.missing for cell in cells if cell.missing), ""))
+        missing = f"{len(values)} of {most} trials"
+    return Cell(values, missing, tuple(cell.mean for cell in cells))
 
 
 def _averages(selection: str, sections: Sequence[Section]) -> Section:
@@ -135,12 +140,6 @@ def _averages(selection: str, sections: Sequence[Section]) -> Section:
         cells[AVERAGE] = average(list(cells.values()))
         rows[algorithm] = cells
     return Section(selection, AVERAGE, (*(section.dataset for section in sections), AVERAGE), rows)
-
-
-def in_order(algorithms: Iterable[str]) -> list[str]:
-    """Each algorithm once: the standard ones first, the others by name."""
-    names = set(algorithms)
-    return [name for name in ALGORITHMS if name in names] + sorted(names - set(ALGORITHMS))
 
 
 def entries(sections: Sequence[Section]) -> list[dict[str, object]]:

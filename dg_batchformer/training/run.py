@@ -71,6 +71,7 @@ class _Run:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.training = [i for i in range(len(splits)) if i not in arguments.test_envs]
         self.started = time.monotonic()
+        self.last_values: dict[str, float] = {}
         seed_everything(arguments.seed)
         self.shape = {
             "input_shape": dataset.input_shape,
@@ -96,7 +97,7 @@ class _Run:
             step_started = time.monotonic()
             step_values = self.algorithm.update(next(minibatches))
             values["step_time"].append(time.monotonic() - step_started)
-            self._stop_if_diverged(step, step_values, values)
+            self._stop_if_diverged(step, step_values)
             for name, value in step_values.items():
                 values[name].append(value)
             self.progress.step(step, step_values)
@@ -176,14 +177,13 @@ class _Run:
     def _save(self, name: str) -> None:
         save_model(self.folder / name, self.algorithm, dataclasses.asdict(self.arguments), self.hparams, self.shape)
 
-    def _stop_if_diverged(self, step: int, step_values: dict[str, float], before: dict[str, list[float]]) -> None:
-        if all(math.isfinite(value) for value in step_values.values()):
-            return
-        last = ", ".join(f"{name} {value[-1]:.4g}" for name, value in before.items() if name in step_values)
-        raise DivergedError(
-            f"at step {step} the values are {step_values}, not all finite; before: {last or 'first step'}. "
-            "Try a smaller lr or penalty weight"
-        )
+    def _stop_if_diverged(self, step: int, values: dict[str, float]) -> None:
+        if not all(math.isfinite(value) for value in values.values()):
+            raise DivergedError(
+                f"at step {step} the values are {values}, not all finite; the step before had "
+                f"{self.last_values or 'none'}. Try a smaller lr or penalty weight"
+            )
+        self.last_values = values
 
     def _print_header(self) -> None:
         print(f"{self.arguments.algorithm} on {self.dataset.name}, test environments {self.arguments.test_envs}")

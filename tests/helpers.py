@@ -1,0 +1,76 @@
+"""Small inputs for tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dg_batchformer import default_hparams, get_algorithm_class
+
+SHAPE, CLASSES, DOMAINS = (1, 16, 16), 4, 3
+
+
+def make(name: str | type, shape=SHAPE, **hparams: Any):
+    """An algorithm for small images, its initial weights always the same."""
+    cls = get_algorithm_class(name) if isinstance(name, str) else name
+    torch.manual_seed(0)
+    return cls(shape, CLASSES, DOMAINS, {**default_hparams(cls, "RotatedDigits"), **hparams})
+
+
+def minibatches(sizes=(6, 6, 6), shape=SHAPE, seed: int = 0):
+    """One (x, y) per size."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(n, *shape, generator=generator), torch.randint(0, CLASSES, (n,), generator=generator))
+        for n in sizes
+    ]
+
+
+def weights(algorithm) -> dict[str, torch.Tensor]:
+    """A copy of the trainable weights by name."""
+    return {name: parameter.detach().clone() for name, parameter in algorithm.named_parameters()}
+
+
+def image_tree(root: Path, environments=("a", "b", "c"), classes=("cat", "dog"), n: int = 4, size: int = 24) -> Path:
+    """Random JPEG files in root/<environment>/<class>/."""
+    random = np.random.RandomState(0)
+    for environment in environments:
+        for label in classes:
+            folder = root / environment / label
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = random.randint(0, 255, (size, size + 4, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    return root
+
+
+def args(test_envs, algorithm="ERM", dataset="PACS", trial=0, hparams_seed=0) -> dict[str, Any]:
+    """The `args` of a record."""
+    return {
+        "dataset": dataset,
+        "algorithm": algorithm,
+        "test_envs": list(test_envs),
+        "trial_seed": trial,
+        "hparams_seed": hparams_seed,
+    }
+
+
+def record(step: int, ins, outs, of: dict[str, Any]) -> dict[str, Any]:
+    """A record with the accuracies of the in- and out-splits."""
+    accuracies = {f"env{i}_in_acc": value for i, value in enumerate(ins)}
+    accuracies |= {f"env{i}_out_acc": value for i, value in enumerate(outs)}
+    return {"step": step, **accuracies, "args": of}
+
+
+def write_run(folder: Path, records, *, done: bool = True) -> Path:
+    """A run's folder as the trainer, ours or DomainBed's, leaves it."""
+    folder.mkdir(parents=True)
+    (folder / "results.jsonl").write_text("".join(json.dumps(one, sort_keys=True) + "\n" for one in records))
+    if done:
+        (folder / "done").write_text("done")
+    return folder

@@ -1,0 +1,100 @@
+"""Worker processes: they share out the runs, and one that fails or dies costs only its run."""
+
+import pytest
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.jobs.launchers import default_workers, find_launcher
+from dg_batchformer.jobs.plan import Sweep, plan, write
+from dg_batchformer.jobs.status import last_lines, measured_seconds, report, summary
+
+TROUBLE = """
+import os
+import torch
+from dg_batchformer.algorithms import ERM
+
+class Fails(ERM):
+    def update(self, minibatches, unlabeled=None):
+        raise RuntimeError("no luck")
+
+class Dies(ERM):
+    def update(self, minibatches, unlabeled=None):
+        os._exit(9)
+
+class Threads(ERM):
+    def update(self, minibatches, unlabeled=None):
+        return {"loss": float(torch.get_num_threads()), "process": float(os.getpid())}
+"""
+
+
+@pytest.fixture
+def trouble(tmp_path, monkeypatch):
+    (tmp_path / "trouble_for_test.py").write_text(TROUBLE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
+    monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: 2)
+    algorithms = ["trouble_for_test:Fails", "trouble_for_test:Dies", "trouble_for_test:Threads"]
+    jobs = plan(
+        Sweep(
+            ["RotatedDigits"],
+            str(tmp_path / "sweep"),
+            algorithms,
+            n_hparams=1,
+            n_trials=1,
+            steps=2,
+            hparams='{"batch_size": 4}',
+        )
+    )
+    write(jobs)
+    ended = []
+    find_launcher("local")(jobs, 2, ended.append)
+    assert len(ended) == len(jobs) == 12
+    by_algorithm = {name: [one for one in ended if one.job.arguments.algorithm == name] for name in algorithms}
+    fails, dies, fine = by_algorithm.values()
+    assert {one.error for one in fails} == {"RuntimeError: no luck"}
+    assert {one.error for one in dies} == {"its process ended with code 9 (out of memory, or killed?)"}
+    assert {one.error for one in fine} == {None}
+    assert {one.job.state for one in fine} == {"done"}
+    assert {one.job.state for one in (*fails, *dies)} == {"failed"}
+    assert summary(jobs) == "12 runs: 4 done, 8 failed, 0 incomplete, 0 not launched"
+    said = report(jobs)
+    assert "RotatedDigits trouble_for_test:Fails: 4 failed" in said
+    assert said.count("RuntimeError: no luck") == 4
+    assert said.count("its process ended with code 9") == 4
+
+    from dg_batchformer.training.records import read
+
+    records = [read(one.job.folder / "results.jsonl")[0][-1] for one in fine]
+    # Two workers share two cores; four runs needed no more than the two that were there or replaced dead ones.
+    assert {record["loss"] for record in records} == {1.0}
+    assert len({record["process"] for record in records}) <= 2
+    assert 0 < measured_seconds(jobs)["RotatedDigits"] < 60
+
+
+def test_dummy_prints_the_commands(tmp_path, capsys):
+    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
+    find_launcher("dummy")(jobs, 1, lambda ended: pytest.fail("ran"))
+    assert capsys.readouterr().out.splitlines() == [job.command for job in jobs]
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_unknown_launcher():
+    with pytest.raises(InputError, match="unknown launcher 'locl': did you mean local"):
+        find_launcher("locl")
+
+
+@pytest.mark.parametrize(("dataset", "cores", "workers"), [("RotatedDigits", 6, 6), ("PACS", 8, 2), ("PACS", 2, 1)])
+def test_workers_by_cores_and_image_size(tmp_path, monkeypatch, dataset, cores, workers):
+    monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: cores)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    jobs = plan(Sweep([dataset], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1))
+    assert default_workers(jobs) == workers
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert default_workers(jobs) == 1
+
+
+def test_last_lines(tmp_path):
+    assert last_lines(tmp_path / "missing") == []
+    (tmp_path / "log").write_text("one\n\ntwo\nthree\nfour\n\n")
+    assert last_lines(tmp_path / "log") == ["two", "three", "four"]

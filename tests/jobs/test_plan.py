@@ -1,0 +1,123 @@
+"""A sweep's runs, their identities, and how they stand."""
+
+import json
+
+import pytest
+from helpers import image_tree
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import seed_hash
+from dg_batchformer.jobs.plan import Sweep, find, plan, state_of, test_env_sets, write
+
+test_env_sets.__test__ = False  # its name is DomainBed's word, not a test's
+
+
+def sweep(tmp_path, **changes):
+    defaults = {"datasets": ["RotatedDigits"], "algorithms": ["ERM"], "n_hparams": 1, "n_trials": 1}
+    return Sweep(**{**defaults, **changes, "output_dir": str(tmp_path / "sweep")})
+
+
+def test_environments_left_out():
+    assert test_env_sets(3, pairs=False) == [[0], [1], [2]]
+    assert test_env_sets(4, pairs=True) == [[0], [1], [2], [3], [0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+
+
+def test_all_combinations_each_once_with_domainbeds_seeds(tmp_path):
+    jobs = plan(sweep(tmp_path, algorithms=["ERM", "CORAL"], n_hparams=3, n_hparams_from=1, n_trials=2, pairs=True))
+    assert len(jobs) == 2 * 10 * 2 * 2
+    assert len({job.folder for job in jobs}) == len(jobs)
+    assert {job.arguments.hparams_seed for job in jobs} == {1, 2}
+    for job in jobs:
+        a = job.arguments
+        assert a.seed == seed_hash(a.dataset, a.algorithm, a.test_envs, a.hparams_seed, a.trial_seed)
+
+
+def test_the_usual_table_needs_single_environments_only(tmp_path):
+    assert [job.arguments.test_envs for job in plan(sweep(tmp_path))] == [[0], [1], [2], [3]]
+
+
+def ids(tmp_path, **changes):
+    return [job.folder.name for job in plan(sweep(tmp_path, **changes))]
+
+
+def test_a_run_is_what_changes_its_result(tmp_path):
+    base = ids(tmp_path)
+    assert ids(tmp_path / "elsewhere", data_dir="/other/place", skip_model_save=True) == base
+    assert ids(tmp_path, hparams='{"lr":  0.1}') == ids(tmp_path, hparams='{"lr": 0.1}')
+    for change in ({"steps": 7}, {"hparams": '{"lr": 0.1}'}, {"holdout_fraction": 0.3}, {"checkpoint_freq": 3}):
+        assert not set(ids(tmp_path, **change)) & set(base)
+
+
+def test_moved_folders_and_weights_are_the_same_runs(tmp_path):
+    roots = [image_tree(tmp_path / place / "mine") for place in ("here", "there")]
+    for root in roots:
+        (root.parent / "w.pth").touch()
+    one, other = (
+        ids(tmp_path, datasets=[f"folder:{root}"], hparams=json.dumps({"weights": str(root.parent / "w.pth")}))
+        for root in roots
+    )
+    assert one == other
+
+
+def test_an_hparam_goes_to_the_algorithms_that_have_it(tmp_path):
+    jobs = plan(sweep(tmp_path, algorithms=["ERM", "IRM"], hparams='{"irm_lambda": 2.0, "lr": 0.1}'))
+    given = {job.arguments.algorithm: json.loads(job.arguments.hparams) for job in jobs}
+    assert given == {"ERM": {"lr": 0.1}, "IRM": {"irm_lambda": 2.0, "lr": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"datasets": ["PAC"]}, ["unknown dataset 'PAC': did you mean PACS"]),
+        ({"algorithms": ["ERM", "CORRAL"]}, ["unknown algorithm 'CORRAL'"]),
+        ({"hparams": "{"}, ["is not JSON"]),
+        ({"hparams": '{"irm_lamda": 1}'}, ["unknown hparam 'irm_lamda': did you mean irm_lambda"]),
+        ({"hparams": '{"lr": "x"}'}, ["hparam 'lr' is 'x'"]),
+        ({"hparams": '{"weights": "/no/w.pth"}'}, ["expected 'imagenet', null or an existing file"]),
+        ({"n_hparams": 0}, ["--n_hparams 0"]),
+        ({"n_trials": 0}, ["--n_trials is 0"]),
+        ({"steps": 0, "holdout_fraction": 2.0}, ["--steps is 0", "--holdout_fraction is 2.0"]),
+    ],
+)
+def test_wrong_sweeps_are_refused_with_all_reasons(tmp_path, changes, messages):
+    with pytest.raises(InputError) as error:
+        plan(sweep(tmp_path, **changes))
+    assert len(str(error.value).splitlines()) == len(messages)
+    assert all(message in str(error.value) for message in messages)
+
+
+def test_states_on_the_disk(tmp_path):
+    (job, *_) = plan(sweep(tmp_path))
+    assert job.state == "not launched"
+    write([job])
+    assert job.state == "not launched"
+    for name, state in (("out.txt", "incomplete"), ("failed", "failed"), ("done", "done")):
+        (job.folder / name).touch()
+        assert state_of(job.folder) == job.state == state
+
+
+def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
+    jobs = plan(sweep(tmp_path, hparams='{"lr": 0.1}'))
+    write(jobs)
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    found = find(tmp_path / "moved")
+    assert {job.folder.name for job in found} == {job.folder.name for job in jobs}
+    assert all(job.folder.parent == tmp_path / "moved" for job in found)
+    with pytest.raises(InputError, match="is not a folder"):
+        find(tmp_path / "sweep")
+    (found[0].folder / "job.json").write_text("{")
+    with pytest.raises(InputError, match=r"job\.json is not a run's arguments"):
+        find(tmp_path / "moved")
+
+
+def test_the_command_of_a_job_runs_it(tmp_path):
+    (job, *_) = plan(sweep(tmp_path / "with space", hparams='{"lr": 0.1}', skip_model_save=True))
+    import shlex
+
+    from dg_batchformer.cli import parser
+
+    words = shlex.split(job.command)
+    assert words[:4] == ["python", "-m", "dg_batchformer", "train"]
+    parsed = vars(parser().parse_args(words[3:]))
+    parsed.pop("command")
+    assert parsed == vars(job.arguments)

@@ -1,0 +1,64 @@
+"""What counts in a folder of runs, and what is passed over by name."""
+
+import json
+
+import pytest
+from helpers import args, record, write_run
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.selection.runs import collect, environment_names
+
+
+def one(of, step=0):
+    return record(step, [0.5] * 4, [0.5] * 4, of)
+
+
+def test_unfinished_runs_are_planned_not_counted(tmp_path):
+    write_run(tmp_path / "a", [one(args([0]))])
+    write_run(tmp_path / "b", [one(args([1]))], done=False)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "job.json").write_text(json.dumps(args([2], trial=1)))
+    (tmp_path / "sweep.log").write_text("a file among the folders")
+    found = collect(tmp_path)
+    assert [run.key.test_envs for run in found.runs] == [(0,)]
+    assert {(key.test_envs, key.trial_seed) for key in found.planned} == {((0,), 0), ((1,), 0), ((2,), 1)}
+    assert found.problems == ["2 of the runs are not finished and were not counted"]
+
+
+def test_every_oddity_is_named(tmp_path):
+    write_run(tmp_path / "a", [one(args([0]), 0), one(args([1]), 10), one(args([0]), 20)])
+    with (tmp_path / "a" / "results.jsonl").open("a") as file:
+        file.write('{"step": 3')
+    write_run(tmp_path / "b", [one(args([0]))])
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "done").touch()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "job.json").write_text("{")
+    found = collect(tmp_path)
+    assert [[r["step"] for r in run.records] for run in found.runs] == [[0, 20]]
+    said = "\n".join(found.problems)
+    assert f"{tmp_path / 'a' / 'results.jsonl'}:4 is not a whole record and was skipped" in said
+    assert f"{tmp_path / 'a'}: 1 records of another run were skipped" in said
+    assert f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} and was not counted" in said
+    assert f"{tmp_path / 'c'} is marked done but has no results.jsonl" in said
+    assert f"{tmp_path / 'd' / 'job.json'} is not a run's arguments" in said
+
+
+def test_environment_names(tmp_path):
+    for dataset in ("PACS", "folder:/some/place/mine", "Unheard"):
+        of = args([0], dataset=dataset)
+        write_run(
+            tmp_path / dataset.split("/")[-1],
+            [{**one(of), **({"environments": list("wxyz")} if "/" in dataset else {})}],
+        )
+    names = {run.key.dataset: environment_names(run) for run in collect(tmp_path).runs}
+    assert names == {
+        "PACS": ("A", "C", "P", "S"),
+        "folder:mine": ("w", "x", "y", "z"),
+        "Unheard": ("0", "1", "2", "3"),
+    }
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        collect(tmp_path / "missing")

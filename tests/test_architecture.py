@@ -1,0 +1,67 @@
+"""Imports run one way: each room uses its own floor and those below."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# Room to floor; within a floor, the order in which rooms may use those before them.
+FLOORS = {
+    "errors": 0,
+    "machine": 0,
+    "hparams": 1,
+    "batchformer": 1,
+    "networks": 1,
+    "data": 1,
+    "registry": 2,
+    "algorithms": 3,
+    "training": 3.5,
+    "jobs": 4,
+    "selection": 4.5,
+    "cli": 5,
+    "sweeps": 6,
+}
+FOLDERS = {"dg_batchformer": ROOT / "dg_batchformer", "algorithms": ROOT / "algorithms", "sweeps": ROOT / "sweeps"}
+
+
+def sources():
+    for outer, folder in FOLDERS.items():
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            room = parts[0] if outer == "dg_batchformer" else outer
+            if room not in ("__init__", "__main__"):
+                yield room, path
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            parts = node.module.split(".")
+            if parts == ["dg_batchformer"]:
+                yield from (alias.name for alias in node.names if alias.name in FLOORS)
+            elif parts[0] == "dg_batchformer":
+                yield parts[1]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("dg_batchformer."):
+                    yield alias.name.split(".")[1]
+
+
+def test_every_room_has_a_floor():
+    assert {room for room, _ in sources()} == set(FLOORS)
+
+
+def test_imports_go_down():
+    upward = [
+        f"{path.relative_to(ROOT)} imports {other}"
+        for room, path in sources()
+        for other in imported_rooms(path)
+        if FLOORS[other] > FLOORS[room]
+    ]
+    assert upward == []
+
+
+def test_files_stay_short():
+    """A file is read in one sitting."""
+    long = [str(path.relative_to(ROOT)) for _, path in sources() if len(path.read_text().splitlines()) > 300]
+    assert long == []

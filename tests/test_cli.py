@@ -1,0 +1,200 @@
+"""The command line: what works, and how it ends where the input is wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from helpers import args, image_tree, record, write_run
+
+from dg_batchformer import cli
+
+FAST = ["--steps", "2", "--hparams", '{"batch_size": 4}']
+
+
+def run(capsys, *argv):
+    status = cli.main([str(word) for word in argv])
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
+
+
+def test_train_then_collect(tmp_path, capsys):
+    for env in range(4):
+        status, out, _ = run(capsys, "train", "--test_envs", env, "--output_dir", tmp_path / f"{env}", *FAST)
+        assert status == 0
+        assert "step 0 of 1: loss" in out
+    status, out, err = run(capsys, "collect", "--input_dir", tmp_path, "--format", "json")
+    assert (status, err) == (0, "")
+    cells = json.loads(out)
+    chosen = [(c["environment"], c["algorithm"], c["n"]) for c in cells if c["selection"] == "training-domain"]
+    assert chosen == [(name, "ERM", 1) for name in ("0", "25", "50", "75", "Avg")]
+    assert all(0 <= cell["mean"] <= 100 for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("argv", "messages"),
+    [
+        (["train", "--algorithm", "CORRAL"], ["unknown algorithm 'CORRAL': did you mean CORAL"]),
+        (["train", "--dataset", "PACZ"], ["unknown dataset 'PACZ': did you mean PACS"]),
+        (["train", "--dataset", "PACS"], ["dataset PACS needs --data_dir"]),
+        (["train", "--hparams", "{"], ["--hparams '{' is not JSON"]),
+        (["train", "--hparams", '{"lrr": 1}', "--steps", "0"], ["unknown hparam 'lrr'", "--steps is 0"]),
+        (["train", "--test_envs", "4"], ["test environment 4 is out of range"]),
+        (["train", "--hparams", '{"weights": "/no/w.pth"}'], ["expected 'imagenet', null or an existing file"]),
+        (["train", "--hparams", '{"batchformer_heads": 5}'], ["unknown hparam 'batchformer_heads'"]),
+        (
+            ["train", "--algorithm", "BatchFormer", "--hparams", '{"batchformer_heads": 5}'],
+            ["dim is 64: expected a multiple of num_heads, which is 5"],
+        ),
+        (["sweep", "launch", "--command_launcher", "slrm"], ["unknown launcher 'slrm'"]),
+        (["sweep", "launch", "--n_workers", "0"], ["--n_workers is 0: expected at least 1"]),
+        (["sweep", "launch", "--pairs", "--single_test_envs"], ["contradict each other"]),
+        (["sweep", "launch", "--datasets", "RotatedDigits", "--algorithms", "X"], ["unknown algorithm 'X'"]),
+        (["sweep", "launch", "--datasets", "PACS", "--algorithms", "ERM"], ["dataset PACS needs --data_dir"]),
+        (["sweep", "status"], ["is not a folder"]),
+    ],
+)
+def test_wrong_input_ends_with_its_reason_and_leaves_nothing(tmp_path, capsys, argv, messages):
+    folder = tmp_path / "out"
+    status, _, err = run(capsys, *argv, "--output_dir", folder)
+    assert status == 2
+    shown = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(shown) == len(messages)
+    assert all(message in err for message in messages)
+    assert "Traceback" not in err
+    assert not (folder / "results.jsonl").exists()
+    assert not (folder / "done").exists()
+
+
+def test_an_unreadable_image_stops_train_and_sweep_before_any_work(tmp_path, capsys):
+    root = image_tree(tmp_path / "mine")
+    (root / "b" / "cat" / "2.jpg").write_text("no image")
+    for command in (["train"], ["sweep", "launch", "--skip_confirmation", "--datasets", f"folder:{root}"]):
+        dataset = ["--dataset", f"folder:{root}"] if command == ["train"] else ["--algorithms", "ERM"]
+        status, _, err = run(capsys, *command, *dataset, "--output_dir", tmp_path / "out")
+        assert status == 2
+        assert f"{root}/b/cat/2.jpg" in err
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    status, _, err = run(capsys, "train", "--output_dir", tmp_path / "file" / "out", *FAST)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_divergence_is_said_without_a_traceback(tmp_path, capsys):
+    hparams = '{"batch_size": 4, "lr": 1e30}'
+    status, _, err = run(capsys, "train", "--hparams", hparams, "--steps", "9", "--output_dir", tmp_path / "out")
+    assert status == 1
+    assert err.startswith("error: at step ")
+    assert "Traceback" not in err
+
+
+def test_a_sweep_from_launch_to_table(tmp_path, capsys):
+    sweep = ["--output_dir", tmp_path, "--datasets", "RotatedDigits"]
+    launch = ["sweep", "launch", *sweep, "--algorithms", "ERM", "ERM_BatchFormer", "--n_hparams", 1, "--n_trials", 1]
+    launch += [*FAST, "--skip_confirmation", "--n_workers", 1, "--single_test_envs"]
+    status, out, err = run(capsys, *launch)
+    assert (status, err) == (0, "")
+    assert "8 runs: 0 done, 0 failed, 0 incomplete, 8 not launched" in out
+    assert "about to run 8 in 1 process(es), expected to take 0:00:0" in out
+    assert "[8/8] RotatedDigits ERM_BatchFormer" in out
+    assert out.count(" done in ") == 8
+    assert "8 runs: 8 done" in out
+    # Again: nothing is left to do.
+    status, out, _ = run(capsys, *launch)
+    assert (status, "about to run" in out) == (0, False)
+    status, out, _ = run(capsys, "sweep", "status", "--output_dir", tmp_path)
+    assert out.splitlines() == [
+        "8 runs: 8 done, 0 failed, 0 incomplete, 0 not launched",
+        "  RotatedDigits ERM: 4 done",
+        "  RotatedDigits ERM_BatchFormer: 4 done",
+    ]
+    # What was interrupted runs again, and what it did before is not counted twice.
+    folder = next(path.parent for path in tmp_path.glob("*/done"))
+    (folder / "done").unlink()
+    status, out, _ = run(capsys, *launch)
+    assert "8 runs: 7 done, 0 failed, 1 incomplete, 0 not launched" in out
+    assert "[1/1]" in out
+    status, out, err = run(capsys, "collect", "--input_dir", tmp_path)
+    assert (status, err) == (0, "")
+    assert "change from ERM" in out
+
+
+def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):
+    for name, marks in {"a": ["done"], "b": ["failed"], "c": ["out.txt"], "d": []}.items():
+        (tmp_path / name).mkdir()
+        arguments = {"dataset": "RotatedDigits", "algorithm": "ERM", "output_dir": "x"}
+        (tmp_path / name / "job.json").write_text(json.dumps(arguments))
+        for mark in marks:
+            (tmp_path / name / mark).touch()
+    command = ["sweep", "delete_incomplete", "--output_dir", tmp_path]
+    monkeypatch.setattr("builtins.input", lambda prompt: "n")
+    run(capsys, *command)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
+    run(capsys, *command, "--skip_confirmation", "--algorithms", "CORAL")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
+    _, out, _ = run(capsys, *command, "--skip_confirmation")
+    assert "about to delete 2" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "d"]
+
+
+@pytest.mark.parametrize(("answer", "asked"), [("y", True), ("n", False), (None, False)])
+def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
+    def answered(prompt):
+        if answer is None:
+            raise EOFError
+        return answer
+
+    monkeypatch.setattr("builtins.input", answered)
+    launched = []
+    monkeypatch.setitem(cli.LAUNCHERS, "local", lambda jobs, n, report: launched.extend(jobs))
+    sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM", *FAST]
+    run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
+    assert (len(launched) == 4) == asked
+    assert (tmp_path / "s").exists() == asked
+
+
+def test_collect_says_what_it_passed_over(tmp_path, capsys):
+    of = args([0])
+    write_run(tmp_path / "a", [record(0, [0.5] * 4, [0.5] * 4, of)])
+    with (tmp_path / "a" / "results.jsonl").open("a") as file:
+        file.write('{"torn')
+    status, out, err = run(capsys, "collect", "--input_dir", tmp_path, "--format", "csv")
+    assert status == 0
+    assert out.startswith("selection,dataset,")
+    assert err == f"note: {tmp_path}/a/results.jsonl:2 is not a whole record and was skipped\n"
+    (tmp_path / "a" / "done").unlink()
+    status, out, err = run(capsys, "collect", "--input_dir", tmp_path)
+    assert status == 2
+    assert "has no finished run" in err
+
+
+def test_collect_writes_a_file(tmp_path, capsys):
+    write_run(tmp_path / "a", [record(0, [0.5] * 4, [0.5] * 4, args([0]))])
+    table = tmp_path / "table.md"
+    run(capsys, "collect", "--input_dir", tmp_path, "--format", "markdown", "--output", table)
+    assert table.read_text().startswith("### PACS, model selection")
+
+
+def test_an_hparam_that_no_algorithm_has_is_said(tmp_path, capsys):
+    sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM"]
+    status, out, _ = run(
+        capsys, "sweep", "launch", *sweep, "--hparams", '{"irm_lambda": 1.0}', "--command_launcher", "dummy"
+    )
+    assert status == 0
+    assert "note: none of these algorithms has the hparam 'irm_lambda'" in out
+
+
+def test_as_a_module_and_without_torch(tmp_path):
+    """The command runs as `python -m`, and reading results costs no import of torch."""
+    write_run(tmp_path / "a", [record(0, [0.5] * 4, [0.5] * 4, args([0]))])
+    command = [sys.executable, "-X", "importtime", "-m", "dg_batchformer", "collect", "--input_dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "PACS, model selection" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "rich" in imported
+    assert "torch" not in imported

@@ -1,0 +1,122 @@
+"""Names to classes and back."""
+
+import sys
+
+import pytest
+
+import dg_batchformer
+from dg_batchformer import ALGORITHMS, get_algorithm_class, register_algorithm, registry
+from dg_batchformer import with_batchformer as bf
+from dg_batchformer import with_mixstyle as mix
+from dg_batchformer import with_swad as swad
+from dg_batchformer.algorithms import CORAL, ERM, IRM
+
+
+def test_the_twelve():
+    bases = ["ERM", "CORAL", "IRM", "VREx", "MixStyle", "SWAD"]
+    assert list(ALGORITHMS) == [name for base in bases for name in (base, f"{base}_BatchFormer")]
+    assert len({get_algorithm_class(name) for name in ALGORITHMS}) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "built"),
+    [
+        ("ERM", ERM),
+        ("CORAL_BatchFormer", bf(CORAL)),
+        ("MixStyle", mix(ERM)),
+        ("SWAD", swad(ERM)),
+        ("BatchFormer", bf(ERM)),
+        ("SWAD_BatchFormer", bf(swad(ERM))),
+        ("ERM_BatchFormer_SWAD", swad(bf(ERM))),
+        ("MixStyle_BatchFormer", bf(mix(ERM))),
+        ("IRM_MixStyle_SWAD", swad(mix(IRM))),
+        ("CORAL_MixStyle_BatchFormer_SWAD", mix(swad(bf(CORAL)))),
+        ("CORAL_SWAD_BatchFormer_MixStyle", bf(mix(swad(CORAL)))),
+    ],
+)
+def test_a_composition_is_one_class_however_it_is_spelled(name, built):
+    assert get_algorithm_class(name) is built
+
+
+def test_the_class_bears_the_canonical_name():
+    assert get_algorithm_class("SWAD_BatchFormer").__name__ == "ERM_BatchFormer_SWAD"
+    assert bf(bf(CORAL)) is bf(CORAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CORRAL", "unknown algorithm 'CORRAL': did you mean CORAL"),
+        ("CORAL_BatchFormr", "CORAL_BatchFormer"),
+        ("ERM_SWAD_SWAD", "names a modifier twice"),
+        ("torch", "known are"),
+        ("", "known are"),
+        ("no_such_module:Thing", "cannot be imported.*PYTHONPATH"),
+        ("dg_batchformer.errors:InputError", "no update and no predict"),
+    ],
+)
+def test_unknown_names_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        get_algorithm_class(name)
+
+
+@pytest.fixture
+def clean_registry(monkeypatch):
+    get_algorithm_class("ERM")  # fills it
+    monkeypatch.setattr(registry, "_objectives", dict(registry._objectives))
+
+
+def test_registered_algorithm_and_its_variants_resolve(clean_registry):
+    @register_algorithm
+    class Mine(ERM):
+        """Mine."""
+
+        hyperparameters = (dg_batchformer.hparams.Hyperparameter("mine", 3),)
+
+    assert get_algorithm_class("Mine") is Mine
+    assert get_algorithm_class("Mine_BatchFormer") is bf(Mine)
+    assert dg_batchformer.default_hparams("Mine_BatchFormer", "PACS")["mine"] == 3
+    assert dg_batchformer.default_hparams(bf(Mine), "PACS")["batchformer_layers"] == 1
+
+
+def test_a_name_is_taken_once(clean_registry):
+    with pytest.raises(ValueError, match=r"CORAL is registered already, by .*coral"):
+        register_algorithm(type("CORAL", (ERM,), {}))
+    register_algorithm(CORAL)  # the same class again is no conflict, as on a reload
+
+
+@pytest.mark.parametrize("name", ["SWAD", "Mine_BatchFormer"])
+def test_a_modifiers_name_is_refused(clean_registry, name):
+    with pytest.raises(ValueError, match="expected another class name"):
+        register_algorithm(type(name, (ERM,), {}))
+
+
+def test_a_class_without_the_contract_is_refused(clean_registry):
+    with pytest.raises(ValueError, match="has no predict"):
+        register_algorithm(type("Half", (), {"update": lambda self: None}))
+
+
+def test_own_class_by_path(tmp_path, monkeypatch):
+    (tmp_path / "my_module_for_test.py").write_text(
+        "from dg_batchformer.algorithms import ERM\nclass My_Own(ERM):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    cls = get_algorithm_class("my_module_for_test:My_Own_BatchFormer")
+    assert cls is bf(sys.modules["my_module_for_test"].My_Own)
+
+
+def test_algorithms_stand_in_the_tables_order():
+    assert registry.in_order(["Zeta", "SWAD", "ERM_BatchFormer", "Alpha", "ERM", "ERM"]) == [
+        "ERM",
+        "ERM_BatchFormer",
+        "SWAD",
+        "Alpha",
+        "Zeta",
+    ]
+
+
+def test_public_names_are_there():
+    for name in dg_batchformer.__all__:
+        assert getattr(dg_batchformer, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dg_batchformer.nothing  # noqa: B018

@@ -1,0 +1,57 @@
+"""Every wrong argument is said, all of them at once, before any work."""
+
+import json
+
+import pytest
+
+from dg_batchformer import default_hparams, random_hparams
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import seed_hash
+from dg_batchformer.training.arguments import RunArguments, check
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"algorithm": "CORRAL"}, "unknown algorithm 'CORRAL': did you mean CORAL"),
+        ({"dataset": "RotatedDigit"}, "unknown dataset 'RotatedDigit': did you mean RotatedDigits"),
+        ({"hparams": '{"lrr": 1}'}, "unknown hparam 'lrr': did you mean lr"),
+        ({"hparams": '{"irm_lambda": 1}'}, "unknown hparam 'irm_lambda'"),
+        ({"hparams": "lr=1"}, "--hparams 'lr=1' is not JSON"),
+        ({"hparams": "[1]"}, "is a JSON list: expected an object"),
+        ({"hparams": '{"lr": NaN}'}, "'lr' is nan: expected a finite number"),
+        ({"hparams": '{"weights": "/no/file.pth"}'}, "'weights' is '/no/file.pth': expected 'imagenet', null or an ex"),
+        ({"test_envs": [4]}, "test environment 4 is out of range: expected one of 0 0, 1 25, 2 50, 3 75"),
+        ({"test_envs": [-1]}, "test environment -1 is out of range"),
+        ({"test_envs": [1, 1]}, "names an environment twice"),
+        ({"test_envs": [0, 1, 2, 3]}, "leaves no environment to train on"),
+        ({"test_envs": []}, "no test environment is given"),
+        ({"steps": 0}, "--steps is 0: expected at least 1"),
+        ({"checkpoint_freq": -5}, "--checkpoint_freq is -5"),
+        ({"holdout_fraction": 1.0}, "--holdout_fraction is 1.0: expected a number between 0 and 1"),
+    ],
+)
+def test_wrong_arguments(given, message):
+    with pytest.raises(InputError) as error:
+        check(RunArguments(**given))
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_all_problems_come_together():
+    with pytest.raises(InputError) as error:
+        check(RunArguments(dataset="X", algorithm="Y", hparams="{", steps=0))
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_hparams_are_defaults_draws_and_what_was_given():
+    assert check(RunArguments()) == default_hparams("ERM", "RotatedDigits")
+    drawn = check(RunArguments(algorithm="IRM", hparams_seed=3, trial_seed=2, hparams=json.dumps({"lr": 0.5})))
+    # DomainBed's row: the stream is seeded by (hparams_seed, trial_seed).
+    assert drawn == {**random_hparams("IRM", "RotatedDigits", seed_hash(3, 2)), "lr": 0.5}
+
+
+def test_an_existing_weights_file_and_null_are_fine(tmp_path):
+    (tmp_path / "w.pth").touch()
+    for weights in (str(tmp_path / "w.pth"), None, "imagenet"):
+        assert check(RunArguments(hparams=json.dumps({"weights": weights})))["weights"] == weights

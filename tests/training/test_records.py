@@ -1,0 +1,85 @@
+"""Records survive torn lines, repeats and strangers, and each is named."""
+
+import json
+import sys
+
+import pytest
+from helpers import args, record
+
+from dg_batchformer.training import records
+
+
+def write(path, lines):
+    path.write_text("".join(lines))
+    return records.read(path)
+
+
+def line(step, acc=0.5, **extra):
+    return json.dumps({**record(step, [acc], [acc], args([0])), **extra}) + "\n"
+
+
+def test_reads_what_was_appended(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for step in (10, 0):
+        records.append(path, record(step, [0.1], [0.2], args([0])))
+    read, problems = records.read(path)
+    assert [one["step"] for one in read] == [0, 10]
+    assert problems == []
+    # Sorted keys, one line each, as DomainBed writes them.
+    assert path.read_text() == "".join(
+        json.dumps(record(step, [0.1], [0.2], args([0])), sort_keys=True) + "\n" for step in (10, 0)
+    )
+
+
+def test_a_torn_last_line_is_skipped_and_named(tmp_path):
+    path = tmp_path / "results.jsonl"
+    read, problems = write(path, [line(0), line(10), line(20)[:40]])
+    assert [one["step"] for one in read] == [0, 10]
+    assert problems == [f"{path}:3 is not a whole record and was skipped"]
+
+
+def test_a_repeated_step_counts_once_the_last_stands(tmp_path):
+    path = tmp_path / "results.jsonl"
+    read, problems = write(path, [line(0, 0.1), line(10, 0.2), line(0, 0.3)])
+    assert [(one["step"], one["env0_in_acc"]) for one in read] == [(0, 0.3), (10, 0.2)]
+    assert problems == [f"{path}:3 repeats step 0, which counts once"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("[]\n", "has no step"),
+        ("null\n", "has no step"),
+        ('{"step": 3}\n', "lacks args"),
+        (line(0, float("nan")), "has env0_in_acc nan, not an accuracy,"),
+        (line(0, 1.5), "has env0_in_acc 1.5, not an accuracy,"),
+        (line(0, env0_in_acc="high"), "has env0_in_acc 'high', not an accuracy,"),
+    ],
+)
+def test_what_cannot_be_counted_is_skipped_and_named(tmp_path, bad, message):
+    read, problems = write(tmp_path / "results.jsonl", [line(5), bad])
+    assert [one["step"] for one in read] == [5]
+    assert len(problems) == 1
+    assert f"results.jsonl:2 {message}" in problems[0]
+
+
+def test_a_new_run_clears_an_earlier_ones_files_and_no_others(tmp_path):
+    own = ["done", "failed", "results.jsonl", "progress.jsonl", "out.txt", "err.txt", "model.pkl", "model_step20.pkl"]
+    for name in [*own, "job.json", "notes.txt"]:
+        (tmp_path / name).touch()
+    assert records.start(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.json", "notes.txt"]
+    assert not records.start(tmp_path / "new" / "folder")
+
+
+@pytest.mark.parametrize("echo", [True, False])
+def test_output_is_captured_and_echoed(tmp_path, capsys, echo):
+    with records.captured(tmp_path, echo=echo):
+        print("to out")
+        print("to err", file=sys.stderr)
+    assert (tmp_path / "out.txt").read_text() == "to out\n"
+    assert (tmp_path / "err.txt").read_text() == "to err\n"
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (("to out\n", "to err\n") if echo else ("", ""))
+    print("after")
+    assert (tmp_path / "out.txt").read_text() == "to out\n"
