@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import status
-from dg_batchformer.jobs.launchers import LAUNCHERS, Ended, default_workers, find_launcher
+from dg_batchformer.jobs.launchers import LAUNCHERS, Ended, default_workers, find_launcher, threads_of_each
 from dg_batchformer.jobs.plan import DONE, FAILED, INCOMPLETE, Job, Sweep, find, plan, write
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
@@ -161,7 +161,7 @@ def launch(arguments: argparse.Namespace) -> int:
         launcher(to_do, 1, lambda ended: None)
         return 0
     n_workers = arguments.n_workers or default_workers(to_do)
-    seconds = expected_seconds(jobs, to_do) / min(n_workers, len(to_do))
+    seconds = expected_seconds(jobs, to_do, n_workers) / min(n_workers, len(to_do))
     print(f"about to run {len(to_do)} in {n_workers} process(es), expected to take {status.duration(seconds)}")
     if not arguments.skip_confirmation and not confirmed():
         return 0
@@ -173,7 +173,7 @@ def launch(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job]) -> float:
+def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job], n_workers: int) -> float:
     """Expected seconds of all runs to do, one after another; checks their data on the way.
 
     From the runs of a dataset that are done, else from a few steps of its first run to do.
@@ -190,7 +190,7 @@ def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job]) -> float:
             print(f"{name}: {note}")
         if name not in measured:
             print(f"{name}: timing a few steps", flush=True)
-            measured[name] = probe_seconds(own[0].arguments, dataset)
+            measured[name] = probe_seconds(own[0].arguments, dataset, threads_of_each(n_workers))
         total += len(own) * measured[name]
     return total
 

@@ -44,6 +44,11 @@ def default_workers(jobs: Sequence[Job]) -> int:
     return max(1, min(len(jobs), machine.available_cores() // (1 if small else 4)))
 
 
+def threads_of_each(n_workers: int) -> int:
+    """A worker's share of the cores."""
+    return max(1, machine.available_cores() // n_workers)
+
+
 def dummy(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
     """Runs nothing; prints the command of each run."""
     for job in jobs:
@@ -57,7 +62,7 @@ def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
     run it had, which is marked failed, and is replaced. `report` is called as runs end.
     """
     waiting = deque(jobs)
-    workers = [_Worker(max(1, machine.available_cores() // n_workers)) for _ in range(min(n_workers, len(jobs)))]
+    workers = [_Worker(threads_of_each(n_workers)) for _ in range(min(n_workers, len(jobs)))]
     try:
         for worker in workers:
             worker.give(waiting)

@@ -14,13 +14,14 @@ from dg_batchformer.training.evaluate import BATCH_SIZE, correct_and_loss
 STEPS = 3
 
 
-def probe_seconds(arguments: RunArguments, dataset: Dataset) -> float:
-    """Expected seconds of a run, from three updates and one evaluated batch; nothing is written.
+def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> float:
+    """Expected seconds of a run with `threads` CPU threads, from three updates and one evaluated batch.
 
-    A first update, which warms up, is not counted.
+    A first update, which warms up, is not counted; nothing is written.
     """
     import torch
 
+    torch.set_num_threads(threads)
     hparams = check(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)

@@ -17,7 +17,7 @@ AVERAGE = "Avg"
 
 @dataclass(frozen=True)
 class Cell:
-    """Accuracies in percent by trial, and what is missing of what was planned ("" where nothing is).
+    """Accuracies, as shares, by trial, and what is missing of what was planned ("" where nothing is).
 
     `of_columns` are the means of the columns where the cell is an average over them.
     """
@@ -32,12 +32,15 @@ class Cell:
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.of_columns or list(self.values.values())))
+        """In percent."""
+        if self.of_columns:
+            return sum(self.of_columns) / len(self.of_columns)
+        return float(100 * np.mean(list(self.values.values())))
 
     @property
     def stderr(self) -> float:
-        """Standard error over trials with ddof 0, as DomainBed prints it."""
-        return float(np.std(list(self.values.values())) / np.sqrt(self.n))
+        """Standard error over trials in percent, with ddof 0, as DomainBed prints it."""
+        return float(100 * np.std(np.array(list(self.values.values())) / np.sqrt(self.n)))
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def _cell(selection: str, env: int, trials: Sequence[int], runs: Sequence[Run], 
         singles = [run for run in own if len(run.key.test_envs) == 1]
         choice = METHODS[selection](singles, [run for run in own if len(run.key.test_envs) == 2], env)
         if choice:
-            values[trial] = 100 * choice.accuracy
+            values[trial] = choice.accuracy
     sizes = (1, 2) if selection == "leave-one-domain-out" else (1,)
     return Cell(values, _missing(len(values), env, trials, {run.key for run in runs}, planned, sizes))
 

@@ -16,7 +16,7 @@ def test_time_is_steps_and_evaluations(monkeypatch, tmp_path):
     monkeypatch.setattr(probe.time, "monotonic", lambda: float(next(ticks)))
     arguments = RunArguments(dataset="Debug28", steps=30, checkpoint_freq=10, output_dir=str(tmp_path / "none"))
     inside = 16 - 3
-    assert probe.probe_seconds(arguments, dataset) == pytest.approx(30 / 3 + 4 * 48 / inside)
+    assert probe.probe_seconds(arguments, dataset, 1) == pytest.approx(30 / 3 + 4 * 48 / inside)
     longer = dataclasses.replace(arguments, steps=60, checkpoint_freq=60)
-    assert probe.probe_seconds(longer, dataset) == pytest.approx(60 / 3 + 2 * 48 / inside)
+    assert probe.probe_seconds(longer, dataset, 1) == pytest.approx(60 / 3 + 2 * 48 / inside)
     assert not (tmp_path / "none").exists()

@@ -12,18 +12,18 @@ from dg_batchformer.selection.table import AVERAGE, Cell, Section
 
 ROWS = {
     "ERM": {
-        "A": Cell({0: 80.0, 1: 82.0}),
-        "C": Cell({0: 70.0}, "1 of 2 trials"),
-        AVERAGE: Cell({0: 75.0}, "1 of 2 trials"),
+        "A": Cell({0: 0.8, 1: 0.82}),
+        "C": Cell({0: 0.7}, "1 of 2 trials"),
+        AVERAGE: Cell({0: 0.75}, "1 of 2 trials"),
     },
     "ERM_BatchFormer": {
-        "A": Cell({0: 81.0, 1: 85.0}),
-        "C": Cell({0: 69.0, 1: 71.0}),
-        AVERAGE: Cell({0: 75.0, 1: 78.0}),
+        "A": Cell({0: 0.81, 1: 0.85}),
+        "C": Cell({0: 0.69, 1: 0.71}),
+        AVERAGE: Cell({0: 0.75, 1: 0.78}),
     },
     "SWAD": {
         "A": Cell(missing="0 of 2 trials"),
-        "C": Cell({0: 60.0, 1: 60.0}),
+        "C": Cell({0: 0.6, 1: 0.6}),
         AVERAGE: Cell(missing="1 of 2 columns"),
     },
 }
@@ -34,12 +34,12 @@ EMPTY = Section("leave-one-domain-out", "PACS", ("A",), {"ERM": {"A": Cell(missi
 @pytest.mark.parametrize(
     ("cell", "signed", "text"),
     [
-        (Cell({0: 80.0, 1: 82.0}), False, "81.0 ± 0.7"),
-        (Cell({0: 80.04}), False, "80.0"),
-        (Cell({0: 80.0, 1: 82.0}, "2 of 3 trials"), False, "81.0 ± 0.7 (2 of 3 trials)"),
+        (Cell({0: 0.8, 1: 0.82}), False, "81.0 ± 0.7"),
+        (Cell({0: 0.8004}), False, "80.0"),
+        (Cell({0: 0.8, 1: 0.82}, "2 of 3 trials"), False, "81.0 ± 0.7 (2 of 3 trials)"),
         (Cell(missing="0 of 3 trials"), False, "(0 of 3 trials)"),
-        (Cell({0: 1.0, 1: 3.0}), True, "+2.0 ± 0.7"),
-        (Cell({0: -1.26}), True, "-1.3"),
+        (Cell({0: 0.01, 1: 0.03}), True, "+2.0 ± 0.7"),
+        (Cell({0: -0.0126}), True, "-1.3"),
     ],
 )
 def test_cell(cell, signed, text):
@@ -63,8 +63,8 @@ def test_base_of(name, base):
 def test_differences_are_paired_by_trial():
     (changes,) = differences(TABLE).items()
     assert changes[0] == "ERM_BatchFormer"
-    assert changes[1]["A"].values == {0: 1.0, 1: 3.0}
-    assert (changes[1]["C"].values, changes[1]["C"].missing) == ({0: -1.0}, "1 of 2 trials")
+    assert changes[1]["A"].values == {0: pytest.approx(0.01), 1: pytest.approx(0.03)}
+    assert (changes[1]["C"].values, changes[1]["C"].missing) == ({0: pytest.approx(-0.01)}, "1 of 2 trials")
 
 
 def test_text():
@@ -104,7 +104,7 @@ def test_csv_and_json_hold_the_same_cells():
         "dataset": "PACS",
         "algorithm": "ERM",
         "environment": "A",
-        "mean": 81.0,
+        "mean": pytest.approx(81.0),
         "stderr": pytest.approx(1 / 2**0.5),
         "n": 2,
     }

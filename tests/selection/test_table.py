@@ -75,8 +75,8 @@ def test_averages_over_datasets(tmp_path):
 
 
 def test_average_is_of_means_and_its_error_of_the_trials_that_all_columns_have():
-    cell = average([Cell({0: 10.0, 1: 23.0, 2: 30.0}), Cell({0: 30.0, 2: 50.0})])
-    assert cell.values == {0: 20.0, 2: 40.0}
+    cell = average([Cell({0: 0.10, 1: 0.23, 2: 0.30}), Cell({0: 0.30, 2: 0.50})])
+    assert cell.values == {0: pytest.approx(0.2), 2: pytest.approx(0.4)}
     assert cell.mean == pytest.approx((21 + 40) / 2)
     assert cell.stderr == pytest.approx(10 / 2**0.5)
     assert cell.missing == "2 of 3 trials"
@@ -116,7 +116,7 @@ def reference(runs, selection, algorithm, env, trial):
         option = max(options, key=lambda pair: pair[0])
         if best is None or option[0] >= best[0]:
             best = option
-    return 100 * best[1]
+    return best[1]
 
 
 def test_random_sweep_against_the_arithmetic_written_out_anew(tmp_path):
