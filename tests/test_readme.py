@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dg_batchformer import cli, get_algorithm_class, registry
+from dg_batchformer import ALGORITHMS, cli, get_algorithm_class, registry
 from dg_batchformer.hparams import shared_hyperparameters
 
 ROOT = Path(__file__).parents[1]
@@ -90,3 +90,12 @@ def test_the_layout_exists():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README) + re.findall(r"`([A-Z]+\.md)`", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_demos_table_is_whole_and_adds_up():
+    (demo,) = [block for block in blocks("text") if "model selection: training-domain" in block]
+    rows = {line.split()[0]: line.split()[1:] for line in demo.split("Algorithm")[1].splitlines() if "." in line}
+    for name in ALGORITHMS:
+        *columns, average = map(float, rows[name])
+        assert len(columns) == 4
+        assert average == pytest.approx(sum(columns) / 4, abs=0.1)
