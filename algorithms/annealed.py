@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.hparams import Hyperparameter, require
 from dg_batchformer.networks import Shape
 
-from .erm import ERM, Minibatches
+from .erm import ERM
 
 
 def annealed_hyperparameters(method: str) -> tuple[Hyperparameter, Hyperparameter]:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from dg_batchformer.batchformer import BatchFormer, attend
+from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, require
 from dg_batchformer.registry import compose, register_modifier
 
-from .erm import Minibatches, features_in_one_pass
+from .erm import features_in_one_pass
 
 HYPERPARAMETERS = (
     Hyperparameter("batchformer_layers", 1),

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, require
 from dg_batchformer.registry import register_algorithm
 
-from .erm import ERM, Minibatches
+from .erm import ERM
 
 
 def coral_distance(x: Tensor, y: Tensor) -> Tensor:

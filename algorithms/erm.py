@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.hparams import Hyperparameter, require
 from dg_batchformer.networks import Shape, make_classifier, make_featurizer
 from dg_batchformer.registry import register_algorithm
-
-Minibatches = list[tuple[Tensor, Tensor]]
-"""One (x, y) per training environment."""
 
 
 def features_in_one_pass(featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, require
 from dg_batchformer.registry import compose, register_modifier
 
-from .erm import Minibatches, features_in_one_pass
+from .erm import features_in_one_pass
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dg_batchformer.batchformer import without_batchformer
+from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, require
 from dg_batchformer.networks import has_free_batch_norm
 from dg_batchformer.registry import compose, register_modifier
-
-from .erm import Minibatches
 
 HYPERPARAMETERS = (
     Hyperparameter("swad_n_converge", 3),

@@ -9,6 +9,7 @@ of DomainBed's where DomainBed is importable.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 from collections.abc import Callable, Iterable
@@ -181,7 +182,7 @@ def in_order(algorithms: Iterable[str]) -> list[str]:
 
 def default_hparams(algorithm: str | type, dataset: str) -> dict[str, Any]:
     """Default hyper-parameters, those of hparams_seed 0."""
-    return {hp.name: hp.default for hp in hyperparameters(algorithm, dataset)}
+    return {hp.name: copy.copy(hp.default) for hp in hyperparameters(algorithm, dataset)}
 
 
 def random_hparams(algorithm: str | type, dataset: str, seed: int) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from torch import Tensor
 from dg_batchformer.data.environments import Environment
 from dg_batchformer.hparams import seed_hash
 
+Minibatches = list[tuple[Tensor, Tensor]]
+"""What a step trains on: one (x, y) per training environment."""
+
 
 def balanced_weights(labels: Tensor) -> Tensor:
     """Sampling weights (n,) under which all classes that occur are equally likely."""

@@ -72,6 +72,8 @@ def record_problem(record: Any) -> str | None:
     needed = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
     if not isinstance(args, dict) or any(name not in args for name in needed):
         return f"lacks args ({', '.join(needed)})"
+    if not isinstance(args["test_envs"], list):
+        return f"has test_envs {args['test_envs']!r}, not a list,"
     for name, value in record.items():
         if name.endswith("_acc") and not (isinstance(value, int | float) and 0 <= value <= 1 and math.isfinite(value)):
             return f"has {name} {value!r}, not an accuracy,"

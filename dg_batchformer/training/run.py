@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-import sys
 import time
 import traceback
 from collections import defaultdict
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from dg_batchformer import machine
-from dg_batchformer.data.batches import EnvironmentSampler
+from dg_batchformer.data.batches import EnvironmentSampler, Minibatches
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.data.splits import Split, split_environments
@@ -28,8 +27,6 @@ from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.checkpoint import save_model
 from dg_batchformer.training.evaluate import evaluate
 from dg_batchformer.training.progress import Progress
-
-Minibatches = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class DivergedError(RuntimeError):
@@ -199,7 +196,6 @@ class _Run:
                 print(f"  {name}: {value}")
         batch = self.hparams["batch_size"]
         print(f"batch: {batch} per environment, {batch * len(self.training)} a step", flush=True)
-        sys.stdout.flush()
 
 
 def seed_everything(seed: int) -> None:
