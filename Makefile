@@ -16,11 +16,14 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Where Python comes without venv (Debian packs it apart), virtualenv from pip does the same.
-.venv/bin/python:
-	$(PYTHON) -m venv .venv || { $(PYTHON) -m pip install virtualenv && $(PYTHON) -m virtualenv --clear .venv; }
+# Where Python comes without venv (Debian packs it apart), virtualenv from pip does the same; --target keeps it out of
+# the system's own packages.
+.venv/made:
+	$(PYTHON) -m venv .venv || { rm -rf .venv && $(PYTHON) -m pip install --target build/virtualenv virtualenv \
+	  && PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv .venv; }
+	touch $@
 
-.venv/installed: setup.py pyproject.toml | .venv/bin/python
+.venv/installed: setup.py pyproject.toml | .venv/made
 	$(BIN)/python -m pip install -e .
 	touch $@
 

@@ -16,10 +16,10 @@ from dg_batchformer.networks import Shape
 from .erm import ERM
 
 
-def annealed_hyperparameters(method: str) -> tuple[Hyperparameter, Hyperparameter]:
-    """The penalty's weight and the step at which it sets in, under DomainBed's names for `method`."""
+def annealed_hyperparameters(method: str, weight: float) -> tuple[Hyperparameter, Hyperparameter]:
+    """The penalty's weight, its default given, and the step at which it sets in, by DomainBed's names for `method`."""
     return (
-        Hyperparameter(f"{method}_lambda", 1e2 if method == "irm" else 1e1, lambda r: 10 ** r.uniform(-1, 5)),
+        Hyperparameter(f"{method}_lambda", weight, lambda r: 10 ** r.uniform(-1, 5)),
         Hyperparameter(f"{method}_penalty_anneal_iters", 500, lambda r: int(10 ** r.uniform(0, 4)), minimum=0),
     )
 

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from dg_batchformer.batchformer import BatchFormer, attend
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
-from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
 
 HYPERPARAMETERS = (
-    Hyperparameter("batchformer_layers", 1),
-    Hyperparameter("batchformer_heads", 4),
-    Hyperparameter("batchformer_dropout", 0.5),
-    Hyperparameter("batchformer_lr_scale", 1.0),
+    Hyperparameter("batchformer_layers", 1, minimum=1),
+    Hyperparameter("batchformer_heads", 4, minimum=1),
+    Hyperparameter("batchformer_dropout", 0.5, minimum=0, maximum=1),
+    Hyperparameter("batchformer_lr_scale", 1.0, minimum=0),
     Hyperparameter("batchformer_shared_classifier", True),
     Hyperparameter("batchformer_trainable", True),
-    Hyperparameter("batchformer_scope", "all"),
+    Hyperparameter("batchformer_scope", "all", choices=("all", "environment")),
 )
 """Without samplers: a search over BatchFormer's own settings would give the variant more tries than its base."""
 
@@ -67,21 +67,18 @@ def _batchformer(cls: Any) -> type:
         hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
 
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
-            settings = {hp.name.removeprefix("batchformer_"): require(hparams, hp.name) for hp in HYPERPARAMETERS}
-            if settings["scope"] not in ("all", "environment"):
-                raise InputError(
-                    f"hparam 'batchformer_scope' is {settings['scope']!r}: expected 'all' or 'environment'"
-                )
-            if settings["lr_scale"] < 0:
-                raise InputError(f"hparam 'batchformer_lr_scale' is {settings['lr_scale']}: expected at least 0")
+            own = settings(hparams, HYPERPARAMETERS)
             super().__init__(input_shape, num_classes, num_domains, hparams)
             problem = not_wrappable(self)
             if problem:
                 raise InputError(f"{cls.__name__} cannot be given BatchFormer: {problem}")
-            self._batchformer_settings = settings
+            self._batchformer_hparams = own
             self.batchformer = BatchFormer(
-                self.featurizer.n_outputs, settings["layers"], settings["heads"], settings["dropout"]
-            ).requires_grad_(settings["trainable"])
+                self.featurizer.n_outputs,
+                own["batchformer_layers"],
+                own["batchformer_heads"],
+                own["batchformer_dropout"],
+            ).requires_grad_(own["batchformer_trainable"])
             self._give_to(self.optimizer)
 
         @property
@@ -97,22 +94,32 @@ def _batchformer(cls: Any) -> type:
                 self._give_to(optimizer)
 
         def _give_to(self, optimizer: torch.optim.Optimizer) -> None:
-            if self._batchformer_settings["trainable"]:
-                lr = optimizer.param_groups[0]["lr"] * self._batchformer_settings["lr_scale"]
+            if self._batchformer_hparams["batchformer_trainable"]:
+                lr = optimizer.param_groups[0]["lr"] * self._batchformer_hparams["batchformer_lr_scale"]
                 optimizer.add_param_group({"params": list(self.batchformer.parameters()), "lr": lr})
 
         def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
             before = features_of(self, minibatches)
-            after = attend(self.batchformer, before, self._batchformer_settings["scope"])
+            after = attend(self.batchformer, before, self._batchformer_hparams["batchformer_scope"])
             labels = [y for _, y in minibatches]
-            if self._batchformer_settings["shared_classifier"]:
+            if self._batchformer_hparams["batchformer_shared_classifier"]:
                 joined = [(torch.cat([z, h]), torch.cat([y, y])) for z, h, y in zip(before, after, labels, strict=True)]
             else:
                 joined = list(zip(after, labels, strict=True))
             if unlabeled is not None:
                 unlabeled = [self.featurizer(x) for x in unlabeled]
+            reached: list[Tensor] = []
+            expected = [h for h in after if h.requires_grad]
+            for h in expected:
+                h.register_hook(reached.append)
             with passing_through(self.featurizer):
-                return super().update(joined, unlabeled)
+                values: dict[str, float] = super().update(joined, unlabeled)
+            if expected and not reached:
+                raise InputError(
+                    f"{cls.__name__} cannot be given BatchFormer: its update sends no gradient back to the features, "
+                    "so that neither the featurizer nor BatchFormer would be trained"
+                )
+            return values
 
     return WithBatchFormer
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
-from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.hparams import Hyperparameter, require, settings
 from dg_batchformer.networks import Shape, make_classifier, make_featurizer
 from dg_batchformer.registry import register_algorithm
 
@@ -39,8 +39,7 @@ class ERM(nn.Module):
 
     def __init__(self, input_shape: Shape, num_classes: int, num_domains: int, hparams: Mapping[str, Any]) -> None:
         super().__init__()
-        for hyperparameter in self.hyperparameters:
-            require(hparams, hyperparameter.name)
+        settings(hparams, self.hyperparameters)
         self.hparams = hparams
         self.featurizer = make_featurizer(tuple(input_shape), hparams)
         self.classifier = make_classifier(

@@ -35,11 +35,13 @@ class IRM(AnnealedPenalty):
     """Invariant risk minimisation, IRMv1 (Arjovsky et al., 2019, https://arxiv.org/abs/1907.02893).
 
     The mean over environments of cross-entropy + weight * penalty; the variant is DomainBed's (unbiased two-half
-    estimate of the penalty, `irm_lambda` from step `irm_penalty_anneal_iters` on, weight 1 before).
+    estimate of the penalty, `irm_lambda` from step `irm_penalty_anneal_iters` on, weight 1 before). With BatchFormer
+    an environment is [z ; h]: where its batch is odd, a sample's z and h fall into different halves, and the estimate
+    is biased upwards; an even `batch_size` keeps them together.
     """
 
     method = "irm"
-    hyperparameters = annealed_hyperparameters("irm")
+    hyperparameters = annealed_hyperparameters("irm", 1e2)
 
     def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor, nll: Tensor) -> Tensor:
         return torch.stack([irm_penalty(one, y) for one, y in zip(logits, labels, strict=True)]).mean()

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
-from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),
-    Hyperparameter("mixstyle_p", 0.5),
-    Hyperparameter("mixstyle_alpha", 0.1),
-    Hyperparameter("mixstyle_mix", "random"),
+    Hyperparameter("mixstyle_p", 0.5, minimum=0, maximum=1),
+    Hyperparameter("mixstyle_alpha", 0.1, minimum=1e-3),
+    Hyperparameter("mixstyle_mix", "random", choices=("random", "crossdomain")),
 )
 
 
@@ -64,12 +64,6 @@ class StyleMixer:
     """
 
     def __init__(self, p: float, alpha: float, mix: str) -> None:
-        if not 0 <= p <= 1:
-            raise InputError(f"hparam 'mixstyle_p' is {p}: expected a probability")
-        if alpha <= 0:
-            raise InputError(f"hparam 'mixstyle_alpha' is {alpha}: expected a positive number")
-        if mix not in ("random", "crossdomain"):
-            raise InputError(f"hparam 'mixstyle_mix' is {mix!r}: expected 'random' or 'crossdomain'")
         self.p, self.alpha, self.mix = p, alpha, mix
         self.sizes: list[int] = []
 
@@ -108,7 +102,7 @@ def stages_of(featurizer: nn.Module) -> dict[str, nn.Module]:
     if own is not None:
         return own
     found: dict[str, nn.Module] = {}
-    for path, module in featurizer.named_modules():
+    for path, module in list(featurizer.named_modules())[1:]:
         found.setdefault(path.rpartition(".")[2], module)
     return found
 
@@ -117,9 +111,10 @@ def with_mixstyle(cls: type) -> Any:
     """The algorithm `cls` with MixStyle (Zhou et al., ICLR 2021, https://arxiv.org/abs/2104.02008).
 
     After each stage in `mixstyle_layers`, with probability `mixstyle_p`, every sample takes on a mixture of its own
-    style and another sample's, in shares drawn from Beta(`mixstyle_alpha`, `mixstyle_alpha`): any other sample's
-    (`mixstyle_mix` "random"), or one of another environment ("crossdomain"). Off in evaluation; any batch size.
-    All environments go through the featurizer together, also for an algorithm that takes them one by one.
+    style and a partner's, in shares drawn from Beta(`mixstyle_alpha`, `mixstyle_alpha`): the partners are a random
+    permutation of the batch (`mixstyle_mix` "random"), or of another environment ("crossdomain"). Off in evaluation;
+    any batch size. All environments go through the featurizer together, also for an algorithm that takes them one by
+    one.
 
     Args:
         cls: an algorithm class with DomainBed's contract whose instances have a `featurizer` with stages that give
@@ -136,8 +131,9 @@ def _mixstyle(cls: Any) -> type:
         hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
 
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
-            mixer = StyleMixer(*(require(hparams, f"mixstyle_{name}") for name in ("p", "alpha", "mix")))
-            layers = require(hparams, "mixstyle_layers")
+            own = settings(hparams, HYPERPARAMETERS)
+            mixer = StyleMixer(own["mixstyle_p"], own["mixstyle_alpha"], own["mixstyle_mix"])
+            layers = own["mixstyle_layers"]
             super().__init__(input_shape, num_classes, num_domains, hparams)
             if not hasattr(self, "featurizer"):
                 raise InputError(f"{cls.__name__} cannot be given MixStyle: it has no `featurizer`")

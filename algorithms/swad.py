@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from dg_batchformer.batchformer import without_batchformer
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
-from dg_batchformer.hparams import Hyperparameter, require
+from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.networks import has_free_batch_norm
 from dg_batchformer.registry import compose, register_modifier
 
 HYPERPARAMETERS = (
-    Hyperparameter("swad_n_converge", 3),
-    Hyperparameter("swad_n_tolerance", 6),
-    Hyperparameter("swad_tolerance_ratio", 0.3),
+    Hyperparameter("swad_n_converge", 3, minimum=1),
+    Hyperparameter("swad_n_tolerance", 6, minimum=1),
+    Hyperparameter("swad_tolerance_ratio", 0.3, minimum=0),
 )
 
 BATCH_NORM_STEPS = 10
@@ -63,17 +63,10 @@ class LossValley:
     The valley begins where a segment's loss is the lowest of the `n_converge` that begin with it, and ends where
     `n_tolerance` losses in a row are above (1 + `tolerance_ratio`) times their mean at that point. As in the authors'
     code, segments that enter the average when the valley is found enter it once more when they become the oldest of
-    the last `n_tolerance`.
+    the last `n_tolerance`. Both counts are at least 1, the ratio at least 0.
     """
 
     def __init__(self, n_converge: int, n_tolerance: int, tolerance_ratio: float) -> None:
-        if n_converge < 1 or n_tolerance < 1:
-            raise InputError(
-                f"hparams 'swad_n_converge' and 'swad_n_tolerance' are {n_converge} and {n_tolerance}: "
-                "expected at least 1"
-            )
-        if tolerance_ratio < 0:
-            raise InputError(f"hparam 'swad_tolerance_ratio' is {tolerance_ratio}: expected at least 0")
         self.tolerance_ratio = tolerance_ratio
         self.converging: deque[Segment] = deque(maxlen=n_converge)
         self.smoothing: deque[Segment] = deque(maxlen=n_tolerance)
@@ -180,7 +173,7 @@ def _swad(cls: Any) -> type:
         hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
 
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
-            valley = LossValley(*(require(hparams, hp.name) for hp in HYPERPARAMETERS))
+            valley = LossValley(*settings(hparams, HYPERPARAMETERS).values())
             super().__init__(input_shape, num_classes, num_domains, hparams)
             self.swad_window: tuple[int, int] | None = None
             self._valley = valley

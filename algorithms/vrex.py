@@ -24,7 +24,7 @@ class VREx(AnnealedPenalty):
     """
 
     method = "vrex"
-    hyperparameters = annealed_hyperparameters("vrex")
+    hyperparameters = annealed_hyperparameters("vrex", 1e1)
 
     def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor, nll: Tensor) -> Tensor:
         return variance_penalty(losses, nll)

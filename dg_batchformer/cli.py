@@ -8,18 +8,22 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import status
-from dg_batchformer.jobs.launchers import LAUNCHERS, Ended, default_workers, find_launcher, threads_of_each
-from dg_batchformer.jobs.plan import DONE, FAILED, INCOMPLETE, Job, Sweep, find, plan, write
+from dg_batchformer.jobs.launchers import LAUNCHERS, Ended, Launcher, default_workers, find_launcher, threads_of_each
+from dg_batchformer.jobs.plan import Job, Sweep, find, plan, write
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
+
+if TYPE_CHECKING:
+    from dg_batchformer.selection.table import Section
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
 
@@ -27,8 +31,13 @@ DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; wrong input ends it with status 2 and the reason, without a traceback."""
     arguments = parser().parse_args(argv)
+    return guarded(lambda: arguments.command(arguments))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """The exit status of a command, its errors said as a user should see them."""
     try:
-        return int(arguments.command(arguments) or 0)
+        return command()
     except BrokenPipeError:
         # Whoever read our output has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,7 +141,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.action == "status":
         print(status.report(jobs))
         return 0
-    unfinished = [job for job in jobs if job.state in (FAILED, INCOMPLETE)]
+    unfinished = [job for job in jobs if job.state in ("failed", "incomplete")]
     print(f"{status.summary(jobs)}\nabout to delete {len(unfinished)} that failed or are incomplete")
     if unfinished and (arguments.skip_confirmation or confirmed()):
         for job in unfinished:
@@ -155,53 +164,54 @@ def launch(arguments: argparse.Namespace) -> int:
     used = {name for job in jobs for name in parse_hparams(job.arguments.hparams)}
     for name in parse_hparams(arguments.hparams).keys() - used:
         print(f"note: none of these algorithms has the hparam {name!r}")
-    to_do = [job for job in jobs if job.state != DONE]
+    to_do = [job for job in jobs if job.state != "done"]
     print(status.summary(jobs))
     if launcher is LAUNCHERS["dummy"] or not to_do:
         launcher(to_do, 1, lambda ended: None)
         return 0
-    n_workers = arguments.n_workers or default_workers(to_do)
-    seconds = expected_seconds(jobs, to_do, n_workers) / min(n_workers, len(to_do))
+    n_workers = min(arguments.n_workers or default_workers(to_do), len(to_do))
+    seconds = prepare(jobs, to_do, threads_of_each(n_workers)) / n_workers
     print(f"about to run {len(to_do)} in {n_workers} process(es), expected to take {status.duration(seconds)}")
     if not arguments.skip_confirmation and not confirmed():
         return 0
     write(to_do)
-    failed = run_and_report(launcher, to_do, n_workers)
+    failed = run_and_report(launcher, to_do, n_workers, seconds)
     print(status.summary(jobs))
     if failed:
         print(f"see: dg-batchformer sweep status --output_dir {arguments.output_dir}")
     return 1 if failed else 0
 
 
-def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job], n_workers: int) -> float:
-    """Expected seconds of all runs to do, one after another; checks their data on the way.
+def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
+    """Checks data and algorithms of the runs to do; returns their expected seconds, one after another.
 
-    From the runs of a dataset that are done, else from a few steps of its first run to do.
+    Expected from the runs of a dataset that are done, else from a few steps of its first run to do.
     """
     from dg_batchformer.data.benchmarks import load_dataset
-    from dg_batchformer.jobs.probe import probe_seconds
+    from dg_batchformer.jobs.probe import check_algorithms, probe_seconds
 
     measured = status.measured_seconds(jobs)
     total = 0.0
     for name in dict.fromkeys(job.arguments.dataset for job in to_do):
-        own = [job for job in to_do if job.arguments.dataset == name]
-        dataset = load_dataset(name, own[0].arguments.data_dir)
+        own = [job.arguments for job in to_do if job.arguments.dataset == name]
+        dataset = load_dataset(name, own[0].data_dir)
         for note in dataset.notes:
             print(f"{name}: {note}")
+        check_algorithms(own, dataset)
         if name not in measured:
             print(f"{name}: timing a few steps", flush=True)
-            measured[name] = probe_seconds(own[0].arguments, dataset, threads_of_each(n_workers))
+            measured[name] = probe_seconds(own[0], dataset, threads)
         total += len(own) * measured[name]
     return total
 
 
-def run_and_report(launcher: object, jobs: Sequence[Job], n_workers: int) -> int:
+def run_and_report(launcher: Launcher, jobs: Sequence[Job], n_workers: int, expected: float) -> int:
     """Runs jobs with a line as each one ends and the time left; returns how many failed."""
     failures = []
     started = time.monotonic()
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]} left"))
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]} left"))
     with Progress(*columns, console=Console(soft_wrap=True)) as progress:
-        task = progress.add_task("", total=len(jobs), left="?")
+        task = progress.add_task("", total=len(jobs), left=status.duration(expected))
         n_ended = 0
 
         def report(ended: Ended) -> None:
@@ -218,7 +228,7 @@ def run_and_report(launcher: object, jobs: Sequence[Job], n_workers: int) -> int
             )
             progress.update(task, advance=1, left=left)
 
-        launcher(jobs, n_workers, report)  # type: ignore[operator]
+        launcher(jobs, n_workers, report)
     return len(failures)
 
 
@@ -232,20 +242,26 @@ def confirmed() -> bool:
 
 
 def collect(arguments: argparse.Namespace) -> int:
-    """The table of a sweep, printed or written; what was passed over is said on the error stream."""
+    """The table of a sweep, printed or written."""
     from dg_batchformer.selection.render import FORMATS
-    from dg_batchformer.selection.runs import collect as read
-    from dg_batchformer.selection.table import build
 
-    collected = read(Path(arguments.input_dir))
-    for problem in collected.problems:
-        print(f"note: {problem}", file=sys.stderr)
-    if not collected.runs:
-        raise InputError(f"{arguments.input_dir} has no finished run: expected at least one with its `done`")
-    table = FORMATS[arguments.format](build(collected))
+    table = FORMATS[arguments.format](read_table(Path(arguments.input_dir)))
     if arguments.output:
         Path(arguments.output).write_text(table, encoding="utf-8")
         print(f"wrote {arguments.output}")
     else:
         print(table, end="")
     return 0
+
+
+def read_table(input_dir: Path) -> list[Section]:
+    """The tables of a sweep's folder; what was passed over is said on the error stream."""
+    from dg_batchformer.selection.runs import collect
+    from dg_batchformer.selection.table import build
+
+    collected = collect(input_dir)
+    for problem in collected.problems:
+        print(f"note: {problem}", file=sys.stderr)
+    if not collected.runs:
+        raise InputError(f"{input_dir} has no finished run: expected at least one with its `done`")
+    return build(collected)

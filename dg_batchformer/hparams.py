@@ -26,40 +26,50 @@ Sampler = Callable[[np.random.RandomState], Any]
 class Hyperparameter:
     """A hyper-parameter: `default` at hparams_seed 0, `sample(random_state)` at any other (None: the default).
 
-    `kinds` are the Python types a given value may have, those of the default where not stated; a number is at least
-    `minimum` where one is stated.
+    `kinds` are the Python types a given value may have, those of the default where not stated; `minimum` and
+    `maximum` bound a number, and `choices` are all that a text may be.
     """
 
     name: str
     default: Any
     sample: Sampler | None = None
     kinds: tuple[type, ...] = ()
-    minimum: float | None = None
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    choices: tuple[str, ...] = ()
 
     def draw(self, seed: int) -> Any:
         """Value of this hyper-parameter in the random search's row `seed`."""
         if self.sample is None:
             return self.default
-        value = self.sample(np.random.RandomState(seed_hash(seed, self.name)))
-        return value.item() if isinstance(value, np.generic) else value
+        return plain(self.sample(np.random.RandomState(seed_hash(seed, self.name))))
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value that a user gave, or None."""
-        kinds = self.kinds or (type(self.default),)
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"hparam {self.name!r} is {value}: expected a finite number"
+        kinds, value = self.kinds or (type(self.default),), plain(value)
         if isinstance(value, bool):
             fits = bool in kinds
         elif isinstance(value, int):
             fits = int in kinds or float in kinds
         else:
             fits = isinstance(value, kinds)
-        if fits and self.minimum is not None and value < self.minimum:
-            return f"hparam {self.name!r} is {value!r}: expected at least {self.minimum} (default {self.default!r})"
-        if fits:
-            return None
-        expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-        return f"hparam {self.name!r} is {value!r}: expected {expected} (default {self.default!r})"
+        expected = ""
+        if not fits:
+            expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        elif isinstance(value, int | float) and not (math.isfinite(value) and self.minimum <= value <= self.maximum):
+            expected = "a finite number"
+            expected += f" of at least {self.minimum:g}" if math.isfinite(self.minimum) else ""
+            expected += f" and at most {self.maximum:g}" if math.isfinite(self.maximum) else ""
+        elif self.choices and value not in self.choices:
+            expected = " or ".join(map(repr, self.choices))
+        return (
+            f"hparam {self.name!r} is {value!r}: expected {expected} (default {self.default!r})" if expected else None
+        )
+
+
+def plain(value: Any) -> Any:
+    """A drawn value as Python's own number, which records and checkpoints can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def seed_hash(*args: Any) -> int:
@@ -89,7 +99,7 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         Hyperparameter("resnet18", False),
         Hyperparameter("resnet50_augmix", False),
         Hyperparameter("freeze_bn", False),
-        Hyperparameter("resnet_dropout", 0.0, lambda r: r.choice([0.0, 0.1, 0.5]), minimum=0),
+        Hyperparameter("resnet_dropout", 0.0, lambda r: r.choice([0.0, 0.1, 0.5]), minimum=0, maximum=1),
         Hyperparameter("class_balanced", False),
         Hyperparameter("nonlinear_classifier", False),
         Hyperparameter("weights", "imagenet", kinds=(str, type(None))),
@@ -108,8 +118,17 @@ def require(hparams: Mapping[str, Any], name: str) -> Any:
         return hparams[name]
     raise InputError(
         f"hparam {name!r} is missing: expected it among the hparams, got {sorted(hparams)}; "
-        f"start from default_hparams(algorithm, dataset)"
+        "give it, or start from default_hparams(algorithm, dataset)"
     )
+
+
+def settings(hparams: Mapping[str, Any], declared: Iterable[Hyperparameter]) -> dict[str, Any]:
+    """The values of declared hyper-parameters; InputError where one is missing or not what it may be."""
+    values = {hyperparameter.name: require(hparams, hyperparameter.name) for hyperparameter in declared}
+    problems = problems_with(values, declared)
+    if problems:
+        raise InputError("\n".join(problems))
+    return values
 
 
 def problems_with(given: Mapping[str, Any], known: Iterable[Hyperparameter]) -> list[str]:

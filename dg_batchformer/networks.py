@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
@@ -169,12 +168,12 @@ def load_resnet(name: str, weights: str | None) -> Any:
         # V1, as in DomainBed and in the tables of the literature; V2 is another training recipe.
         published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
         try:
-            network.load_state_dict(published.get_state_dict(progress=False))
-        except (URLError, OSError) as error:
+            network.load_state_dict(published.get_state_dict(progress=True))
+        except Exception as error:  # no connection, or what an earlier one left behind broken
             raise InputError(
-                f"the ImageNet weights of {name} could not be downloaded ({error}): without internet, fetch "
-                f"{published.url} elsewhere and give its path as hparam 'weights', "
-                f"or give null for a random start"
+                f"the ImageNet weights of {name} could not be loaded ({error}): without internet, fetch "
+                f"{published.url} elsewhere and give its path as hparam 'weights', or give null for a random start; "
+                f"delete a broken download from {Path(torch.hub.get_dir()) / 'checkpoints'}"
             ) from error
     elif weights is not None:
         load_file(network, Path(weights))
@@ -188,9 +187,9 @@ def _load_augmix(weights: str | None) -> Any:
         raise InputError("hparam 'resnet50_augmix' needs timm: pip install 'dg-batchformer[timm]'") from error
     try:
         network = timm.create_model("resnet50.ram_in1k", pretrained=weights == "imagenet")
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         raise InputError(
-            f"the weights of resnet50.ram_in1k could not be downloaded ({error}): without internet, give a "
+            f"the weights of resnet50.ram_in1k could not be loaded ({error}): without internet, give a "
             "file as hparam 'weights', or null for a random start"
         ) from error
     if weights not in ("imagenet", None):
@@ -263,13 +262,15 @@ def has_free_batch_norm(module: nn.Module) -> bool:
 
 
 def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str]:
-    """Backbone, weights and batch-norm mode that a run really uses, for its log and its records."""
+    """Backbone, weights and batch-norm mode that a run really uses, for its log and its records.
+
+    Call it on a featurizer in training mode; the weights of one that is not from here are "unknown".
+    """
     norms = [m for m in featurizer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    resnet = isinstance(featurizer, ResNet)
-    mode = "none" if not norms else "frozen" if resnet and featurizer.frozen else "free"
-    weights = hparams.get("weights") if resnet else None
-    return {
-        "backbone": str(getattr(featurizer, "name", type(featurizer).__name__)),
-        "weights": weights or "random",
-        "batch_norm": mode,
-    }
+    if isinstance(featurizer, ResNet):
+        name, weights = featurizer.name, hparams["weights"] or "random"
+    else:
+        own = isinstance(featurizer, MLP | ConvNet | WideResNet)
+        name, weights = type(featurizer).__name__, "random" if own else "unknown"
+    mode = "none" if not norms else "free" if has_free_batch_norm(featurizer) else "frozen"
+    return {"backbone": name, "weights": weights, "batch_norm": mode}

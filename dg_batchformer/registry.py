@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dg_batchformer.errors import InputError, unknown
-from dg_batchformer.hparams import Hyperparameter, shared_hyperparameters
+from dg_batchformer.hparams import Hyperparameter, plain, shared_hyperparameters
 
 ALGORITHMS = (
     "ERM",
@@ -82,6 +82,8 @@ def register_modifier(name: str) -> Callable[[Modifier], Modifier]:
 def compose(cls: type, modifier: str) -> type:
     """`cls` with one modifier more, in the canonical order; a modifier that is there already changes nothing."""
     objective, present = cls.__dict__.get("composition", (cls, frozenset()))
+    if modifier not in present and modifier in getattr(cls, "composition", (cls, frozenset()))[1]:
+        raise InputError(f"{cls.__name__} has {modifier} from the class it extends: expected a class without it")
     return _composed(objective, present | {modifier})
 
 
@@ -104,14 +106,19 @@ def get_algorithm_class(name: str) -> Any:
     return _composed(objective, modifiers)
 
 
-def _parse(name: str) -> tuple[type, frozenset[str]]:
+def split_name(name: str) -> tuple[str, list[str]]:
+    """The objective and the modifiers that a name is made of; modifiers alone stand on ERM."""
     parts = name.split("_")
     modifiers: list[str] = []
-    while parts and parts[-1] in _modifiers:
-        modifiers.append(parts.pop())
+    while parts and parts[-1] in MODIFIER_ORDER:
+        modifiers.insert(0, parts.pop())
+    return ("_".join(parts) or "ERM") if modifiers else name, modifiers
+
+
+def _parse(name: str) -> tuple[type, frozenset[str]]:
+    stem, modifiers = split_name(name)
     if len(set(modifiers)) < len(modifiers):
         raise InputError(f"algorithm {name!r} names a modifier twice")
-    stem = ("_".join(parts) or "ERM") if modifiers else name
     objective = _imported(stem) if ":" in stem else _objectives.get(stem) or _domainbed_class(stem)
     if objective is None:
         raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS})))
@@ -128,11 +135,13 @@ def _imported(path: str) -> type:
     module_name, _, class_name = path.partition(":")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module of the user's may raise anything
         raise InputError(
-            f"algorithm {path!r} cannot be imported ({error}): expected module:Class, "
+            f"algorithm {path!r} cannot be imported ({type(error).__name__}: {error}): expected module:Class, "
             "with the module's folder on PYTHONPATH"
         ) from error
+    if not isinstance(cls, type):
+        raise InputError(f"algorithm {path!r} is a {type(cls).__name__}: expected a class")
     _check_contract(cls)
     return cls
 
@@ -155,10 +164,13 @@ def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter
     """All hyper-parameters of an algorithm, by name or class, on a dataset (any of DomainBed's names too)."""
     cls = get_algorithm_class(algorithm) if isinstance(algorithm, str) else algorithm
     objective = cls.__dict__.get("composition", (cls, frozenset()))[0]
-    foreign = _domainbed_hyperparameters(objective, dataset) if is_domainbed(objective) else ()
+    shared = shared_hyperparameters(dataset)
+    if is_domainbed(objective):
+        # DomainBed's networks know no `weights`; all other shared ones are DomainBed's too.
+        shared = (*(hp for hp in shared if hp.name != "weights"), *_domainbed_hyperparameters(objective, dataset))
     own = tuple(getattr(cls, "hyperparameters", ()))
     # The last one of a name stands: a method may declare a shared hyper-parameter anew.
-    return tuple({hp.name: hp for hp in (*shared_hyperparameters(dataset), *foreign, *own)}.values())
+    return tuple({hp.name: hp for hp in (*shared, *own)}.values())
 
 
 def _domainbed_hyperparameters(cls: type, dataset: str) -> tuple[Hyperparameter, ...]:
@@ -168,7 +180,7 @@ def _domainbed_hyperparameters(cls: type, dataset: str) -> tuple[Hyperparameter,
 
     class Drawn(Hyperparameter):
         def draw(self, seed: int) -> Any:
-            return registry.random_hparams(cls.__name__, dataset, seed)[self.name]
+            return plain(registry.random_hparams(cls.__name__, dataset, seed)[self.name])
 
     defaults = registry.default_hparams(cls.__name__, dataset)
     return tuple(Drawn(name, value) for name, value in defaults.items() if name != "resnet50_augmix")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dg_batchformer import cli
+from dg_batchformer.selection import render
 
 
 def launch_and_collect(dataset: str, argv: Sequence[str] | None, defaults: Sequence[str] = ()) -> int:
@@ -24,9 +25,16 @@ def launch_and_collect(dataset: str, argv: Sequence[str] | None, defaults: Seque
     own.add_argument("--table")
     given, flags = own.parse_known_args(sys.argv[1:] if argv is None else argv)
     launch = ["sweep", "launch", "--datasets", dataset, "--output_dir", given.output_dir]
-    failed = cli.main([*launch, "--skip_confirmation", *defaults, *flags])
-    if failed > 1:
-        return failed
-    table = given.table or str(Path(given.output_dir) / "selection.md")
-    written = cli.main(["collect", "--input_dir", given.output_dir, "--format", "markdown", "--output", table])
-    return cli.main(["collect", "--input_dir", given.output_dir]) or written or failed
+    status = cli.main([*launch, "--skip_confirmation", *defaults, *flags])
+    if status > 1 or not Path(given.output_dir).is_dir():
+        return status
+    table = Path(given.table or Path(given.output_dir) / "selection.md")
+    return cli.guarded(lambda: show(Path(given.output_dir), table)) or status
+
+
+def show(output_dir: Path, table: Path) -> int:
+    """Writes the table of a sweep as Markdown and prints it."""
+    sections = cli.read_table(output_dir)
+    table.write_text(render.markdown(sections), encoding="utf-8")
+    print(f"{render.text(sections)}wrote {table}")
+    return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# Room to floor; within a floor, the order in which rooms may use those before them.
+# Room to floor. Two of one floor may use each other but for jobs and selection; training runs algorithms.
 FLOORS = {
     "errors": 0,
     "machine": 0,
@@ -17,7 +17,7 @@ FLOORS = {
     "algorithms": 3,
     "training": 3.5,
     "jobs": 4,
-    "selection": 4.5,
+    "selection": 4,
     "cli": 5,
     "sweeps": 6,
 }
@@ -56,7 +56,7 @@ def test_imports_go_down():
         f"{path.relative_to(ROOT)} imports {other}"
         for room, path in sources()
         for other in imported_rooms(path)
-        if FLOORS[other] > FLOORS[room]
+        if FLOORS[other] > FLOORS[room] or {room, other} == {"jobs", "selection"}
     ]
     assert upward == []
 

@@ -52,6 +52,11 @@ def test_train_then_collect(tmp_path, capsys):
         (["sweep", "launch", "--pairs", "--single_test_envs"], ["contradict each other"]),
         (["sweep", "launch", "--datasets", "RotatedDigits", "--algorithms", "X"], ["unknown algorithm 'X'"]),
         (["sweep", "launch", "--datasets", "PACS", "--algorithms", "ERM"], ["dataset PACS needs --data_dir"]),
+        (
+            ["sweep", "launch", "--datasets", "RotatedDigits", "--hparams", '{"batchformer_heads": 5}'],
+            ["dim is 64: expected a multiple of num_heads, which is 5"],
+        ),
+        (["train", "--seed", "-1"], ["--seed is -1: expected a number from 0"]),
         (["sweep", "status"], ["is not a folder"]),
     ],
 )

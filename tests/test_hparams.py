@@ -131,15 +131,30 @@ def test_missing_hparam_is_named():
         ({"lr": "fast"}, "'lr' is 'fast': expected float"),
         ({"lr": float("nan")}, "expected a finite number"),
         ({"lr": True}, "'lr' is True: expected float"),
-        ({"lr": -1}, "'lr' is -1: expected at least 0"),
+        ({"lr": -1}, "'lr' is -1: expected a finite number of at least 0 (default 5e-05)"),
+        ({"resnet_dropout": 1.5}, "'resnet_dropout' is 1.5: expected a finite number of at least 0 and at most 1"),
         ({"batch_size": 2.5}, "'batch_size' is 2.5: expected int"),
-        ({"batch_size": 0}, "'batch_size' is 0: expected at least 1"),
+        ({"batch_size": 0}, "'batch_size' is 0: expected a finite number of at least 1"),
         ({"resnet18": 1}, "'resnet18' is 1: expected bool"),
         ({"weights": 3}, "expected str or null"),
     ],
 )
 def test_problems_are_named(given, message):
     (problem,) = problems_with(given, hyperparameters("ERM", "PACS"))
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batchformer_heads": 0}, "expected a finite number of at least 1"),
+        ({"batchformer_scope": "domain"}, "'batchformer_scope' is 'domain': expected 'all' or 'environment'"),
+        ({"mixstyle_p": 7.0}, "expected a finite number of at least 0 and at most 1"),
+        ({"swad_n_converge": 0}, "expected a finite number of at least 1"),
+    ],
+)
+def test_problems_of_modifiers_are_named(given, message):
+    (problem,) = problems_with(given, hyperparameters("ERM_MixStyle_BatchFormer_SWAD", "PACS"))
     assert message in problem
 
 

@@ -174,6 +174,21 @@ def test_imagenet_weights_are_version_1(monkeypatch):
     assert describe(featurizer, {"weights": "imagenet"})["weights"] == "imagenet"
 
 
+def test_a_broken_download_is_said(monkeypatch):
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda self, **kwargs: {"conv1.weight": 1})
+    with pytest.raises(ValueError, match=r"could not be loaded.*delete a broken download from .*checkpoints"):
+        make_featurizer((3, 224, 224), {**RESNET, "weights": "imagenet"})
+
+
+def test_a_foreign_backbone_is_described_by_what_can_be_seen():
+    foreign = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    assert describe(foreign, {}) == {"backbone": "Sequential", "weights": "unknown", "batch_norm": "free"}
+    foreign[1].eval()
+    assert describe(foreign, {"weights": "imagenet"})["batch_norm"] == "frozen"
+    assert describe(foreign, {"weights": "imagenet"})["weights"] == "unknown"
+    assert describe(make_featurizer((1, 28, 28), {}), {})["weights"] == "random"
+
+
 def test_one_backbone_is_asked_for():
     with pytest.raises(ValueError, match="expected one backbone"):
         make_featurizer((3, 224, 224), {**RESNET, "resnet50_augmix": True})

@@ -53,6 +53,9 @@ def test_the_class_bears_the_canonical_name():
         ("", "known are"),
         ("no_such_module:Thing", "cannot be imported.*PYTHONPATH"),
         ("dg_batchformer.errors:InputError", "no update and no predict"),
+        (":X", "cannot be imported"),
+        (".x:Y", "cannot be imported"),
+        ("os:sep", "is a str: expected a class"),
     ],
 )
 def test_unknown_names_are_refused(name, message):
@@ -120,3 +123,50 @@ def test_public_names_are_there():
         assert getattr(dg_batchformer, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         dg_batchformer.nothing  # noqa: B018
+
+
+DOMAINBED = {
+    "__init__": "",
+    "algorithms": """
+from dg_batchformer.algorithms import ERM
+ALGORITHMS = ["ERM", "GroupDRO"]
+class GroupDRO(ERM):
+    pass
+""",
+    "hparams_registry": """
+import numpy as np
+def default_hparams(algorithm, dataset):
+    return {"lr": 0.5, "groupdro_eta": 0.01, "resnet50_augmix": True, "dataset": dataset}
+def random_hparams(algorithm, dataset, seed):
+    return {"lr": np.float64(seed), "groupdro_eta": np.int64(2), "resnet50_augmix": True, "dataset": dataset}
+""",
+}
+
+
+def test_domainbeds_own_algorithms_resolve_where_it_is_importable(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="unknown algorithm 'GroupDRO_BatchFormer'"):
+        get_algorithm_class("GroupDRO_BatchFormer")
+    (tmp_path / "domainbed").mkdir()
+    for name, code in DOMAINBED.items():
+        (tmp_path / "domainbed" / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        cls = get_algorithm_class("GroupDRO_BatchFormer")
+        assert cls is bf(sys.modules["domainbed.algorithms"].GroupDRO)
+        assert get_algorithm_class("ERM") is ERM  # ours, not DomainBed's
+        hparams = dg_batchformer.default_hparams("GroupDRO_BatchFormer", "RotatedDigits")
+        chosen = {k: hparams[k] for k in ("lr", "groupdro_eta", "resnet50_augmix", "dataset", "batchformer_heads")}
+        assert chosen == {
+            "lr": 0.5,
+            "groupdro_eta": 0.01,
+            "resnet50_augmix": False,
+            "dataset": "RotatedMNIST",
+            "batchformer_heads": 4,
+        }
+        assert "weights" not in hparams  # which DomainBed's networks do not know
+        drawn = dg_batchformer.random_hparams("GroupDRO_BatchFormer", "PACS", 3)
+        assert (drawn["lr"], drawn["groupdro_eta"], drawn["dataset"]) == (3.0, 2, "PACS")
+        assert (type(drawn["lr"]), type(drawn["groupdro_eta"])) == (float, int)
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "domainbed"]:
+            del sys.modules[name]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dg_batchformer.data.environments import Environment
+from dg_batchformer.data.environments import Dataset, Environment
+from dg_batchformer.data.splits import Split
 from dg_batchformer.hparams import seed_hash
 
 Minibatches = list[tuple[Tensor, Tensor]]
@@ -54,3 +56,29 @@ class EnvironmentSampler:
         indices = self.inside[chosen]
         x = self.environment.inputs(indices, self.generator if self.augment else None)
         return x, self.environment.labels[indices]
+
+
+def minibatches(
+    dataset: Dataset,
+    splits: Sequence[Split],
+    test_envs: Sequence[int],
+    hparams: Mapping[str, Any],
+    seed: int,
+    device: str,
+) -> Iterator[Minibatches]:
+    """Endless steps of one minibatch per training environment, on `device`; the hparams are those of a run."""
+    samplers = [
+        EnvironmentSampler(
+            environment,
+            i,
+            split.inside,
+            hparams["batch_size"],
+            seed,
+            balanced=hparams["class_balanced"],
+            augment=hparams["data_augmentation"],
+        )
+        for i, (environment, split) in enumerate(zip(dataset.environments, splits, strict=True))
+        if i not in test_envs
+    ]
+    for step in zip(*samplers, strict=True):
+        yield [(x.to(device), y.to(device)) for x, y in step]

@@ -113,10 +113,13 @@ def images_root(benchmark: Benchmark, data_dir: str | None) -> Path:
     )
 
 
-def load_dataset(name: str, data_dir: str | None = None, *, check_images: bool = True) -> Dataset:
+def load_dataset(
+    name: str, data_dir: str | None = None, *, check_images: bool = True, threads: int | None = None
+) -> Dataset:
     """Loads a benchmark; its `notes` say what was passed over and how its image counts compare.
 
-    `check_images` decodes every image file once beforehand, so that a broken one is named before any work.
+    `check_images` decodes every image file once beforehand, so that a broken one is named before any work. Images are
+    decoded by `threads` threads, by default one a core.
     """
     from dg_batchformer.data.environments import Dataset
 
@@ -129,7 +132,7 @@ def load_dataset(name: str, data_dir: str | None = None, *, check_images: bool =
     if name.startswith("Debug"):
         shape = (3, 28, 28) if name == "Debug28" else (3, 224, 224)
         return Dataset(name, _noise(benchmark, shape), shape, 2, benchmark.steps, benchmark.checkpoint_freq)
-    return _load_images(benchmark, images_root(benchmark, data_dir), check_images)
+    return _load_images(benchmark, images_root(benchmark, data_dir), check_images, threads or available_cores())
 
 
 def _noise(benchmark: Benchmark, shape: tuple[int, ...]) -> list[Environment]:
@@ -149,14 +152,13 @@ def _noise(benchmark: Benchmark, shape: tuple[int, ...]) -> list[Environment]:
     ]
 
 
-def _load_images(benchmark: Benchmark, root: Path, check_images: bool) -> Dataset:
+def _load_images(benchmark: Benchmark, root: Path, check_images: bool, threads: int) -> Dataset:
     import torch
 
     from dg_batchformer.data.augment import SIZE
     from dg_batchformer.data.environments import Dataset, ImageEnvironment
 
     tree = scan(root, benchmark.folders or None)
-    threads = available_cores()
     if check_images:
         check_readable(tree.folders, threads)
     pool = ThreadPoolExecutor(threads)

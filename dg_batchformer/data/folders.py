@@ -138,7 +138,7 @@ def _unreadable(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             # A JPEG is decoded at an eighth of its size: all of its data is still read, in a third of the time.
-            image.draft("RGB", (image.width // 8, image.height // 8))
+            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         return f"{path}: {error}"

@@ -62,7 +62,8 @@ def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
     run it had, which is marked failed, and is replaced. `report` is called as runs end.
     """
     waiting = deque(jobs)
-    workers = [_Worker(threads_of_each(n_workers)) for _ in range(min(n_workers, len(jobs)))]
+    n_workers = min(n_workers, len(jobs))
+    workers = [_Worker(threads_of_each(n_workers)) for _ in range(n_workers)]
     try:
         for worker in workers:
             worker.give(waiting)
@@ -157,7 +158,7 @@ def _serve(connection: Connection, threads: int) -> None:
             key = (job.arguments.dataset, job.arguments.data_dir)
             if loaded[0] != key:
                 # The launcher has checked the images.
-                loaded = (key, load_dataset(*key, check_images=False))
+                loaded = (key, load_dataset(*key, check_images=False, threads=threads))
             run(job.arguments, loaded[1], echo=False)
             connection.send(None)
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import shlex
@@ -18,12 +19,6 @@ from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
 from dg_batchformer.training import records
 from dg_batchformer.training.arguments import RunArguments, check, number_problems, parse_hparams
-
-JOB = "job.json"
-"""In each run's folder: its arguments, so that the folder of a sweep says what the sweep consists of."""
-
-DONE, FAILED, INCOMPLETE, NOT_LAUNCHED = "done", "failed", "incomplete", "not launched"
-STATES = (DONE, FAILED, INCOMPLETE, NOT_LAUNCHED)
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        return state_of(self.folder)
+        return records.state_of(self.folder)
 
     @property
     def command(self) -> str:
@@ -78,28 +73,25 @@ class Job:
         )
 
 
-def state_of(folder: Path) -> str:
-    """How the run in a folder stands: one of `STATES`."""
-    if (folder / records.DONE).exists():
-        return DONE
-    if (folder / records.FAILED).exists():
-        return FAILED
-    if (folder / records.OUT).exists() or (folder / records.RESULTS).exists():
-        return INCOMPLETE
-    return NOT_LAUNCHED
-
-
 def job_id(arguments: dict[str, Any]) -> str:
     """Hash of what changes a run's result: not of where its data or its output lie."""
-    what = {name: value for name, value in arguments.items() if value is not None}
+    what = dict(arguments)
     for name in ("data_dir", "output_dir", "skip_model_save", "save_model_every_checkpoint"):
-        what.pop(name, None)
+        what.pop(name)
+    benchmark = find_benchmark(what["dataset"])
     what["dataset"] = path_free(what["dataset"])
-    hparams = parse_hparams(what.pop("hparams", None))
-    if isinstance(hparams.get("weights"), str):
-        hparams["weights"] = Path(hparams["weights"]).name
-    what["hparams"] = hparams
+    for name in ("steps", "checkpoint_freq"):
+        what[name] = what[name] or getattr(benchmark, name)
+    what["hparams"] = parse_hparams(what["hparams"])
+    weights = what["hparams"].get("weights")
+    if weights not in (None, "imagenet"):
+        what["hparams"]["weights"] = _content_hash(weights)
     return hashlib.md5(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+@functools.cache
+def _content_hash(path: str) -> str:
+    return hashlib.md5(Path(path).read_bytes()).hexdigest()
 
 
 def test_env_sets(n: int, *, pairs: bool) -> list[list[int]]:
@@ -113,9 +105,9 @@ def plan(sweep: Sweep) -> list[Job]:
     _check(sweep)
     jobs = []
     for trial_seed in range(sweep.n_trials):
-        for dataset in sweep.datasets:
+        for dataset in dict.fromkeys(sweep.datasets):
             n = len(find_benchmark(dataset).environments)
-            for algorithm in sweep.algorithms:
+            for algorithm in dict.fromkeys(sweep.algorithms):
                 hparams = _own_hparams(sweep, algorithm, dataset)
                 for test_envs in test_env_sets(n, pairs=sweep.pairs):
                     for hparams_seed in range(sweep.n_hparams_from, sweep.n_hparams):
@@ -155,6 +147,8 @@ def _check(sweep: Sweep) -> None:
         )
     if sweep.n_trials < 1:
         problems.append(f"--n_trials is {sweep.n_trials}: expected at least 1")
+    names = [path_free(dataset) for dataset in dict.fromkeys(sweep.datasets)]
+    problems += [f"two datasets are called {name}: expected different names" for name in names if names.count(name) > 1]
     common = RunArguments(
         steps=sweep.steps, checkpoint_freq=sweep.checkpoint_freq, holdout_fraction=sweep.holdout_fraction
     )
@@ -191,7 +185,7 @@ def write(jobs: Iterable[Job]) -> None:
     """Makes the folders of runs and writes each one's arguments into it."""
     for job in jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
-        records.mark(job.folder / JOB, json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True))
+        records.mark(job.folder / records.JOB, json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True))
 
 
 def find(output_dir: Path) -> list[Job]:
@@ -199,7 +193,7 @@ def find(output_dir: Path) -> list[Job]:
     if not output_dir.is_dir():
         raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
     jobs = []
-    for path in sorted(output_dir.glob(f"*/{JOB}")):
+    for path in sorted(output_dir.glob(f"*/{records.JOB}")):
         try:
             arguments = json.loads(path.read_text(encoding="utf-8"))
             # The folder may have moved since.

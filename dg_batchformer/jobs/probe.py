@@ -1,15 +1,16 @@
-"""How long a run will take, from a few of its steps."""
+"""Whether the runs of a sweep can be made, and how long one will take, before any is launched."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from dg_batchformer.data.batches import EnvironmentSampler
+from dg_batchformer.data.batches import minibatches
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.data.splits import split_environments
-from dg_batchformer.registry import get_algorithm_class
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.evaluate import BATCH_SIZE, correct_and_loss
+from dg_batchformer.training.run import make_algorithm
 
 STEPS = 3
 
@@ -25,26 +26,12 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> fl
     hparams = check(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
-    training = [i for i in range(len(splits)) if i not in arguments.test_envs]
-    make = get_algorithm_class(arguments.algorithm)
-    algorithm = make(dataset.input_shape, dataset.num_classes, len(training), hparams).to(device)
-    samplers = [
-        EnvironmentSampler(
-            dataset.environments[i],
-            i,
-            splits[i].inside,
-            hparams["batch_size"],
-            0,
-            balanced=False,
-            augment=hparams["data_augmentation"],
-        )
-        for i in training
-    ]
+    algorithm = make_algorithm(arguments, dataset, hparams).to(device)
+    batches = minibatches(dataset, splits, arguments.test_envs, hparams, arguments.seed, device)
+    algorithm.update(next(batches))
     started = time.monotonic()
-    for step in range(STEPS + 1):
-        if step == 1:
-            started = time.monotonic()
-        algorithm.update([(x.to(device), y.to(device)) for x, y in map(next, samplers)])
+    for _ in range(STEPS):
+        algorithm.update(next(batches))
     per_step = (time.monotonic() - started) / STEPS
     algorithm.eval()
     chunk = splits[0].inside[:BATCH_SIZE]
@@ -54,3 +41,9 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> fl
     steps = arguments.steps or dataset.steps
     evaluations = 1 + steps // (arguments.checkpoint_freq or dataset.checkpoint_freq)
     return steps * per_step + evaluations * sum(dataset.sizes) * per_image
+
+
+def check_algorithms(runs: Sequence[RunArguments], dataset: Dataset) -> None:
+    """Constructs each algorithm of a sweep once, so that one that cannot be is said before any run."""
+    for arguments in {arguments.algorithm: arguments for arguments in runs}.values():
+        make_algorithm(arguments, dataset, check(arguments))

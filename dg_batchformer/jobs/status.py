@@ -9,16 +9,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dg_batchformer.jobs.plan import DONE, FAILED, STATES, Job
+from dg_batchformer.jobs.plan import Job
 from dg_batchformer.training import records
 
 ERROR_LINES = 3
 
 
 def counts(jobs: Sequence[Job]) -> dict[str, int]:
-    """Runs by state, in the order of `STATES`."""
+    """Runs by state, in the order of `records.STATES`."""
     found = Counter(job.state for job in jobs)
-    return {state: found[state] for state in STATES}
+    return {state: found[state] for state in records.STATES}
 
 
 def summary(jobs: Sequence[Job]) -> str:
@@ -36,7 +36,7 @@ def report(jobs: Sequence[Job]) -> str:
         listed = ", ".join(f"{n} {state}" for state, n in counts(group).items() if n)
         lines.append(f"  {dataset} {algorithm}: {listed}")
     for job in jobs:
-        if job.state == FAILED:
+        if job.state == "failed":
             lines.append(f"failed: {job}")
             lines += [f"    {line}" for line in last_lines(job.folder / records.ERR)]
     return "\n".join(lines)
@@ -54,7 +54,7 @@ def measured_seconds(jobs: Sequence[Job]) -> dict[str, float]:
     """Mean seconds of a finished run, by dataset."""
     seconds: dict[str, list[float]] = {}
     for job in jobs:
-        if job.state == DONE:
+        if job.state == "done":
             last = last_lines(job.folder / records.RESULTS, 1)
             with contextlib.suppress(ValueError, KeyError, IndexError):
                 taken = json.loads(last[0])["run_seconds"]

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from dg_batchformer.registry import split_name
 from dg_batchformer.selection.table import Cell, Section
 
 
-def base_of(algorithm: str) -> str | None:
-    """The name of an algorithm without BatchFormer, or None where it has none."""
-    parts = algorithm.split("_")
-    if "BatchFormer" not in parts[1:]:
+def base_of(algorithm: str, among: Iterable[str]) -> str | None:
+    """Which of some algorithms is this one without BatchFormer, however its name is spelled."""
+    objective, modifiers = split_name(algorithm)
+    if "BatchFormer" not in modifiers:
         return None
-    return "_".join(part for part in parts if part != "BatchFormer")
+    wanted = objective, set(modifiers) - {"BatchFormer"}
+    for name in among:
+        other, its_modifiers = split_name(name)
+        if (other, set(its_modifiers)) == wanted:
+            return name
+    return None
 
 
-def differences(section: Section) -> dict[str, dict[str, Cell]]:
-    """A row for each pair of a section, by the name of the variant: its accuracy less that of its base.
+def differences(section: Section) -> dict[str, tuple[str, dict[str, Cell]]]:
+    """For each variant of a section its base, and a row of its accuracy less the base's.
 
     Over the trials that both have, since these share splits and hyper-parameters.
     """
     rows = {}
     for algorithm, cells in section.rows.items():
-        base = section.rows.get(base_of(algorithm) or "")
-        if base is None:
-            continue
-        rows[algorithm] = {column: _difference(cell, base[column]) for column, cell in cells.items()}
+        base = base_of(algorithm, section.rows)
+        if base:
+            of_base = section.rows[base]
+            rows[algorithm] = base, {column: _difference(cell, of_base[column]) for column, cell in cells.items()}
     return rows
 
 

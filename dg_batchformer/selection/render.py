@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dg_batchformer.selection.methods import TITLES
-from dg_batchformer.selection.pairs import base_of, differences
+from dg_batchformer.selection.pairs import differences
 from dg_batchformer.selection.table import AVERAGE, Cell, Section, entries
 
 LEGEND = (
@@ -49,9 +49,9 @@ def lines(section: Section, plus_minus: str = "±") -> list[list[str]]:
     for algorithm, cells in section.rows.items():
         rows.append([algorithm, *(cell_text(cells[column], plus_minus) for column in section.columns)])
         if algorithm in changed:
-            change = changed[algorithm]
+            base, change = changed[algorithm]
             texts = (cell_text(change[column], plus_minus, signed=True) for column in section.columns)
-            rows.append([f"change from {base_of(algorithm)}", *texts])
+            rows.append([f"change from {base}", *texts])
     return rows
 
 

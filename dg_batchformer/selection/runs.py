@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dg_batchformer.data.benchmarks import BENCHMARKS, path_free
 from dg_batchformer.errors import InputError
-from dg_batchformer.jobs.plan import DONE, JOB, state_of
 from dg_batchformer.training import records
 
 
@@ -56,44 +56,67 @@ class Collected:
 
 
 def collect(input_dir: Path) -> Collected:
-    """Reads the folder of a sweep; runs without their `done` are planned, not counted."""
+    """Reads the folder of a sweep; runs without their `done` are planned, not counted.
+
+    InputError where two runs differ in their settings alone: which of them a cell should show nobody can say.
+    """
     if not input_dir.is_dir():
         raise InputError(f"{input_dir} is not a folder: expected one with the runs of a sweep")
     found = Collected()
     unfinished = 0
-    seen: dict[RunKey, Path] = {}
+    folders: dict[RunKey, Path] = {}
     for folder in sorted(path for path in input_dir.iterdir() if path.is_dir()):
-        args = _planned_args(folder, found)
-        done = state_of(folder) == DONE
-        unfinished += not done
-        if not (folder / records.RESULTS).exists():
-            if done:
-                found.problems.append(f"{folder} is marked done but has no {records.RESULTS}")
-            continue
-        read, problems = records.read(folder / records.RESULTS)
-        found.problems += problems
-        if not read:
-            continue
-        key = RunKey.of(args or read[-1]["args"])
-        found.planned.add(key)
-        own = [record for record in read if RunKey.of(record["args"]) == key]
-        if len(own) < len(read):
-            found.problems.append(f"{folder}: {len(read) - len(own)} records of another run were skipped")
-        if not done:
-            continue
-        if key in seen:
-            found.problems.append(f"{folder} repeats the run of {seen[key]} and was not counted")
-            continue
-        seen[key] = folder
-        found.runs.append(Run(key, own))
+        run = _read(folder, found)
+        if records.state_of(folder) != "done":
+            unfinished += 1
+        elif run and run.key in folders:
+            _repeated(folder, run, folders[run.key], found)
+        elif run:
+            folders[run.key] = folder
+            found.runs.append(run)
     if unfinished:
         found.problems.append(f"{unfinished} of the runs are not finished and were not counted")
     return found
 
 
+def _read(folder: Path, found: Collected) -> Run | None:
+    """The run in a folder, finished or not, noting what it plans and what is wrong with it."""
+    args = _planned_args(folder, found)
+    if not (folder / records.RESULTS).exists():
+        if records.state_of(folder) == "done":
+            found.problems.append(f"{folder} is marked done but has no {records.RESULTS}")
+        return None
+    read, problems = records.read(folder / records.RESULTS)
+    found.problems += problems
+    if not read:
+        return None
+    key = RunKey.of(args or read[-1]["args"])
+    found.planned.add(key)
+    accuracies = {name for name in read[0] if name.endswith("_acc")}
+    own = [record for record in read if RunKey.of(record["args"]) == key and accuracies <= record.keys()]
+    if len(own) < len(read):
+        found.problems.append(
+            f"{folder}: {len(read) - len(own)} records of another run, or without its environments, were skipped"
+        )
+    return Run(key, own) if own else None
+
+
+def _repeated(folder: Path, run: Run, earlier: Path, found: Collected) -> None:
+    """Notes a run that is there twice; raises InputError where the two are not of the same settings."""
+    kept = next(one for one in found.runs if one.key == run.key)
+    for name in ("steps", "checkpoint_freq", "holdout_fraction", "hparams"):
+        values = [one.records[-1]["args"].get(name) for one in (kept, run)]
+        if values[0] != values[1]:
+            raise InputError(
+                f"{earlier} and {folder} are one run with different settings ({name} {values[0]} and {values[1]}): "
+                "expected one sweep in a folder"
+            )
+    found.problems.append(f"{folder} repeats the run of {earlier} and was not counted")
+
+
 def _planned_args(folder: Path, found: Collected) -> dict[str, Any] | None:
     """What a run's folder says it is of, where the sweep wrote that down."""
-    path = folder / JOB
+    path = folder / records.JOB
     if not path.exists():
         return None
     try:
@@ -105,8 +128,10 @@ def _planned_args(folder: Path, found: Collected) -> dict[str, Any] | None:
     return args
 
 
-def environment_names(run: Run) -> tuple[str, ...]:
-    """The environments of a run's dataset by DomainBed's names, else by their numbers."""
-    if run.key.dataset in BENCHMARKS:
-        return BENCHMARKS[run.key.dataset].environments
-    return tuple(run.records[0].get("environments", map(str, range(run.n_environments))))
+def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
+    if dataset in BENCHMARKS:
+        return BENCHMARKS[dataset].environments
+    for run in runs:
+        return tuple(run.records[0].get("environments", map(str, range(run.n_environments))))
+    return ()

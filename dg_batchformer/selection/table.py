@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -55,15 +54,13 @@ class Section:
 
 def build(collected: Collected) -> list[Section]:
     """All tables of the collected runs, by selection method, then dataset, then the averages over datasets."""
-    by_dataset: defaultdict[str, list[Run]] = defaultdict(list)
-    for run in collected.runs:
-        by_dataset[run.key.dataset].append(run)
     sections = []
     for selection in METHODS:
         own = []
-        for dataset in sorted(by_dataset):
+        for dataset in sorted({key.dataset for key in collected.planned}):
+            runs = [run for run in collected.runs if run.key.dataset == dataset]
             planned = {key for key in collected.planned if key.dataset == dataset}
-            own.append(_section(selection, dataset, by_dataset[dataset], planned))
+            own.append(_section(selection, dataset, runs, planned))
         sections += own
         if len(own) > 1:
             sections.append(_averages(selection, own))
@@ -71,7 +68,7 @@ def build(collected: Collected) -> list[Section]:
 
 
 def _section(selection: str, dataset: str, runs: Sequence[Run], planned: set[RunKey]) -> Section:
-    environments = environment_names(runs[0])
+    environments = environment_names(dataset, runs)
     trials = sorted({key.trial_seed for key in planned})
     rows = {}
     for algorithm in in_order(key.algorithm for key in planned):

@@ -89,6 +89,8 @@ def number_problems(arguments: RunArguments) -> list[str]:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             problems.append(f"--{name} is {value}: expected at least 1")
+    if not 0 <= arguments.seed < 2**32:
+        problems.append(f"--seed is {arguments.seed}: expected a number from 0 to {2**32 - 1}")
     if not 0 < arguments.holdout_fraction < 1:
         problems.append(f"--holdout_fraction is {arguments.holdout_fraction}: expected a number between 0 and 1")
     return problems

@@ -15,19 +15,34 @@ from typing import Any, TextIO
 
 Record = dict[str, Any]
 
-RESULTS, PROGRESS, DONE, FAILED, MODEL = "results.jsonl", "progress.jsonl", "done", "failed", "model.pkl"
-OUT, ERR = "out.txt", "err.txt"
+RESULTS, PROGRESS, MODEL, OUT, ERR = "results.jsonl", "progress.jsonl", "model.pkl", "out.txt", "err.txt"
+DONE, FAILED = "done", "failed"
+JOB = "job.json"
+"""In each run's folder of a sweep: its arguments, so that the folder says what the sweep consists of."""
+
+STATES = ("done", "failed", "incomplete", "not launched")
 
 
 def start(folder: Path) -> bool:
     """Makes the folder of a run, without the files of an earlier one; says whether there were any."""
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = [folder / name for name in (DONE, FAILED, RESULTS, PROGRESS, OUT, ERR)]
-    earlier += [*folder.glob("model.pkl"), *folder.glob("model_step*.pkl")]
+    earlier = [folder / name for name in (DONE, FAILED, RESULTS, PROGRESS, OUT, ERR, MODEL)]
+    earlier += folder.glob("model_step*.pkl")
     found = [path for path in earlier if path.exists()]
     for path in found:
         path.unlink()
     return bool(found)
+
+
+def state_of(folder: Path) -> str:
+    """How the run in a folder stands: one of `STATES`."""
+    if (folder / DONE).exists():
+        return "done"
+    if (folder / FAILED).exists():
+        return "failed"
+    if (folder / OUT).exists() or (folder / RESULTS).exists():
+        return "incomplete"
+    return "not launched"
 
 
 def append(path: Path, record: Record) -> None:
@@ -72,8 +87,8 @@ def record_problem(record: Any) -> str | None:
     needed = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
     if not isinstance(args, dict) or any(name not in args for name in needed):
         return f"lacks args ({', '.join(needed)})"
-    if not isinstance(args["test_envs"], list):
-        return f"has test_envs {args['test_envs']!r}, not a list,"
+    if not isinstance(args["test_envs"], list) or not all(isinstance(args[name], str) for name in needed[:2]):
+        return "has args that are not of a run"
     for name, value in record.items():
         if name.endswith("_acc") and not (isinstance(value, int | float) and 0 <= value <= 1 and math.isfinite(value)):
             return f"has {name} {value!r}, not an accuracy,"

@@ -8,7 +8,6 @@ import random
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import numpy as np
 import torch
 
 from dg_batchformer import machine
-from dg_batchformer.data.batches import EnvironmentSampler, Minibatches
+from dg_batchformer.data.batches import minibatches
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.data.splits import Split, split_environments
+from dg_batchformer.errors import InputError
 from dg_batchformer.networks import describe
 from dg_batchformer.registry import get_algorithm_class
 from dg_batchformer.training import records
@@ -42,13 +42,14 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
     hparams = check(arguments)
     dataset = dataset or load_dataset(arguments.dataset, arguments.data_dir)
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
+    prepared = _Run(arguments, hparams, dataset, splits)
     folder = Path(arguments.output_dir)
     replaced = records.start(folder)
     with records.captured(folder, echo=echo):
         if replaced:
             print(f"{folder} held an earlier run, which this one replaces")
         try:
-            _Run(arguments, hparams, dataset, splits).train()
+            prepared.train()
         except Exception as error:
             with (folder / records.ERR).open("a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
@@ -75,7 +76,7 @@ class _Run:
             "num_classes": dataset.num_classes,
             "num_domains": len(self.training),
         }
-        self.algorithm = get_algorithm_class(arguments.algorithm)(*self.shape.values(), hparams).to(self.device)
+        self.algorithm = make_algorithm(arguments, dataset, hparams).to(self.device)
         self.yields_one_model = hasattr(self.algorithm, "finish")
         featurizer = getattr(self.algorithm, "featurizer", None)
         self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
@@ -88,13 +89,16 @@ class _Run:
     def train(self) -> None:
         """All steps, with a checkpoint each `checkpoint_freq` of them and after the last."""
         self._print_header()
-        minibatches = self._minibatches()
+        steps = minibatches(
+            self.dataset, self.splits, self.arguments.test_envs, self.hparams, self.arguments.seed, self.device
+        )
         values: defaultdict[str, list[float]] = defaultdict(list)
         for step in range(self.steps):
             step_started = time.monotonic()
-            step_values = self.algorithm.update(next(minibatches))
+            step_values = self.algorithm.update(next(steps))
             values["step_time"].append(time.monotonic() - step_started)
             self._stop_if_diverged(step, step_values)
+            self.last_values = step_values
             for name, value in step_values.items():
                 values[name].append(value)
             self.progress.step(step, step_values)
@@ -108,24 +112,7 @@ class _Run:
             records.append(self.folder / records.RESULTS, final)
             self.progress.checkpoint(final, self.arguments.test_envs)
         if not self.arguments.skip_model_save:
-            self._save("model.pkl")
-
-    def _minibatches(self) -> Iterator[Minibatches]:
-        """One minibatch per training environment, step after step."""
-        samplers = [
-            EnvironmentSampler(
-                self.dataset.environments[i],
-                i,
-                self.splits[i].inside,
-                self.hparams["batch_size"],
-                self.arguments.seed,
-                balanced=self.hparams["class_balanced"],
-                augment=self.hparams["data_augmentation"],
-            )
-            for i in self.training
-        ]
-        for minibatches in zip(*samplers, strict=True):
-            yield [(x.to(self.device), y.to(self.device)) for x, y in minibatches]
+            self._save(records.MODEL)
 
     def _checkpoint(self, step: int, values: dict[str, list[float]]) -> records.Record:
         """Evaluates the current weights and writes the record."""
@@ -133,6 +120,7 @@ class _Run:
         # As in DomainBed, over all environments, the test environments too.
         steps_per_epoch = min(len(split.inside) for split in self.splits) / batch
         evaluated = self._evaluate()
+        self._stop_if_diverged(step, {"validation_loss": evaluated["validation_loss"]})
         record = {
             "step": step,
             "epoch": step / steps_per_epoch,
@@ -177,10 +165,9 @@ class _Run:
     def _stop_if_diverged(self, step: int, values: dict[str, float]) -> None:
         if not all(math.isfinite(value) for value in values.values()):
             raise DivergedError(
-                f"at step {step} the values are {values}, not all finite; the step before had "
+                f"at step {step} the values are {values}, not all finite; before it had "
                 f"{self.last_values or 'none'}. Try a smaller lr or penalty weight"
             )
-        self.last_values = values
 
     def _print_header(self) -> None:
         print(f"{self.arguments.algorithm} on {self.dataset.name}, test environments {self.arguments.test_envs}")
@@ -196,6 +183,18 @@ class _Run:
                 print(f"  {name}: {value}")
         batch = self.hparams["batch_size"]
         print(f"batch: {batch} per environment, {batch * len(self.training)} a step", flush=True)
+
+
+def make_algorithm(arguments: RunArguments, dataset: Dataset, hparams: dict[str, Any]) -> Any:
+    """The algorithm of a run with its initial weights."""
+    num_domains = len(dataset.environments) - len(arguments.test_envs)
+    try:
+        cls = get_algorithm_class(arguments.algorithm)
+        return cls(dataset.input_shape, dataset.num_classes, num_domains, hparams)
+    except NotImplementedError as error:  # how DomainBed's networks say it
+        raise InputError(
+            f"{arguments.algorithm} has no network for the inputs {dataset.input_shape} of {dataset.name}"
+        ) from error
 
 
 def seed_everything(seed: int) -> None:

@@ -124,7 +124,9 @@ def test_same_initial_weights_as_the_base():
     ("hparams", "message"),
     [
         ({"batchformer_heads": 5}, "dim is 64: expected a multiple of num_heads, which is 5"),
-        ({"batchformer_layers": 0}, "num_layers is 0"),
+        ({"batchformer_layers": 0}, "'batchformer_layers' is 0: expected a finite number of at least 1"),
+        ({"batchformer_heads": "4"}, "'batchformer_heads' is '4': expected int"),
+        ({"batchformer_dropout": 1.0}, "dropout is 1.0"),
         ({"batchformer_scope": "domain"}, "'batchformer_scope' is 'domain': expected 'all' or 'environment'"),
         ({"batchformer_lr_scale": -1.0}, "'batchformer_lr_scale' is -1.0"),
     ],
@@ -228,3 +230,27 @@ class TwoOptimizers(Plain):
 def test_what_cannot_be_wrapped_is_refused_by_name_with_the_reason(cls, reason):
     with pytest.raises(ValueError, match=reason):
         make(with_batchformer(cls))
+
+
+class OnACopy(Plain):
+    """Trains on features that it has cut off from the network they came from."""
+
+    def update(self, minibatches, unlabeled=None):
+        return super().update([(self.featurizer(x).detach(), y) for x, y in minibatches])
+
+    def predict(self, x):
+        return self.classifier(x)
+
+
+def test_an_update_that_trains_the_classifier_alone_is_never_taken_for_training():
+    with pytest.raises(ValueError, match="OnACopy cannot be given BatchFormer: its update sends no gradient back"):
+        make(with_batchformer(OnACopy)).update(minibatches())
+
+
+def test_a_class_that_extends_a_variant_is_no_base_for_it():
+    class Extended(with_batchformer(Plain)):
+        pass
+
+    assert make(Extended).update(minibatches())["loss"] > 0
+    with pytest.raises(ValueError, match="Extended has BatchFormer from the class it extends"):
+        with_batchformer(Extended)

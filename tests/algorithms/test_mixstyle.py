@@ -127,8 +127,8 @@ def test_cross_domain_needs_the_environments_together():
     [
         ({"mixstyle_layers": ["layer9"]}, r"\['layer9'\]: expected some of layer1, layer2, layer3"),
         ({"mixstyle_layers": []}, "expected some of"),
-        ({"mixstyle_p": 1.5}, "'mixstyle_p' is 1.5: expected a probability"),
-        ({"mixstyle_alpha": 0.0}, "'mixstyle_alpha' is 0.0: expected a positive number"),
+        ({"mixstyle_p": 1.5}, "'mixstyle_p' is 1.5: expected a finite number of at least 0 and at most 1"),
+        ({"mixstyle_alpha": 0.0}, "'mixstyle_alpha' is 0.0: expected a finite number of at least 0.001"),
         ({"mixstyle_mix": "domain"}, "'mixstyle_mix' is 'domain': expected 'random' or 'crossdomain'"),
     ],
 )

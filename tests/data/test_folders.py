@@ -67,6 +67,10 @@ def test_no_folder_no_classes_one_environment(tmp_path):
     assert "has no class folders" in str(error.value)
 
 
+def test_tiny_images_are_readable(tmp_path):
+    check_readable(scan(image_tree(tmp_path, size=3)).folders, 1)
+
+
 def test_unreadable_images_are_named(tmp_path):
     root = image_tree(tmp_path, n=6, size=300)
     check_readable(scan(root).folders, 2)

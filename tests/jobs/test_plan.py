@@ -7,7 +7,8 @@ from helpers import image_tree
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.jobs.plan import Sweep, find, plan, state_of, test_env_sets, write
+from dg_batchformer.jobs.plan import Sweep, find, plan, test_env_sets, write
+from dg_batchformer.training.records import state_of
 
 test_env_sets.__test__ = False  # its name is DomainBed's word, not a test's
 
@@ -46,6 +47,30 @@ def test_a_run_is_what_changes_its_result(tmp_path):
     assert ids(tmp_path, hparams='{"lr":  0.1}') == ids(tmp_path, hparams='{"lr": 0.1}')
     for change in ({"steps": 7}, {"hparams": '{"lr": 0.1}'}, {"holdout_fraction": 0.3}, {"checkpoint_freq": 3}):
         assert not set(ids(tmp_path, **change)) & set(base)
+
+
+def test_the_datasets_own_steps_are_its_steps(tmp_path):
+    assert ids(tmp_path, steps=301, checkpoint_freq=20) == ids(tmp_path)
+
+
+def test_other_weights_are_other_runs_whatever_they_are_called(tmp_path):
+    runs = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "w.pth").write_text(place)
+        runs.append(set(ids(tmp_path, hparams=json.dumps({"weights": str(tmp_path / place / "w.pth")}))))
+    assert not runs[0] & runs[1]
+
+
+def test_what_is_named_twice_runs_once(tmp_path):
+    names = ["ERM", "ERM", "CORAL", "ERM"]
+    assert ids(tmp_path, datasets=["RotatedDigits"] * 2, algorithms=names) == ids(tmp_path, algorithms=["ERM", "CORAL"])
+
+
+def test_two_datasets_of_one_name_are_refused(tmp_path):
+    roots = [image_tree(tmp_path / place / "mine") for place in ("here", "there")]
+    with pytest.raises(InputError, match="two datasets are called folder:mine"):
+        plan(sweep(tmp_path, datasets=[f"folder:{root}" for root in roots]))
 
 
 def test_moved_folders_and_weights_are_the_same_runs(tmp_path):

@@ -50,21 +50,25 @@ def test_cell(cell, signed, text):
     ("name", "base"),
     [
         ("ERM_BatchFormer", "ERM"),
+        ("BatchFormer", "ERM"),
         ("SWAD_BatchFormer", "SWAD"),
+        ("ERM_BatchFormer_SWAD", "SWAD"),
         ("CORAL_BatchFormer_SWAD", "CORAL_SWAD"),
+        ("mine:My_Own_BatchFormer", "mine:My_Own"),
+        ("IRM_BatchFormer", None),
         ("ERM", None),
-        ("BatchFormer", None),
     ],
 )
 def test_base_of(name, base):
-    assert base_of(name) == base
+    among = ["ERM", "SWAD", "CORAL", "CORAL_SWAD", "CORAL_BatchFormer", "mine:My_Own", "IRM_SWAD"]
+    assert base_of(name, among) == base
 
 
 def test_differences_are_paired_by_trial():
-    (changes,) = differences(TABLE).items()
-    assert changes[0] == "ERM_BatchFormer"
-    assert changes[1]["A"].values == {0: pytest.approx(0.01), 1: pytest.approx(0.03)}
-    assert (changes[1]["C"].values, changes[1]["C"].missing) == ({0: pytest.approx(-0.01)}, "1 of 2 trials")
+    ((variant, (base, changes)),) = differences(TABLE).items()
+    assert (variant, base) == ("ERM_BatchFormer", "ERM")
+    assert changes["A"].values == {0: pytest.approx(0.01), 1: pytest.approx(0.03)}
+    assert (changes["C"].values, changes["C"].missing) == ({0: pytest.approx(-0.01)}, "1 of 2 trials")
 
 
 def test_text():

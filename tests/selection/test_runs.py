@@ -38,7 +38,7 @@ def test_every_oddity_is_named(tmp_path):
     assert [[r["step"] for r in run.records] for run in found.runs] == [[0, 20]]
     said = "\n".join(found.problems)
     assert f"{tmp_path / 'a' / 'results.jsonl'}:4 is not a whole record and was skipped" in said
-    assert f"{tmp_path / 'a'}: 1 records of another run were skipped" in said
+    assert f"{tmp_path / 'a'}: 1 records of another run, or without its environments, were skipped" in said
     assert f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} and was not counted" in said
     assert f"{tmp_path / 'c'} is marked done but has no results.jsonl" in said
     assert f"{tmp_path / 'd' / 'job.json'} is not a run's arguments" in said
@@ -51,12 +51,31 @@ def test_environment_names(tmp_path):
             tmp_path / dataset.split("/")[-1],
             [{**one(of), **({"environments": list("wxyz")} if "/" in dataset else {})}],
         )
-    names = {run.key.dataset: environment_names(run) for run in collect(tmp_path).runs}
+    names = {run.key.dataset: environment_names(run.key.dataset, [run]) for run in collect(tmp_path).runs}
     assert names == {
         "PACS": ("A", "C", "P", "S"),
         "folder:mine": ("w", "x", "y", "z"),
         "Unheard": ("0", "1", "2", "3"),
     }
+
+
+def test_a_record_without_all_environments_is_skipped(tmp_path):
+    short = one(args([0]), 10)
+    del short["env2_out_acc"]
+    write_run(tmp_path / "a", [one(args([0])), short])
+    found = collect(tmp_path)
+    assert [record["step"] for record in found.runs[0].records] == [0]
+    assert "1 records of another run, or without its environments" in found.problems[0]
+
+
+@pytest.mark.parametrize("setting", [{"steps": 5001}, {"hparams": '{"lr": 1}'}, {"holdout_fraction": 0.5}])
+def test_one_run_with_two_settings_is_refused(tmp_path, setting):
+    write_run(tmp_path / "a", [one(args([0]))])
+    write_run(tmp_path / "b", [one({**args([0]), **setting})])
+    ((name, value),) = setting.items()
+    with pytest.raises(InputError, match=rf"one run with different settings \({name} None and") as error:
+        collect(tmp_path)
+    assert str(value) in str(error.value)
 
 
 def test_no_folder(tmp_path):

@@ -62,6 +62,13 @@ def test_a_search_with_runs_missing_says_so(tmp_path):
     assert cells[AVERAGE].missing == "2 of 3 runs"
 
 
+def test_a_dataset_without_a_finished_run_is_there_and_says_so(tmp_path):
+    run_of(tmp_path, 0, 0.5)
+    run_of(tmp_path, 0, 0.5, dataset="VLCS", done=False)
+    cells = section(tmp_path, dataset="VLCS").rows["ERM"]
+    assert (cells["C"].n, cells["C"].missing) == (0, "0 of 1 trials")
+
+
 def test_averages_over_datasets(tmp_path):
     for env in range(4):
         run_of(tmp_path, env, 0.6)

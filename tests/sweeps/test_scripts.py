@@ -3,6 +3,7 @@
 import importlib
 
 import pytest
+from helpers import args, record, write_run
 
 from dg_batchformer import cli, sweeps
 
@@ -18,22 +19,23 @@ SCRIPTS = {
 @pytest.mark.parametrize(("script", "dataset"), SCRIPTS.items())
 def test_each_launches_its_benchmark_and_collects(monkeypatch, tmp_path, script, dataset):
     calls = []
-    monkeypatch.setattr(cli, "main", lambda argv: calls.append(list(argv)) or 0)
+    monkeypatch.setattr(cli, "main", lambda argv: calls.append(list(argv)) or 1)
+    write_run(tmp_path / "a", [record(0, [0.5] * 4, [0.5] * 4, args([0]))])
     module = importlib.import_module(f"dg_batchformer.sweeps.{script}")
-    assert module.main(["--output_dir", str(tmp_path), "--n_trials", "2"]) == 0
-    launch, write, show = calls
+    # The status is that of the launch: 1 says that some runs failed.
+    assert module.main(["--output_dir", str(tmp_path), "--n_trials", "2"]) == 1
+    (launch,) = calls
     parsed = cli.parser().parse_args(launch)
     assert (parsed.datasets, parsed.output_dir, parsed.n_trials) == ([dataset], str(tmp_path), 2)
     assert parsed.skip_confirmation
-    assert write == [*show, "--format", "markdown", "--output", str(tmp_path / "selection.md")]
-    assert show == ["collect", "--input_dir", str(tmp_path)]
+    assert (tmp_path / "selection.md").read_text().startswith("### PACS, model selection: training-domain validation")
 
 
-def test_a_sweep_that_is_refused_is_not_collected(monkeypatch):
-    calls = []
-    monkeypatch.setattr(cli, "main", lambda argv: calls.append(argv) or 2)
-    assert sweeps.launch_and_collect("PACS", []) == 2
-    assert len(calls) == 1
+@pytest.mark.parametrize("status", [0, 2])
+def test_without_runs_there_is_no_table(monkeypatch, capsys, tmp_path, status):
+    monkeypatch.setattr(cli, "main", lambda argv: status)
+    assert sweeps.launch_and_collect("PACS", ["--output_dir", str(tmp_path / "none")]) == status
+    assert capsys.readouterr() == ("", "")
 
 
 def test_digits_end_to_end(tmp_path, capsys):

@@ -19,7 +19,7 @@ from dg_batchformer.training.arguments import RunArguments, check
         ({"hparams": '{"irm_lambda": 1}'}, "unknown hparam 'irm_lambda'"),
         ({"hparams": "lr=1"}, "--hparams 'lr=1' is not JSON"),
         ({"hparams": "[1]"}, "is a JSON list: expected an object"),
-        ({"hparams": '{"lr": NaN}'}, "'lr' is nan: expected a finite number"),
+        ({"hparams": '{"lr": NaN}'}, "'lr' is nan: expected a finite number of at least 0"),
         ({"hparams": '{"weights": "/no/file.pth"}'}, "'weights' is '/no/file.pth': expected 'imagenet', null or an ex"),
         ({"test_envs": [4]}, "test environment 4 is out of range: expected one of 0 0, 1 25, 2 50, 3 75"),
         ({"test_envs": [-1]}, "test environment -1 is out of range"),
@@ -28,6 +28,7 @@ from dg_batchformer.training.arguments import RunArguments, check
         ({"test_envs": []}, "no test environment is given"),
         ({"steps": 0}, "--steps is 0: expected at least 1"),
         ({"checkpoint_freq": -5}, "--checkpoint_freq is -5"),
+        ({"seed": -1}, "--seed is -1: expected a number from 0 to 4294967295"),
         ({"holdout_fraction": 1.0}, "--holdout_fraction is 1.0: expected a number between 0 and 1"),
     ],
 )

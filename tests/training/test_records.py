@@ -51,6 +51,8 @@ def test_a_repeated_step_counts_once_the_last_stands(tmp_path):
         ("[]\n", "has no step"),
         ("null\n", "has no step"),
         ('{"step": 3}\n', "lacks args"),
+        (json.dumps({**record(0, [0.5], [0.5], args([0])), "args": {**args([0]), "dataset": None}}) + "\n", "has args"),
+        (json.dumps({**record(0, [0.5], [0.5], args([0])), "args": {**args([0]), "test_envs": 0}}) + "\n", "has args"),
         (line(0, float("nan")), "has env0_in_acc nan, not an accuracy,"),
         (line(0, 1.5), "has env0_in_acc 1.5, not an accuracy,"),
         (line(0, env0_in_acc="high"), "has env0_in_acc 'high', not an accuracy,"),

@@ -145,11 +145,42 @@ class Diverging(ERM):
 def test_divergence_stops_the_run_with_step_and_last_values(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_objectives", dict(registry._objectives))
     register_algorithm(Diverging)
-    with pytest.raises(DivergedError, match=r"at step 3 the values are \{'loss': nan\}.*before had \{'loss': \d"):
+    with pytest.raises(DivergedError, match=r"at step 3 the values are \{'loss': nan\}.*before it had \{'loss': \d"):
         train(tmp_path / "run", algorithm="Diverging")
     assert not (tmp_path / "run" / "done").exists()
     assert "at step 3" in (tmp_path / "run" / "failed").read_text()
     assert "Traceback" in (tmp_path / "run" / "err.txt").read_text()
+
+
+def test_weights_that_the_last_step_broke_are_no_result(tmp_path):
+    with pytest.raises(DivergedError, match=r"at step 0 the values are \{'validation_loss': nan\}"):
+        train(tmp_path / "run", algorithm="SWAD", steps=1, hparams='{"batch_size": 4, "lr": 1e30}')
+    assert not (tmp_path / "run" / "done").exists()
+
+
+def test_a_refused_run_leaves_an_earlier_one_alone(tmp_path):
+    train(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for wrong in (
+        {"algorithm": "BatchFormer", "hparams": '{"batchformer_heads": 5}'},
+        {"algorithm": "MixStyle", "hparams": '{"mixstyle_layers": ["layer9"]}'},
+        {"steps": 0},
+    ):
+        with pytest.raises(InputError):
+            train(tmp_path / "run", **wrong)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+class NoNetwork(ERM):
+    def __init__(self, *args):
+        raise NotImplementedError
+
+
+def test_an_algorithm_without_a_network_for_the_data_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_objectives", dict(registry._objectives))
+    register_algorithm(NoNetwork)
+    with pytest.raises(InputError, match=r"NoNetwork has no network for the inputs \(1, 16, 16\) of RotatedDigits"):
+        train(tmp_path / "run", algorithm="NoNetwork")
 
 
 @pytest.mark.parametrize(
