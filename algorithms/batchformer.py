@@ -72,6 +72,11 @@ def _batchformer(cls: Any) -> type:
             problem = not_wrappable(self)
             if problem:
                 raise InputError(f"{cls.__name__} cannot be given BatchFormer: {problem}")
+            if self.featurizer.n_outputs % own["batchformer_heads"]:
+                raise InputError(
+                    f"hparam 'batchformer_heads' is {own['batchformer_heads']}: expected a divisor of "
+                    f"{self.featurizer.n_outputs}, the width of the features"
+                )
             self._batchformer_hparams = own
             self.batchformer = BatchFormer(
                 self.featurizer.n_outputs,

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import status
 from dg_batchformer.jobs.launchers import LAUNCHERS, Ended, Launcher, default_workers, find_launcher, threads_of_each
-from dg_batchformer.jobs.plan import Job, Sweep, find, plan, write
+from dg_batchformer.jobs.plan import Job, Sweep, check_folder, find, plan, write
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
 
@@ -66,45 +65,53 @@ def parser() -> argparse.ArgumentParser:
 def _train_parser(p: argparse.ArgumentParser) -> None:
     default = RunArguments()
     p.add_argument("--data_dir", help="folder in which the benchmarks' folders lie")
+    p.add_argument("--dataset", default=default.dataset, help="a benchmark, or folder:PATH (default %(default)s)")
     p.add_argument(
-        "--dataset", default=default.dataset, help="a benchmark's name, or folder:PATH (default %(default)s)"
+        "--algorithm",
+        default=default.algorithm,
+        help="such as CORAL_BatchFormer, or module:Class (default %(default)s)",
     )
-    p.add_argument("--algorithm", default=default.algorithm, help="a name such as CORAL_BatchFormer, or module:Class")
     p.add_argument(
-        "--test_envs", type=int, nargs="+", default=default.test_envs, help="environments left out, by number"
+        "--test_envs", type=int, nargs="+", default=default.test_envs, help="environments left out (default 0)"
     )
-    p.add_argument("--hparams", help="JSON object of hyper-parameters that differ")
-    p.add_argument("--hparams_seed", type=int, default=0, help="0: the defaults, else a row of the random search")
-    p.add_argument("--trial_seed", type=int, default=0, help="seeds the splits and the random search")
-    p.add_argument("--seed", type=int, default=0, help="seeds everything else")
+    p.add_argument("--hparams", help="JSON object of the hyper-parameters that differ")
+    p.add_argument("--hparams_seed", type=int, default=0, help="0 (default): the defaults, else a row of the search")
+    p.add_argument("--trial_seed", type=int, default=0, help="seeds the splits and the search (default 0)")
+    p.add_argument("--seed", type=int, default=0, help="seeds everything else (default 0)")
     p.add_argument("--steps", type=int, help="default: the dataset's")
     p.add_argument("--checkpoint_freq", type=int, help="steps between evaluations; default: the dataset's")
-    p.add_argument("--holdout_fraction", type=float, default=default.holdout_fraction)
-    p.add_argument("--output_dir", default=default.output_dir)
-    p.add_argument("--skip_model_save", action="store_true")
-    p.add_argument("--save_model_every_checkpoint", action="store_true")
+    p.add_argument("--holdout_fraction", type=float, default=0.2, help="share of the out-splits (default %(default)s)")
+    p.add_argument("--output_dir", default=default.output_dir, help="default %(default)s")
+    p.add_argument("--overwrite", action="store_true", help="replace a finished run in the output folder")
+    p.add_argument("--skip_model_save", action="store_true", help="write no model.pkl")
+    p.add_argument("--save_model_every_checkpoint", action="store_true", help="write model_step{step}.pkl too")
     p.set_defaults(command=train)
 
 
 def _sweep_parser(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "launch plans the runs, says what they will take and runs those that are not done; status says how far they "
+        "are and why some failed; delete_incomplete deletes the runs that failed or were interrupted. The last two "
+        "take --datasets and --algorithms to narrow what they look at."
+    )
     p.add_argument("action", choices=["launch", "status", "delete_incomplete"])
     p.add_argument("--datasets", nargs="+", help=f"default for launch: {' '.join(DATASETS)}")
     p.add_argument("--algorithms", nargs="+", help="default for launch: the twelve standard ones")
-    p.add_argument("--n_hparams", type=int, default=20, help="rows of the random search, row 0 being the defaults")
-    p.add_argument("--n_hparams_from", type=int, default=0)
-    p.add_argument("--n_trials", type=int, default=3)
-    p.add_argument("--steps", type=int)
-    p.add_argument("--checkpoint_freq", type=int)
+    p.add_argument("--n_hparams", type=int, default=20, help="rows of the search, row 0 the defaults (default 20)")
+    p.add_argument("--n_hparams_from", type=int, default=0, help="first row (default 0)")
+    p.add_argument("--n_trials", type=int, default=3, help="trials, each with its own splits (default 3)")
+    p.add_argument("--steps", type=int, help="default: the dataset's")
+    p.add_argument("--checkpoint_freq", type=int, help="steps between evaluations; default: the dataset's")
     p.add_argument("--hparams", help="JSON object; each algorithm takes those that it has")
-    p.add_argument("--holdout_fraction", type=float, default=0.2)
-    p.add_argument("--data_dir")
-    p.add_argument("--output_dir", required=True)
-    p.add_argument("--command_launcher", default="local", help=f"one of {', '.join(LAUNCHERS)}")
+    p.add_argument("--holdout_fraction", type=float, default=0.2, help="share of the out-splits (default %(default)s)")
+    p.add_argument("--data_dir", help="folder in which the benchmarks' folders lie")
+    p.add_argument("--output_dir", required=True, help="folder of the sweep, with a folder in it for each run")
+    p.add_argument("--command_launcher", default="local", help=f"{' or '.join(LAUNCHERS)} (default %(default)s)")
     p.add_argument("--n_workers", type=int, help="processes of the local launcher; default by cores and image size")
     p.add_argument("--pairs", action="store_true", help="also leave out two environments, for cross-validation")
     p.add_argument("--single_test_envs", action="store_true", help="DomainBed's flag for what is the default here")
-    p.add_argument("--skip_model_save", action="store_true")
-    p.add_argument("--skip_confirmation", action="store_true")
+    p.add_argument("--skip_model_save", action="store_true", help="write no model.pkl")
+    p.add_argument("--skip_confirmation", action="store_true", help="do not ask")
     p.set_defaults(command=sweep)
 
 
@@ -121,7 +128,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     names = [field.name for field in dataclasses.fields(RunArguments)]
     try:
-        run(RunArguments(**{name: getattr(arguments, name) for name in names}))
+        run(RunArguments(**{name: getattr(arguments, name) for name in names}), overwrite=arguments.overwrite)
     except DivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -138,6 +145,8 @@ def sweep(arguments: argparse.Namespace) -> int:
         if job.arguments.dataset in (arguments.datasets or [job.arguments.dataset])
         and job.arguments.algorithm in (arguments.algorithms or [job.arguments.algorithm])
     ]
+    if not jobs:
+        raise InputError(f"{arguments.output_dir} has no such run: expected some that `sweep launch` has made")
     if arguments.action == "status":
         print(status.report(jobs))
         return 0
@@ -164,6 +173,7 @@ def launch(arguments: argparse.Namespace) -> int:
     used = {name for job in jobs for name in parse_hparams(job.arguments.hparams)}
     for name in parse_hparams(arguments.hparams).keys() - used:
         print(f"note: none of these algorithms has the hparam {name!r}")
+    check_folder(jobs, Path(arguments.output_dir))
     to_do = [job for job in jobs if job.state != "done"]
     print(status.summary(jobs))
     if launcher is LAUNCHERS["dummy"] or not to_do:
@@ -208,18 +218,17 @@ def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
 def run_and_report(launcher: Launcher, jobs: Sequence[Job], n_workers: int, expected: float) -> int:
     """Runs jobs with a line as each one ends and the time left; returns how many failed."""
     failures = []
-    started = time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]} left"))
     with Progress(*columns, console=Console(soft_wrap=True)) as progress:
         task = progress.add_task("", total=len(jobs), left=status.duration(expected))
-        n_ended = 0
+        seconds: list[float] = []
 
         def report(ended: Ended) -> None:
-            nonlocal n_ended
-            n_ended += 1
             if ended.error:
                 failures.append(ended)
-            left = status.duration((time.monotonic() - started) / n_ended * (len(jobs) - n_ended))
+            seconds.append(ended.seconds)
+            n_ended = len(seconds)
+            left = status.duration(sum(seconds) / n_ended * (len(jobs) - n_ended) / n_workers)
             outcome = f"FAILED: {ended.error}" if ended.error else "done"
             progress.console.print(
                 f"[{n_ended}/{len(jobs)}] {ended.job} {outcome} in {ended.seconds:.1f} s; {left} left",
@@ -233,12 +242,11 @@ def run_and_report(launcher: Launcher, jobs: Sequence[Job], n_workers: int, expe
 
 
 def confirmed() -> bool:
-    """Whether the user says yes; no terminal is a no."""
+    """Whether the user says yes; InputError where there is nobody to say it."""
     try:
         return input("Are you sure? (y/n) ").strip().lower().startswith("y")
-    except EOFError:
-        print("no answer: nothing done (--skip_confirmation answers yes)")
-        return False
+    except EOFError as error:
+        raise InputError("no answer, so nothing was done: --skip_confirmation answers yes") from error
 
 
 def collect(arguments: argparse.Namespace) -> int:

@@ -18,3 +18,8 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     if near:
         return f"unknown {kind} {given!r}: did you mean {' or '.join(near)}?"
     return f"unknown {kind} {given!r}: known are {', '.join(names)}"
+
+
+def first_line(error: Exception) -> str:
+    """An error's own message, without the lists that some libraries add below it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

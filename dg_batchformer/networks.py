@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from dg_batchformer.errors import InputError
+from dg_batchformer.errors import InputError, first_line
 from dg_batchformer.hparams import require
 
 Shape = tuple[int, ...]
@@ -171,7 +171,7 @@ def load_resnet(name: str, weights: str | None) -> Any:
             network.load_state_dict(published.get_state_dict(progress=True))
         except Exception as error:  # no connection, or what an earlier one left behind broken
             raise InputError(
-                f"the ImageNet weights of {name} could not be loaded ({error}): without internet, fetch "
+                f"the ImageNet weights of {name} could not be loaded ({first_line(error)}): without internet, fetch "
                 f"{published.url} elsewhere and give its path as hparam 'weights', or give null for a random start; "
                 f"delete a broken download from {Path(torch.hub.get_dir()) / 'checkpoints'}"
             ) from error
@@ -189,7 +189,7 @@ def _load_augmix(weights: str | None) -> Any:
         network = timm.create_model("resnet50.ram_in1k", pretrained=weights == "imagenet")
     except Exception as error:
         raise InputError(
-            f"the weights of resnet50.ram_in1k could not be loaded ({error}): without internet, give a "
+            f"the weights of resnet50.ram_in1k could not be loaded ({first_line(error)}): without internet, give a "
             "file as hparam 'weights', or null for a random start"
         ) from error
     if weights not in ("imagenet", None):
@@ -204,7 +204,7 @@ def load_file(network: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"the weights file {path} cannot be read as a state_dict: {error}") from error
+        raise InputError(f"the weights file {path} cannot be read as a state_dict: {first_line(error)}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

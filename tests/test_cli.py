@@ -45,7 +45,7 @@ def test_train_then_collect(tmp_path, capsys):
         (["train", "--hparams", '{"batchformer_heads": 5}'], ["unknown hparam 'batchformer_heads'"]),
         (
             ["train", "--algorithm", "BatchFormer", "--hparams", '{"batchformer_heads": 5}'],
-            ["dim is 64: expected a multiple of num_heads, which is 5"],
+            ["'batchformer_heads' is 5: expected a divisor of 64"],
         ),
         (["sweep", "launch", "--command_launcher", "slrm"], ["unknown launcher 'slrm'"]),
         (["sweep", "launch", "--n_workers", "0"], ["--n_workers is 0: expected at least 1"]),
@@ -54,7 +54,7 @@ def test_train_then_collect(tmp_path, capsys):
         (["sweep", "launch", "--datasets", "PACS", "--algorithms", "ERM"], ["dataset PACS needs --data_dir"]),
         (
             ["sweep", "launch", "--datasets", "RotatedDigits", "--hparams", '{"batchformer_heads": 5}'],
-            ["dim is 64: expected a multiple of num_heads, which is 5"],
+            ["'batchformer_heads' is 5: expected a divisor of 64"],
         ),
         (["train", "--seed", "-1"], ["--seed is -1: expected a number from 0"]),
         (["sweep", "status"], ["is not a folder"]),
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
     (tmp_path / "file").touch()
     status, _, err = run(capsys, "train", "--output_dir", tmp_path / "file" / "out", *FAST)
     assert status == 2
-    assert err.startswith("error: ")
+    assert err.startswith("error: --output_dir ")
     assert "Traceback" not in err
 
 
@@ -159,7 +159,8 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
     launched = []
     monkeypatch.setitem(cli.LAUNCHERS, "local", lambda jobs, n, report: launched.extend(jobs))
     sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM", *FAST]
-    run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
+    status, _, err = run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
+    assert (status, "no answer, so nothing was done" in err) == ((2, True) if answer is None else (0, False))
     assert (len(launched) == 4) == asked
     assert (tmp_path / "s").exists() == asked
 

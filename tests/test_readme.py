@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,27 +25,34 @@ def _clean_registry(monkeypatch):
     monkeypatch.setattr(registry, "_objectives", dict(registry._objectives))
 
 
+@pytest.fixture
+def saved_example(tmp_path, monkeypatch):
+    """The first block, saved as the README says, and a working folder of its own."""
+    (tmp_path / "my_algorithms.py").write_text(blocks("python")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("my_algorithms", None)
+
+
 @pytest.mark.parametrize("code", blocks("python"))
-def test_code_runs(code, capsys):
-    exec(compile(code, "README.md", "exec"), {"__name__": "my_algorithms"})
+def test_code_runs(code, saved_example, capsys):
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 
-def test_the_own_algorithm_does_what_it_says(capsys):
-    namespace = {"__name__": "my_algorithms"}
-    exec(blocks("python")[0], namespace)
+def test_the_own_algorithm_does_what_it_says(saved_example, capsys):
+    namespace = {"__name__": "readme"}
+    exec(blocks("python")[1], namespace)
     loss, shape = capsys.readouterr().out.splitlines()
     assert 0 < json.loads(loss.replace("'", '"'))["loss"] < 10
     assert shape == "torch.Size([1, 10])"
-    assert namespace["WithBatchFormer"] is get_algorithm_class("WorstEnvironment_BatchFormer")
+    assert namespace["WithBatchFormer"] is get_algorithm_class("my_algorithms:WorstEnvironment_BatchFormer")
 
 
-def test_the_saved_example_trains_by_name(tmp_path, monkeypatch, capsys):
-    (tmp_path / "my_algorithms.py").write_text(blocks("python")[0])
-    monkeypatch.syspath_prepend(tmp_path)
+def test_the_saved_example_trains_by_name(saved_example, capsys):
     (command,) = [line for line in "\n".join(blocks("bash")).splitlines() if "my_algorithms:" in line]
-    argv = [*shlex.split(command)[1:], "--steps", "2", "--output_dir", str(tmp_path / "run")]
-    assert cli.main(argv) == 0
-    assert (tmp_path / "run" / "done").exists()
+    assert cli.main([*shlex.split(command)[1:], "--steps", "2", "--output_dir", "run"]) == 0
+    assert Path("run", "done").exists()
 
 
 def commands():

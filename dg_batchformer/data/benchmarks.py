@@ -81,12 +81,12 @@ def find_benchmark(name: str) -> Benchmark:
     """The benchmark called `name`, or that of `folder:PATH`, whose folders are its environments."""
     if name.startswith(FOLDER_PREFIX):
         root = Path(name.removeprefix(FOLDER_PREFIX))
-        if not root.is_dir():
-            raise InputError(f"dataset {name!r}: {root} is not a folder")
+        if name == FOLDER_PREFIX or not root.is_dir():
+            raise InputError(f"dataset {name!r} is not a folder: expected folder:PATH of an existing one")
         environments = tuple(path.name for path in subfolders(root)[0])
         return Benchmark(name, environments, root=str(root))
     if name not in BENCHMARKS:
-        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} Or give folder:PATH for images of your own")
+        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} (folder:PATH names images of your own)")
     return BENCHMARKS[name]
 
 

@@ -90,7 +90,11 @@ def scan(root: Path, expected: Sequence[str] | None = None) -> Tree:
 
 def _class_problems(root: Path, classes: dict[str, list[str]]) -> list[str]:
     """Environments whose classes are not those that most environments have."""
-    problems = [f"{root / name} has no class folders" for name, names in classes.items() if not names]
+    problems = [
+        f"{root / name} has no class folders: add {root / name}/<class>/<image>, or remove it"
+        for name, names in classes.items()
+        if not names
+    ]
     lists = [names for names in classes.values() if names]
     if not lists:
         return problems
@@ -99,10 +103,9 @@ def _class_problems(root: Path, classes: dict[str, list[str]]) -> list[str]:
         if not names or names == usual:
             continue
         missing, surplus = sorted(set(usual) - set(names)), sorted(set(names) - set(usual))
-        problems.append(
-            f"{root / name} has other classes than the other environments: "
-            f"missing {', '.join(missing) or 'none'}; not elsewhere {', '.join(surplus) or 'none'}"
-        )
+        differences = [f"{', '.join(missing)} missing"] * bool(missing)
+        differences += [f"{', '.join(surplus)} not elsewhere"] * bool(surplus)
+        problems.append(f"{root / name} has other classes than other environments: {'; '.join(differences)}")
     return problems
 
 

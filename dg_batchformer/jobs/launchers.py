@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -137,10 +138,18 @@ class _Worker:
         self.connection.close()
 
 
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _serve(connection: Connection, threads: int) -> None:
     """Runs the jobs that come in, keeping the last dataset loaded; answers None, or the error, for each."""
-    # Ctrl-C goes to the launcher, which stops its workers.
+    # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 

@@ -18,7 +18,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
 from dg_batchformer.training import records
-from dg_batchformer.training.arguments import RunArguments, check, number_problems, parse_hparams
+from dg_batchformer.training.arguments import RunArguments, check, folder_problems, number_problems, parse_hparams
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,12 @@ def _check(sweep: Sweep) -> None:
     names = [path_free(dataset) for dataset in dict.fromkeys(sweep.datasets)]
     problems += [f"two datasets are called {name}: expected different names" for name in names if names.count(name) > 1]
     common = RunArguments(
-        steps=sweep.steps, checkpoint_freq=sweep.checkpoint_freq, holdout_fraction=sweep.holdout_fraction
+        output_dir=sweep.output_dir,
+        steps=sweep.steps,
+        checkpoint_freq=sweep.checkpoint_freq,
+        holdout_fraction=sweep.holdout_fraction,
     )
-    problems += number_problems(common)
+    problems += number_problems(common) + folder_problems(Path(sweep.output_dir))
     known: list[Hyperparameter] = []
     for dataset in sweep.datasets:
         problems += _raised(lambda dataset=dataset: find_benchmark(dataset))
@@ -207,3 +210,20 @@ def find(output_dir: Path) -> list[Job]:
         return a.trial_seed, a.dataset, algorithms.index(a.algorithm), a.test_envs, a.hparams_seed
 
     return sorted(jobs, key=place)
+
+
+def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
+    """InputError where a sweep's folder holds runs that these jobs would repeat with other settings."""
+
+    def key(job: Job) -> tuple[object, ...]:
+        a = job.arguments
+        return path_free(a.dataset), a.algorithm, tuple(a.test_envs), a.trial_seed, a.hparams_seed
+
+    present = {key(job): job for job in find(output_dir)} if output_dir.is_dir() else {}
+    for job in jobs:
+        other = present.get(key(job))
+        if other and other.folder.name != job.folder.name:
+            raise InputError(
+                f"{output_dir} holds this sweep with other settings ({other}): expected the same --steps, "
+                "--checkpoint_freq, --hparams and --holdout_fraction, or another --output_dir"
+            )

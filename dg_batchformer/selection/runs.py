@@ -62,6 +62,8 @@ def collect(input_dir: Path) -> Collected:
     """
     if not input_dir.is_dir():
         raise InputError(f"{input_dir} is not a folder: expected one with the runs of a sweep")
+    if (input_dir / records.RESULTS).exists():
+        raise InputError(f"{input_dir} is itself a run: give the folder in which it and others lie")
     found = Collected()
     unfinished = 0
     folders: dict[RunKey, Path] = {}

@@ -99,7 +99,7 @@ def _missing(
         return sum(env in key.test_envs and len(key.test_envs) == size for key in keys)
 
     if not of_cell(planned, 1):
-        return "never left out alone"
+        return "not run"
     if 2 in sizes and not of_cell(done, 2):
         return (
             f"needs pair runs: 0 of {of_cell(planned, 2)} done" if of_cell(planned, 2) else "needs pair runs (--pairs)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ def check(arguments: RunArguments) -> dict[str, Any]:
     if known:
         problems += problems_with(given, known)
     problems += weights_problems(given)
+    problems += folder_problems(Path(arguments.output_dir))
     if problems:
         raise InputError("\n".join(problems))
     return {**drawn_hparams(arguments), **given}
@@ -98,7 +100,7 @@ def number_problems(arguments: RunArguments) -> list[str]:
 
 def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
     """Test environments that are not there, are named twice, or leave nothing to train on."""
-    listed = ", ".join(f"{i} {name}" for i, name in enumerate(environments))
+    listed = ", ".join(f"{i} ({name})" for i, name in enumerate(environments))
     problems = [
         f"test environment {i} is out of range: expected one of {listed}"
         for i in test_envs
@@ -119,3 +121,13 @@ def weights_problems(given: dict[str, Any]) -> list[str]:
     if not isinstance(weights, str) or weights == "imagenet" or Path(weights).is_file():
         return []
     return [f"hparam 'weights' is {weights!r}: expected 'imagenet', null or an existing file"]
+
+
+def folder_problems(folder: Path) -> list[str]:
+    """Why nothing can be written to an output folder."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        return [f"--output_dir {folder} cannot be made: {existing} is a file"]
+    if not os.access(existing, os.W_OK):
+        return [f"--output_dir {folder} cannot be written to: {existing} allows no writing"]
+    return []

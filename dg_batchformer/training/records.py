@@ -99,17 +99,19 @@ class Tee(io.TextIOBase):
     """A stream that writes to a file and, where given, to another stream too."""
 
     def __init__(self, file: TextIO, also: TextIO | None) -> None:
-        self.streams = [file] if also is None else [file, also]
+        self.file, self.also = file, also
 
     def write(self, text: str) -> int:
-        for stream in self.streams:
-            stream.write(text)
-            stream.flush()
+        self.file.write(text)
+        self.file.flush()
+        if self.also:
+            try:
+                self.also.write(text)
+                self.also.flush()
+            except BrokenPipeError:
+                # Whoever read along has had enough; the run goes on, and its file has it all.
+                self.also = None
         return len(text)
-
-    def flush(self) -> None:
-        for stream in self.streams:
-            stream.flush()
 
 
 @contextlib.contextmanager

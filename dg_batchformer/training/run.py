@@ -33,13 +33,18 @@ class DivergedError(RuntimeError):
     """The loss became NaN or infinite."""
 
 
-def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool = True) -> None:
+def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool = True, overwrite: bool = False) -> None:
     """Trains one algorithm with some environments left out, and writes the files of the run.
 
-    `dataset` spares loading it again; without `echo` nothing is printed but to `out.txt`. Wrong arguments are an
-    InputError before anything is written. What fails later is raised too, and stands in `failed` and `err.txt`.
+    `dataset` spares loading it again; without `echo` nothing is printed but to `out.txt`; a finished run in the folder
+    is replaced with `overwrite` alone. Wrong arguments are an InputError before anything is written. What fails later
+    is raised too, and stands in `failed` and `err.txt`.
     """
     hparams = check(arguments)
+    if not overwrite and records.state_of(Path(arguments.output_dir)) == "done":
+        raise InputError(
+            f"{arguments.output_dir} holds a finished run: give another --output_dir, or --overwrite to replace it"
+        )
     dataset = dataset or load_dataset(arguments.dataset, arguments.data_dir)
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
     prepared = _Run(arguments, hparams, dataset, splits)
@@ -80,7 +85,7 @@ class _Run:
         self.yields_one_model = hasattr(self.algorithm, "finish")
         featurizer = getattr(self.algorithm, "featurizer", None)
         self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
-        self.identity = {
+        self.identity: dict[str, Any] = {
             **(describe(featurizer, hparams) if featurizer is not None else {}),
             "device": machine.device_name(),
             "versions": machine.versions(),
@@ -174,7 +179,7 @@ class _Run:
         for note in self.dataset.notes:
             print(f"  {note}")
         for title, table in (
-            ("runs on", self.identity),
+            ("runs on", {**{k: v for k, v in self.identity.items() if k != "versions"}, **self.identity["versions"]}),
             ("args", dataclasses.asdict(self.arguments)),
             ("hparams", self.hparams),
         ):

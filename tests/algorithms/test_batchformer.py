@@ -123,7 +123,7 @@ def test_same_initial_weights_as_the_base():
 @pytest.mark.parametrize(
     ("hparams", "message"),
     [
-        ({"batchformer_heads": 5}, "dim is 64: expected a multiple of num_heads, which is 5"),
+        ({"batchformer_heads": 5}, "'batchformer_heads' is 5: expected a divisor of 64, the width of the features"),
         ({"batchformer_layers": 0}, "'batchformer_layers' is 0: expected a finite number of at least 1"),
         ({"batchformer_heads": "4"}, "'batchformer_heads' is '4': expected int"),
         ({"batchformer_dropout": 1.0}, "dropout is 1.0"),

@@ -66,7 +66,8 @@ def test_any_folder_is_a_dataset(tmp_path):
         ("PACS", None, "needs --data_dir"),
         ("PACS", "/nowhere", "/nowhere/PACS is not a folder: expected the environments art_painting, cartoon"),
         ("OficeHome", None, "did you mean OfficeHome"),
-        ("folder:/nowhere", None, "/nowhere is not a folder"),
+        ("folder:/nowhere", None, "'folder:/nowhere' is not a folder: expected folder:PATH"),
+        ("folder:", None, "'folder:' is not a folder: expected folder:PATH"),
     ],
 )
 def test_missing_data_is_said(name, data_dir, message):

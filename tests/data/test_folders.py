@@ -53,7 +53,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
         scan(root, ["a", "b", "c", "d", "e"])
     message = str(error.value)
     assert f"{root} lacks the environments d, e: expected a, b, c, d, e, found a, b, c" in message
-    assert f"{root / 'a'} has other classes than the other environments: missing dog; not elsewhere yak" in message
+    assert f"{root / 'a'} has other classes than other environments: dog missing; yak not elsewhere" in message
     assert f"{root / 'b' / 'elk'} is an empty class" in message
     assert f"{root / 'a' / 'yak'} is an empty class" in message
 

@@ -1,5 +1,10 @@
 """Worker processes: they share out the runs, and one that fails or dies costs only its run."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from dg_batchformer.errors import InputError
@@ -19,6 +24,13 @@ class Fails(ERM):
 class Dies(ERM):
     def update(self, minibatches, unlabeled=None):
         os._exit(9)
+
+class Sleeps(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import pathlib, time
+        with open(pathlib.Path(__file__).parent / "workers", "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        time.sleep(600)
 
 class Threads(ERM):
     def update(self, minibatches, unlabeled=None):
@@ -98,3 +110,40 @@ def test_last_lines(tmp_path):
     assert last_lines(tmp_path / "missing") == []
     (tmp_path / "log").write_text("one\n\ntwo\nthree\nfour\n\n")
     assert last_lines(tmp_path / "log") == ["two", "three", "four"]
+
+
+def alive(pid):
+    # A zombie, whose parent has not asked for its status yet, is dead too.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see processes")
+def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
+    """Or they would go on beside those of the next launch, in the same folders."""
+    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["trouble_for_test:Sleeps"], n_hparams=1, n_trials=1))
+    write(jobs)
+    code = (
+        "from pathlib import Path; from dg_batchformer.jobs.launchers import local; "
+        "from dg_batchformer.jobs.plan import find\n"
+        f"if __name__ == '__main__': local(find(Path({str(tmp_path / 'sweep')!r})), 2, print)"
+    )
+    (tmp_path / "launch.py").write_text(code)
+    launcher = subprocess.Popen([sys.executable, str(tmp_path / "launch.py")], cwd=tmp_path)
+    try:
+        workers = tmp_path / "workers"
+        deadline = time.monotonic() + 120
+        while not (workers.exists() and len(workers.read_text().split()) == 2) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        pids = workers.read_text().split()
+        assert len(pids) == 2
+        assert all(alive(pid) for pid in pids)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in pids)

@@ -7,7 +7,7 @@ from helpers import image_tree
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.jobs.plan import Sweep, find, plan, test_env_sets, write
+from dg_batchformer.jobs.plan import Sweep, check_folder, find, plan, test_env_sets, write
 from dg_batchformer.training.records import state_of
 
 test_env_sets.__test__ = False  # its name is DomainBed's word, not a test's
@@ -135,6 +135,16 @@ def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
         find(tmp_path / "moved")
 
 
+def test_a_folder_with_the_same_sweep_under_other_settings_is_refused(tmp_path):
+    first = plan(sweep(tmp_path))
+    check_folder(first, tmp_path / "sweep")  # nothing there yet
+    write(first)
+    check_folder(first, tmp_path / "sweep")
+    check_folder(plan(sweep(tmp_path, algorithms=["CORAL"], steps=7)), tmp_path / "sweep")
+    with pytest.raises(InputError, match=r"holds this sweep with other settings .*expected the same --steps"):
+        check_folder(plan(sweep(tmp_path, steps=7)), tmp_path / "sweep")
+
+
 def test_the_command_of_a_job_runs_it(tmp_path):
     (job, *_) = plan(sweep(tmp_path / "with space", hparams='{"lr": 0.1}', skip_model_save=True))
     import shlex
@@ -144,5 +154,6 @@ def test_the_command_of_a_job_runs_it(tmp_path):
     words = shlex.split(job.command)
     assert words[:4] == ["python", "-m", "dg_batchformer", "train"]
     parsed = vars(parser().parse_args(words[3:]))
-    parsed.pop("command")
+    assert parsed.pop("command") is not None
+    assert parsed.pop("overwrite") is False
     assert parsed == vars(job.arguments)

@@ -78,6 +78,12 @@ def test_one_run_with_two_settings_is_refused(tmp_path, setting):
     assert str(value) in str(error.value)
 
 
+def test_a_run_is_not_a_folder_of_runs(tmp_path):
+    write_run(tmp_path / "a", [one(args([0]))])
+    with pytest.raises(InputError, match="is itself a run: give the folder in which it and others lie"):
+        collect(tmp_path / "a")
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         collect(tmp_path / "missing")

@@ -48,7 +48,7 @@ def test_what_is_missing_is_said(tmp_path):
     assert (rows["ERM"]["C"].n, rows["ERM"]["C"].missing) == (2, "2 of 3 trials")
     assert rows["ERM"]["A"].missing == ""
     assert (rows["ERM"][AVERAGE].n, rows["ERM"][AVERAGE].missing) == (2, "2 of 3 trials")
-    assert (rows["CORAL"]["S"].n, rows["CORAL"]["S"].missing) == (0, "never left out alone")
+    assert (rows["CORAL"]["S"].n, rows["CORAL"]["S"].missing) == (0, "not run")
     assert (rows["CORAL"][AVERAGE].n, rows["CORAL"][AVERAGE].missing) == (0, "3 of 4 columns")
     leave_one_out = section(tmp_path, "leave-one-domain-out").rows["ERM"]
     assert leave_one_out["A"].missing == "needs pair runs (--pairs)"

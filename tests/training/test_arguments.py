@@ -21,7 +21,7 @@ from dg_batchformer.training.arguments import RunArguments, check
         ({"hparams": "[1]"}, "is a JSON list: expected an object"),
         ({"hparams": '{"lr": NaN}'}, "'lr' is nan: expected a finite number of at least 0"),
         ({"hparams": '{"weights": "/no/file.pth"}'}, "'weights' is '/no/file.pth': expected 'imagenet', null or an ex"),
-        ({"test_envs": [4]}, "test environment 4 is out of range: expected one of 0 0, 1 25, 2 50, 3 75"),
+        ({"test_envs": [4]}, "test environment 4 is out of range: expected one of 0 (0), 1 (25), 2 (50), 3 (75)"),
         ({"test_envs": [-1]}, "test environment -1 is out of range"),
         ({"test_envs": [1, 1]}, "names an environment twice"),
         ({"test_envs": [0, 1, 2, 3]}, "leaves no environment to train on"),
@@ -37,6 +37,16 @@ def test_wrong_arguments(given, message):
         check(RunArguments(**given))
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_output_folder_that_cannot_be_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for below in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
+        with pytest.raises(InputError, match=r"--output_dir .* cannot be made: .*file is a file"):
+            check(RunArguments(output_dir=str(below)))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as root, who may write anywhere
+    with pytest.raises(InputError, match="allows no writing"):
+        check(RunArguments(output_dir=str(tmp_path / "new")))
 
 
 def test_all_problems_come_together():

@@ -127,10 +127,20 @@ def test_small_environments_train(tmp_path):
     assert last["step"] == 1
 
 
-def test_an_earlier_run_is_replaced_and_that_is_said(tmp_path):
+def test_an_unfinished_run_is_replaced_and_that_is_said(tmp_path):
     train(tmp_path / "run", steps=1)
+    (tmp_path / "run" / "done").unlink()
     assert [record["step"] for record in train(tmp_path / "run")] == [0, 2, 4]
     assert "held an earlier run" in (tmp_path / "run" / "out.txt").read_text()
+
+
+def test_a_finished_run_is_replaced_when_asked_alone(tmp_path):
+    train(tmp_path / "run", steps=1)
+    with pytest.raises(InputError, match="holds a finished run: give another --output_dir, or --overwrite"):
+        train(tmp_path / "run")
+    arguments = RunArguments(**ARGUMENTS, output_dir=str(tmp_path / "run"))
+    run(arguments, DIGITS, echo=False, overwrite=True)
+    assert len((tmp_path / "run" / "results.jsonl").read_text().splitlines()) == 3
 
 
 class Diverging(ERM):
@@ -160,6 +170,7 @@ def test_weights_that_the_last_step_broke_are_no_result(tmp_path):
 
 def test_a_refused_run_leaves_an_earlier_one_alone(tmp_path):
     train(tmp_path / "run")
+    (tmp_path / "run" / "done").unlink()
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     for wrong in (
         {"algorithm": "BatchFormer", "hparams": '{"batchformer_heads": 5}'},
