@@ -144,8 +144,10 @@ def random_hparams(algorithm, dataset, seed):
 
 
 def test_domainbeds_own_algorithms_resolve_where_it_is_importable(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "domainbed", None)  # not importable, also where it is installed
     with pytest.raises(ValueError, match="unknown algorithm 'GroupDRO_BatchFormer'"):
         get_algorithm_class("GroupDRO_BatchFormer")
+    monkeypatch.delitem(sys.modules, "domainbed")
     (tmp_path / "domainbed").mkdir()
     for name, code in DOMAINBED.items():
         (tmp_path / "domainbed" / f"{name}.py").write_text(code)
