@@ -179,6 +179,8 @@ def launch(arguments: argparse.Namespace) -> int:
     if launcher is LAUNCHERS["dummy"] or not to_do:
         launcher(to_do, 1, lambda ended: None)
         return 0
+    from dg_batchformer.jobs.prepare import prepare
+
     n_workers = min(arguments.n_workers or default_workers(to_do), len(to_do))
     seconds = prepare(jobs, to_do, threads_of_each(n_workers)) / n_workers
     print(f"about to run {len(to_do)} in {n_workers} process(es), expected to take {status.duration(seconds)}")
@@ -190,29 +192,6 @@ def launch(arguments: argparse.Namespace) -> int:
     if failed:
         print(f"see: dg-batchformer sweep status --output_dir {arguments.output_dir}")
     return 1 if failed else 0
-
-
-def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
-    """Checks data and algorithms of the runs to do; returns their expected seconds, one after another.
-
-    Expected from the runs of a dataset that are done, else from a few steps of its first run to do.
-    """
-    from dg_batchformer.data.benchmarks import load_dataset
-    from dg_batchformer.jobs.probe import check_algorithms, probe_seconds
-
-    measured = status.measured_seconds(jobs)
-    total = 0.0
-    for name in dict.fromkeys(job.arguments.dataset for job in to_do):
-        own = [job.arguments for job in to_do if job.arguments.dataset == name]
-        dataset = load_dataset(name, own[0].data_dir)
-        for note in dataset.notes:
-            print(f"{name}: {note}")
-        check_algorithms(own, dataset)
-        if name not in measured:
-            print(f"{name}: timing a few steps", flush=True)
-            measured[name] = probe_seconds(own[0], dataset, threads)
-        total += len(own) * measured[name]
-    return total
 
 
 def run_and_report(launcher: Launcher, jobs: Sequence[Job], n_workers: int, expected: float) -> int:

@@ -11,6 +11,7 @@ FLOORS = {
     "machine": 0,
     "hparams": 1,
     "batchformer": 1,
+    "weights": 1,
     "networks": 1,
     "data": 1,
     "registry": 2,

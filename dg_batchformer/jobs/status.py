@@ -27,7 +27,10 @@ def summary(jobs: Sequence[Job]) -> str:
 
 
 def report(jobs: Sequence[Job]) -> str:
-    """The summary, a line per dataset and algorithm, and for each failed run the last lines of its error."""
+    """The summary, a line per dataset and algorithm, and the last lines of what did not finish.
+
+    Of a failed run those of its error, of one that runs or was interrupted those of its output.
+    """
     lines = [summary(jobs)]
     groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
@@ -36,9 +39,10 @@ def report(jobs: Sequence[Job]) -> str:
         listed = ", ".join(f"{n} {state}" for state, n in counts(group).items() if n)
         lines.append(f"  {dataset} {algorithm}: {listed}")
     for job in jobs:
-        if job.state == "failed":
-            lines.append(f"failed: {job}")
-            lines += [f"    {line}" for line in last_lines(job.folder / records.ERR)]
+        log = {"failed": records.ERR, "incomplete": records.OUT}.get(job.state)
+        if log:
+            lines.append(f"{job.state}: {job}")
+            lines += [f"    {line}" for line in last_lines(job.folder / log)]
     return "\n".join(lines)
 
 

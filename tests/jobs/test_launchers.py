@@ -106,6 +106,19 @@ def test_workers_by_cores_and_image_size(tmp_path, monkeypatch, dataset, cores, 
     assert default_workers(jobs) == 1
 
 
+def test_the_report_shows_where_an_unfinished_run_is(tmp_path):
+    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
+    write(jobs)
+    (jobs[1].folder / "out.txt").write_text("header\nstep 3 of 9: loss 1.0\n")
+    assert report(jobs).splitlines() == [
+        "4 runs: 0 done, 0 failed, 1 incomplete, 3 not launched",
+        "  RotatedDigits ERM: 1 incomplete, 3 not launched",
+        f"incomplete: {jobs[1]}",
+        "    header",
+        "    step 3 of 9: loss 1.0",
+    ]
+
+
 def test_last_lines(tmp_path):
     assert last_lines(tmp_path / "missing") == []
     (tmp_path / "log").write_text("one\n\ntwo\nthree\nfour\n\n")

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from dg_batchformer.data.benchmarks import load_dataset
-from dg_batchformer.jobs import probe
+from dg_batchformer.jobs import prepare
 from dg_batchformer.training.arguments import RunArguments
 
 
@@ -13,10 +13,10 @@ def test_time_is_steps_and_evaluations(monkeypatch, tmp_path):
     dataset = load_dataset("Debug28")
     # A clock that adds a second each time it is read: three steps take one, an evaluated batch one.
     ticks = iter(range(1000))
-    monkeypatch.setattr(probe.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(prepare.time, "monotonic", lambda: float(next(ticks)))
     arguments = RunArguments(dataset="Debug28", steps=30, checkpoint_freq=10, output_dir=str(tmp_path / "none"))
     inside = 16 - 3
-    assert probe.probe_seconds(arguments, dataset, 1) == pytest.approx(30 / 3 + 4 * 48 / inside)
+    assert prepare.probe_seconds(arguments, dataset, 1) == pytest.approx(30 / 3 + 4 * 48 / inside)
     longer = dataclasses.replace(arguments, steps=60, checkpoint_freq=60)
-    assert probe.probe_seconds(longer, dataset, 1) == pytest.approx(60 / 3 + 2 * 48 / inside)
+    assert prepare.probe_seconds(longer, dataset, 1) == pytest.approx(60 / 3 + 2 * 48 / inside)
     assert not (tmp_path / "none").exists()
