@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fidelity clean
 
 demo: .venv/installed
 	$(BIN)/python -m dg_batchformer.sweeps.digits --output_dir demo --table selection.md
@@ -15,6 +15,12 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# make fidelity PEERS=DIR: DIR holds checkouts of DomainBed, swad and BatchFormer.
+fidelity: .venv/installed-test
+	$(if $(PEERS),,$(error PEERS is not set: expected a folder with checkouts of DomainBed, swad and BatchFormer))
+	$(BIN)/python -m pip install -q -e ".[fidelity]"
+	PEERS=$(abspath $(PEERS)) $(BIN)/python -m pytest tests/fidelity
 
 # Where Python comes without venv (Debian packs it apart), virtualenv from pip does the same; --target keeps it out of
 # the system's own packages.

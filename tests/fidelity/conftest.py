@@ -1,0 +1,107 @@
+"""The peers' own code, from checkouts in the folder that the environment variable PEERS names.
+
+Expected there: `DomainBed` (facebookresearch), `swad` (khanrc), `BatchFormer` (zhihou7). What is missing is skipped, by
+name. Nothing of theirs is kept in this repository.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+PEERS = os.environ.get("PEERS", "")
+
+
+def checkout(name: str) -> Path:
+    """Folder of a peer's checkout, or a skip that names it."""
+    path = Path(PEERS, name)
+    if not PEERS or not path.is_dir():
+        pytest.skip(f"needs a checkout of {name} in the folder that PEERS names")
+    return path
+
+
+def pytest_report_header(config):
+    """The peers' commits, so that a result says what it was compared with."""
+    if not PEERS:
+        return None
+    found = sorted(path for path in Path(PEERS).iterdir() if (path / ".git").exists())
+    return f"peers: {', '.join(f'{path.name} {commit(path)}' for path in found)}"
+
+
+def commit(path: Path) -> str:
+    """The short hash of a checkout's commit."""
+    command = ["git", "-C", str(path), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def domainbed():
+    """DomainBed's modules; `wilds`, which it imports for two datasets of its own, is not needed here."""
+    sys.path.insert(0, str(checkout("DomainBed")))
+    try:
+        return types.SimpleNamespace(
+            **{
+                name.rpartition(".")[2]: importlib.import_module(f"domainbed.{name}")
+                for name in ("algorithms", "hparams_registry", "networks", "lib.misc")
+            }
+        )
+    except ImportError as error:
+        pytest.skip(f"DomainBed cannot be imported: {error}")
+
+
+@pytest.fixture(scope="session")
+def loss_valley():
+    """The SWAD authors' LossValley; their package is called domainbed too, so it is loaded beside DomainBed's."""
+    root = checkout("swad") / "domainbed"
+    present = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "domainbed"}
+    for name in present:
+        del sys.modules[name]
+    try:
+        for name, folder in (("domainbed", root), ("domainbed.lib", root / "lib")):
+            package = types.ModuleType(name)
+            package.__path__ = [str(folder)]
+            sys.modules[name] = package
+        module = importlib.import_module("domainbed.swad")
+        return module.LossValley, module.swa_utils.AveragedModel
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "domainbed"]:
+            del sys.modules[name]
+        sys.modules.update(present)
+
+
+def one_class(path: Path, name: str, **names: object) -> type:
+    """One class of a script whose other imports are not to be had."""
+    tree = ast.parse(path.read_text())
+    (node,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    namespace = dict(names)
+    exec(compile(ast.Module([node], []), str(path), "exec"), namespace)
+    return namespace[name]  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def transformer_decorator():
+    """The BatchFormer authors' decorator of a network's pooling layer."""
+    import torch
+
+    path = checkout("BatchFormer") / "domain_generalization" / "baseline.py"
+    return one_class(path, "TransformerDecorator", torch=torch)
+
+
+@pytest.fixture(scope="session")
+def mixstyle_modules():
+    """MixStyle and MixStyle2 (by domain) as the BatchFormer authors' SWAD code has them from MixStyle's authors."""
+    import random
+
+    import torch
+
+    path = checkout("BatchFormer") / "domain_generalization" / "swad" / "domainbed" / "models" / "mixstyle.py"
+    names = {"random": random, "torch": torch, "nn": torch.nn}
+    return one_class(path, "MixStyle", **names), one_class(path, "MixStyle2", **names)
