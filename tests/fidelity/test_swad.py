@@ -72,7 +72,7 @@ def test_window_and_weights(loss_valley, name, settings):
         assert ours_window == window
 
 
-def test_the_curves_meet_every_case(loss_valley):
+def test_the_curves_meet_every_case():
     ends = {"never": 0, "dead": 0, "alive": 0}
     for losses in curves().values():
         valley = LossValley(3, 6, 0.3)
