@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dg_batchformer.batchformer import BatchFormer, attend
 from dg_batchformer.data.batches import Minibatches
@@ -16,6 +15,7 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
+from .on_features import not_wrappable, update_on_features
 
 HYPERPARAMETERS = (
     Hyperparameter("batchformer_layers", 1, minimum=1),
@@ -27,16 +27,6 @@ HYPERPARAMETERS = (
     Hyperparameter("batchformer_scope", "all", choices=("all", "environment")),
 )
 """Without samplers: a search over BatchFormer's own settings would give the variant more tries than its base."""
-
-
-@contextmanager
-def passing_through(module: nn.Module) -> Iterator[None]:
-    """While this lasts, `module` returns its input, wherever in an algorithm it is called."""
-    module.forward = lambda x: x
-    try:
-        yield
-    finally:
-        del module.forward
 
 
 def with_batchformer(cls: type) -> Any:
@@ -111,20 +101,7 @@ def _batchformer(cls: Any) -> type:
                 joined = [(torch.cat([z, h]), torch.cat([y, y])) for z, h, y in zip(before, after, labels, strict=True)]
             else:
                 joined = list(zip(after, labels, strict=True))
-            if unlabeled is not None:
-                unlabeled = [self.featurizer(x) for x in unlabeled]
-            reached: list[Tensor] = []
-            expected = [h for h in after if h.requires_grad]
-            for h in expected:
-                h.register_hook(reached.append)
-            with passing_through(self.featurizer):
-                values: dict[str, float] = super().update(joined, unlabeled)
-            if expected and not reached:
-                raise InputError(
-                    f"{cls.__name__} cannot be given BatchFormer: its update sends no gradient back to the features, "
-                    "so that neither the featurizer nor BatchFormer would be trained"
-                )
-            return values
+            return update_on_features(self, super().update, "BatchFormer", joined, unlabeled)
 
     return WithBatchFormer
 
@@ -133,25 +110,3 @@ def features_of(algorithm: Any, minibatches: Minibatches) -> list[Tensor]:
     """Features by environment, as the algorithm itself computes them where it says how."""
     own: Callable[[Minibatches], list[Tensor]] | None = getattr(algorithm, "features", None)
     return own(minibatches) if own else features_in_one_pass(algorithm.featurizer, minibatches)
-
-
-def not_wrappable(algorithm: Any) -> str | None:
-    """Why BatchFormer cannot be attached to an algorithm, or None where it can."""
-    for name in ("featurizer", "classifier", "network", "optimizer"):
-        if not hasattr(algorithm, name):
-            return f"it has no `{name}`"
-    if not hasattr(algorithm.featurizer, "n_outputs"):
-        return "its `featurizer` has no `n_outputs`, the width of the features"
-    network = algorithm.network
-    if not isinstance(network, nn.Sequential) or list(network)[:1] != [algorithm.featurizer]:
-        return "its `network` is not Sequential(featurizer, classifier)"
-    if not isinstance(algorithm.optimizer, torch.optim.Optimizer):
-        return f"its `optimizer` is a {type(algorithm.optimizer).__name__}, not a torch optimizer"
-    others = [
-        name
-        for name, value in vars(algorithm).items()
-        if isinstance(value, torch.optim.Optimizer) and value is not algorithm.optimizer
-    ]
-    if others:
-        return f"it has more optimizers than `optimizer`: {', '.join(others)}"
-    return None

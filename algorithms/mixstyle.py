@@ -15,6 +15,7 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
+from .on_features import not_wrappable, update_on_features
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),
@@ -117,8 +118,8 @@ def with_mixstyle(cls: type) -> Any:
     one.
 
     Args:
-        cls: an algorithm class with DomainBed's contract whose instances have a `featurizer` with stages that give
-            maps (N, C, H, W). Another one is refused with an InputError when it is constructed.
+        cls: an algorithm class that `with_batchformer` takes, whose `featurizer` has stages that give maps
+            (N, C, H, W). Another one is refused with an InputError when it is constructed.
     """
     return compose(cls, "MixStyle")
 
@@ -135,8 +136,9 @@ def _mixstyle(cls: Any) -> type:
             mixer = StyleMixer(own["mixstyle_p"], own["mixstyle_alpha"], own["mixstyle_mix"])
             layers = own["mixstyle_layers"]
             super().__init__(input_shape, num_classes, num_domains, hparams)
-            if not hasattr(self, "featurizer"):
-                raise InputError(f"{cls.__name__} cannot be given MixStyle: it has no `featurizer`")
+            problem = not_wrappable(self)
+            if problem:
+                raise InputError(f"{cls.__name__} cannot be given MixStyle: {problem}")
             stages = stages_of(self.featurizer)
             missing = [layer for layer in layers if layer not in stages]
             if missing or not layers:
@@ -153,7 +155,9 @@ def _mixstyle(cls: Any) -> type:
                 return features_in_one_pass(self.featurizer, minibatches)
 
         def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
-            with self.style_mixer.over(minibatches):
+            if hasattr(cls, "features"):
                 return super().update(minibatches, unlabeled)
+            mixed = zip(self.features(minibatches), (y for _, y in minibatches), strict=True)
+            return update_on_features(self, super().update, "MixStyle", list(mixed), unlabeled)
 
     return WithMixStyle

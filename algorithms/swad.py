@@ -63,7 +63,8 @@ class LossValley:
     The valley begins where a segment's loss is the lowest of the `n_converge` that begin with it, and ends where
     `n_tolerance` losses in a row are above (1 + `tolerance_ratio`) times their mean at that point. As in the authors'
     code, segments that enter the average when the valley is found enter it once more when they become the oldest of
-    the last `n_tolerance`. Both counts are at least 1, the ratio at least 0.
+    the last `n_tolerance`. The window is that of the segments in the average; where the first enters at the very end,
+    the authors' log begins it at that segment's last step. Both counts are at least 1, the ratio at least 0.
     """
 
     def __init__(self, n_converge: int, n_tolerance: int, tolerance_ratio: float) -> None:

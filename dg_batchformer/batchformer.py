@@ -39,8 +39,8 @@ class BatchFormer(nn.Module):
             raise InputError(f"num_layers is {num_layers}: expected at least 1")
         if num_heads < 1:
             raise InputError(f"num_heads is {num_heads}: expected at least 1")
-        if dim % num_heads:
-            raise InputError(f"dim is {dim}: expected a multiple of num_heads, which is {num_heads}")
+        if dim < 1 or dim % num_heads:
+            raise InputError(f"dim is {dim}: expected a positive multiple of num_heads, which is {num_heads}")
         if not 0 <= dropout < 1:
             raise InputError(f"dropout is {dropout}: expected a probability in [0, 1)")
         self.dim = dim

@@ -91,7 +91,7 @@ def _train_parser(p: argparse.ArgumentParser) -> None:
 def _sweep_parser(p: argparse.ArgumentParser) -> None:
     p.description = (
         "launch plans the runs, says what they will take and runs those that are not done; status says how far they "
-        "are and why some failed; delete_incomplete deletes the runs that failed or were interrupted. The last two "
+        "are and why some failed; delete_incomplete deletes all that are not done. The last two "
         "take --datasets and --algorithms to narrow what they look at."
     )
     p.add_argument("action", choices=["launch", "status", "delete_incomplete"])
@@ -150,8 +150,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.action == "status":
         print(status.report(jobs))
         return 0
-    unfinished = [job for job in jobs if job.state in ("failed", "incomplete")]
-    print(f"{status.summary(jobs)}\nabout to delete {len(unfinished)} that failed or are incomplete")
+    unfinished = [job for job in jobs if job.state != "done"]
+    print(f"{status.summary(jobs)}\nabout to delete the {len(unfinished)} that are not done")
     if unfinished and (arguments.skip_confirmation or confirmed()):
         for job in unfinished:
             shutil.rmtree(job.folder)

@@ -71,7 +71,8 @@ def test_scope_environment_keeps_environments_apart():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"dim": 10}, ["dim is 10", "multiple of num_heads", "4"]),
+        ({"dim": 10}, ["dim is 10", "positive multiple of num_heads", "4"]),
+        ({"dim": 0}, ["dim is 0", "positive multiple of num_heads"]),
         ({"dim": 8, "num_heads": 0}, ["num_heads is 0", "at least 1"]),
         ({"dim": 8, "num_layers": 0}, ["num_layers is 0", "at least 1"]),
         ({"dim": 8, "dropout": 1.5}, ["dropout is 1.5", "[0, 1)"]),

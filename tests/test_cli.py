@@ -144,8 +144,8 @@ def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):
     run(capsys, *command, "--skip_confirmation", "--algorithms", "CORAL")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
     _, out, _ = run(capsys, *command, "--skip_confirmation")
-    assert "about to delete 2" in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "d"]
+    assert "about to delete the 3 that are not done" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(("answer", "asked"), [("y", True), ("n", False), (None, False)])

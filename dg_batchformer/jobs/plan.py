@@ -225,5 +225,6 @@ def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
         if other and other.folder.name != job.folder.name:
             raise InputError(
                 f"{output_dir} holds this sweep with other settings ({other}): expected the same --steps, "
-                "--checkpoint_freq, --hparams and --holdout_fraction, or another --output_dir"
+                "--checkpoint_freq, --hparams and --holdout_fraction, or another --output_dir "
+                "(delete_incomplete deletes the runs that are not done)"
             )

@@ -91,6 +91,7 @@ def _read(folder: Path, found: Collected) -> Run | None:
     read, problems = records.read(folder / records.RESULTS)
     found.problems += problems
     if not read:
+        found.problems.append(f"{folder / records.RESULTS} has no record that can be counted")
         return None
     key = RunKey.of(args or read[-1]["args"])
     found.planned.add(key)

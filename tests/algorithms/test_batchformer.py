@@ -1,5 +1,7 @@
 """What BatchFormer adds to an algorithm, and what it leaves as it was."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -232,7 +234,7 @@ def test_what_cannot_be_wrapped_is_refused_by_name_with_the_reason(cls, reason):
         make(with_batchformer(cls))
 
 
-class OnACopy(Plain):
+class CutOff(Plain):
     """Trains on features that it has cut off from the network they came from."""
 
     def update(self, minibatches, unlabeled=None):
@@ -243,8 +245,10 @@ class OnACopy(Plain):
 
 
 def test_an_update_that_trains_the_classifier_alone_is_never_taken_for_training():
-    with pytest.raises(ValueError, match="OnACopy cannot be given BatchFormer: its update sends no gradient back"):
-        make(with_batchformer(OnACopy)).update(minibatches())
+    with pytest.raises(
+        ValueError, match="CutOff_BatchFormer cannot be given BatchFormer: its update sends no gradient back"
+    ):
+        make(with_batchformer(CutOff)).update(minibatches())
 
 
 def test_a_class_that_extends_a_variant_is_no_base_for_it():
@@ -254,3 +258,33 @@ def test_a_class_that_extends_a_variant_is_no_base_for_it():
     assert make(Extended).update(minibatches())["loss"] > 0
     with pytest.raises(ValueError, match="Extended has BatchFormer from the class it extends"):
         with_batchformer(Extended)
+
+
+class OnACopy(Plain):
+    """Takes an inner step on a copy of the network, as MLDG and Fish do."""
+
+    def update(self, minibatches, unlabeled=None):
+        copy.deepcopy(self.network)
+        return super().update(minibatches)
+
+
+class OnImages(Plain):
+    """Looks at the inputs themselves."""
+
+    def update(self, minibatches, unlabeled=None):
+        nn.functional.avg_pool2d(minibatches[0][0].unflatten(1, (1, 16, 16)), 2)
+        return super().update(minibatches)
+
+
+@pytest.mark.parametrize(
+    ("cls", "reason"),
+    [
+        (OnACopy, "OnACopy_BatchFormer cannot be given BatchFormer: its update copies the network"),
+        (OnImages, "OnImages_BatchFormer cannot be given BatchFormer: its update fails on features in place of inputs"),
+    ],
+)
+def test_an_update_that_cannot_run_on_features_is_refused_with_the_reason(cls, reason):
+    algorithm = make(with_batchformer(cls))
+    with pytest.raises(ValueError, match=reason):
+        algorithm.update(minibatches())
+    assert algorithm.featurizer(minibatches()[0][0]).shape == (6, 8)  # itself again

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from helpers import SHAPE, make, minibatches
+from helpers import SHAPE, make, minibatches, weights
 from torch import nn
 
-from dg_batchformer import with_mixstyle
+from dg_batchformer import with_batchformer, with_mixstyle
 from dg_batchformer.algorithms import CORAL, ERM
 from dg_batchformer.algorithms.mixstyle import StyleMixer, cross_domain_partners, mix_styles
+from dg_batchformer.networks import make_featurizer
 
 
 def style(maps):
@@ -108,18 +109,43 @@ def test_state_dict_is_the_bases():
     assert make("ERM_MixStyle").state_dict().keys() == make("ERM").state_dict().keys()
 
 
-class OneByOne(ERM):
-    """Takes environments one by one without saying so by `features`."""
+class OneByOne(nn.Module):
+    """Knows nothing of this package and takes environments one by one."""
+
+    def __init__(self, input_shape, num_classes, num_domains, hparams):
+        super().__init__()
+        self.featurizer = make_featurizer(input_shape, hparams)
+        self.classifier = nn.Linear(self.featurizer.n_outputs, num_classes)
+        self.network = nn.Sequential(self.featurizer, self.classifier)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
 
     def update(self, minibatches, unlabeled=None):
-        for x, _ in minibatches:
-            self.featurizer(x)
-        return {"loss": 0.0}
+        loss = sum(nn.functional.cross_entropy(self.predict(x), y) for x, y in minibatches)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+    def predict(self, x):
+        return self.network(x)
+
+
+@pytest.mark.parametrize("modify", [with_mixstyle, lambda cls: with_batchformer(with_mixstyle(cls))])
+@pytest.mark.parametrize("mix", ["random", "crossdomain"])
+def test_an_algorithm_that_takes_environments_one_by_one_mixes_them_all_the_same(mix, modify):
+    algorithm = make(modify(OneByOne), mixstyle_mix=mix, mixstyle_p=1.0)
+    seen = []
+    algorithm.featurizer.stages["layer1"].register_forward_hook(lambda stage, x, output: seen.append(len(output)))
+    before = weights(algorithm)
+    algorithm.update(minibatches((4, 5, 6)))
+    assert seen == [15]
+    assert all(not torch.equal(value, before[name]) for name, value in weights(algorithm).items())
 
 
 def test_cross_domain_needs_the_environments_together():
-    with pytest.raises(ValueError, match=r"'crossdomain', but 4 samples.*\[4, 4\].*use 'random'"):
-        make(with_mixstyle(OneByOne), mixstyle_mix="crossdomain", mixstyle_p=1.0).update(minibatches((4, 4)))
+    algorithm = make(with_mixstyle(ERM), mixstyle_mix="crossdomain", mixstyle_p=1.0)
+    with pytest.raises(ValueError, match=r"'crossdomain', but 4 samples.*of \[\].*use 'random'"):
+        algorithm.featurizer(torch.randn(4, *SHAPE))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_every_oddity_is_named(tmp_path):
     (tmp_path / "c" / "done").touch()
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "job.json").write_text("{")
+    write_run(tmp_path / "e", [])
     found = collect(tmp_path)
     assert [[r["step"] for r in run.records] for run in found.runs] == [[0, 20]]
     said = "\n".join(found.problems)
@@ -41,6 +42,7 @@ def test_every_oddity_is_named(tmp_path):
     assert f"{tmp_path / 'a'}: 1 records of another run, or without its environments, were skipped" in said
     assert f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} and was not counted" in said
     assert f"{tmp_path / 'c'} is marked done but has no results.jsonl" in said
+    assert f"{tmp_path / 'e' / 'results.jsonl'} has no record that can be counted" in said
     assert f"{tmp_path / 'd' / 'job.json'} is not a run's arguments" in said
 
 
