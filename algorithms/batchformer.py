@@ -15,7 +15,7 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
-from .on_features import not_wrappable, update_on_features
+from .on_features import check_wrappable, update_on_features
 
 HYPERPARAMETERS = (
     Hyperparameter("batchformer_layers", 1, minimum=1),
@@ -59,9 +59,7 @@ def _batchformer(cls: Any) -> type:
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
             own = settings(hparams, HYPERPARAMETERS)
             super().__init__(input_shape, num_classes, num_domains, hparams)
-            problem = not_wrappable(self)
-            if problem:
-                raise InputError(f"{cls.__name__} cannot be given BatchFormer: {problem}")
+            check_wrappable(self, cls.__name__, "BatchFormer")
             if self.featurizer.n_outputs % own["batchformer_heads"]:
                 raise InputError(
                     f"hparam 'batchformer_heads' is {own['batchformer_heads']}: expected a divisor of "

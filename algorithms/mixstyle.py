@@ -15,7 +15,7 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
-from .on_features import not_wrappable, update_on_features
+from .on_features import check_wrappable, update_on_features
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),
@@ -136,9 +136,7 @@ def _mixstyle(cls: Any) -> type:
             mixer = StyleMixer(own["mixstyle_p"], own["mixstyle_alpha"], own["mixstyle_mix"])
             layers = own["mixstyle_layers"]
             super().__init__(input_shape, num_classes, num_domains, hparams)
-            problem = not_wrappable(self)
-            if problem:
-                raise InputError(f"{cls.__name__} cannot be given MixStyle: {problem}")
+            check_wrappable(self, cls.__name__, "MixStyle")
             stages = stages_of(self.featurizer)
             missing = [layer for layer in layers if layer not in stages]
             if missing or not layers:

@@ -35,6 +35,13 @@ def not_wrappable(algorithm: Any) -> str | None:
     return None
 
 
+def check_wrappable(algorithm: Any, name: str, what: str) -> None:
+    """InputError, with the reason, where the algorithm called `name` cannot be given the modifier `what`."""
+    problem = not_wrappable(algorithm)
+    if problem:
+        raise InputError(f"{name} cannot be given {what}: {problem}")
+
+
 class CopiedError(InputError):
     """An update copied the network while its featurizer passed features through."""
 

@@ -86,14 +86,11 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     small = dataset in SMALL_IMAGES
     if small:
         lr = Hyperparameter("lr", 1e-3, lambda r: 10 ** r.uniform(-4.5, -2.5), minimum=0)
+        batch_size = Hyperparameter("batch_size", 64, lambda r: int(2 ** r.uniform(3, 9)), minimum=1)
     else:
         lr = Hyperparameter("lr", 5e-5, lambda r: 10 ** r.uniform(-5, -3.5), minimum=0)
-    if small:
-        batch_size = Hyperparameter("batch_size", 64, lambda r: int(2 ** r.uniform(3, 9)), minimum=1)
-    elif dataset == "DomainNet":
-        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5)), minimum=1)
-    else:
-        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, 5.5)), minimum=1)
+        most = 5 if dataset == "DomainNet" else 5.5
+        batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, most)), minimum=1)
     return (
         Hyperparameter("data_augmentation", True),
         Hyperparameter("resnet18", False),

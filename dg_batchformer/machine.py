@@ -20,6 +20,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
+def device() -> str:
+    """Where runs compute: "cuda", or "cpu" where there is no GPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def device_name() -> str:
     """The GPU's name, or "cpu" with the number of threads in use."""
     import torch

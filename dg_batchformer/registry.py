@@ -81,10 +81,16 @@ def register_modifier(name: str) -> Callable[[Modifier], Modifier]:
 
 def compose(cls: type, modifier: str) -> type:
     """`cls` with one modifier more, in the canonical order; a modifier that is there already changes nothing."""
-    objective, present = cls.__dict__.get("composition", (cls, frozenset()))
+    objective, present = _composition(cls)
     if modifier not in present and modifier in getattr(cls, "composition", (cls, frozenset()))[1]:
         raise InputError(f"{cls.__name__} has {modifier} from the class it extends: expected a class without it")
     return _composed(objective, present | {modifier})
+
+
+def _composition(cls: type) -> tuple[type, frozenset[str]]:
+    """Objective and modifiers of a class; one that extends a composed class is an objective of its own."""
+    composition: tuple[type, frozenset[str]] = cls.__dict__.get("composition", (cls, frozenset()))
+    return composition
 
 
 @functools.cache
@@ -163,7 +169,7 @@ def is_domainbed(cls: type) -> bool:
 def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter, ...]:
     """All hyper-parameters of an algorithm, by name or class, on a dataset (any of DomainBed's names too)."""
     cls = get_algorithm_class(algorithm) if isinstance(algorithm, str) else algorithm
-    objective = cls.__dict__.get("composition", (cls, frozenset()))[0]
+    objective, _ = _composition(cls)
     shared = shared_hyperparameters(dataset)
     if is_domainbed(objective):
         # DomainBed's networks know no `weights`; all other shared ones are DomainBed's too.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class
 
@@ -20,6 +23,32 @@ def make(name: str | type, shape=SHAPE, **hparams: Any):
     cls = get_algorithm_class(name) if isinstance(name, str) else name
     torch.manual_seed(0)
     return cls(shape, CLASSES, DOMAINS, {**default_hparams(cls, "RotatedDigits"), **hparams})
+
+
+class Plain(nn.Module):
+    """An algorithm that knows nothing of this package but DomainBed's contract."""
+
+    def __init__(self, input_shape, num_classes, num_domains, hparams):
+        super().__init__()
+        self.featurizer = self.build_featurizer(input_shape, hparams)
+        self.classifier = nn.Linear(self.featurizer.n_outputs, num_classes)
+        self.network = nn.Sequential(self.featurizer, self.classifier)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=hparams["lr"])
+
+    def build_featurizer(self, input_shape, hparams):
+        featurizer = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), 8))
+        featurizer.n_outputs = 8
+        return featurizer
+
+    def update(self, minibatches, unlabeled=None):
+        loss = sum(F.cross_entropy(self.predict(x), y) for x, y in minibatches)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+    def predict(self, x):
+        return self.network(x)
 
 
 def minibatches(sizes=(6, 6, 6), shape=SHAPE, seed: int = 0):

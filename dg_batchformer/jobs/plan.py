@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from dg_batchformer.data.benchmarks import find_benchmark, path_free
+from dg_batchformer.data.benchmarks import Benchmark, find_benchmark, path_free
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
@@ -51,6 +51,10 @@ class Job:
         return Path(self.arguments.output_dir)
 
     @property
+    def key(self) -> records.RunKey:
+        return records.RunKey.of(dataclasses.asdict(self.arguments))
+
+    @property
     def state(self) -> str:
         return records.state_of(self.folder)
 
@@ -73,12 +77,11 @@ class Job:
         )
 
 
-def job_id(arguments: dict[str, Any]) -> str:
-    """Hash of what changes a run's result: not of where its data or its output lie."""
+def job_id(arguments: dict[str, Any], benchmark: Benchmark) -> str:
+    """Hash of what changes a run's result on a benchmark: not of where its data or its output lie."""
     what = dict(arguments)
     for name in ("data_dir", "output_dir", "skip_model_save", "save_model_every_checkpoint"):
         what.pop(name)
-    benchmark = find_benchmark(what["dataset"])
     what["dataset"] = path_free(what["dataset"])
     for name in ("steps", "checkpoint_freq"):
         what[name] = what[name] or getattr(benchmark, name)
@@ -106,10 +109,10 @@ def plan(sweep: Sweep) -> list[Job]:
     jobs = []
     for trial_seed in range(sweep.n_trials):
         for dataset in dict.fromkeys(sweep.datasets):
-            n = len(find_benchmark(dataset).environments)
+            benchmark = find_benchmark(dataset)
             for algorithm in dict.fromkeys(sweep.algorithms):
                 hparams = _own_hparams(sweep, algorithm, dataset)
-                for test_envs in test_env_sets(n, pairs=sweep.pairs):
+                for test_envs in test_env_sets(len(benchmark.environments), pairs=sweep.pairs):
                     for hparams_seed in range(sweep.n_hparams_from, sweep.n_hparams):
                         arguments = RunArguments(
                             dataset=dataset,
@@ -125,7 +128,7 @@ def plan(sweep: Sweep) -> list[Job]:
                             holdout_fraction=sweep.holdout_fraction,
                             skip_model_save=sweep.skip_model_save,
                         )
-                        folder = Path(sweep.output_dir) / job_id(dataclasses.asdict(arguments))
+                        folder = Path(sweep.output_dir) / job_id(dataclasses.asdict(arguments), benchmark)
                         jobs.append(Job(dataclasses.replace(arguments, output_dir=str(folder))))
     return jobs
 
@@ -214,14 +217,9 @@ def find(output_dir: Path) -> list[Job]:
 
 def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
     """InputError where a sweep's folder holds runs that these jobs would repeat with other settings."""
-
-    def key(job: Job) -> tuple[object, ...]:
-        a = job.arguments
-        return path_free(a.dataset), a.algorithm, tuple(a.test_envs), a.trial_seed, a.hparams_seed
-
-    present = {key(job): job for job in find(output_dir)} if output_dir.is_dir() else {}
+    present = {job.key: job for job in find(output_dir)} if output_dir.is_dir() else {}
     for job in jobs:
-        other = present.get(key(job))
+        other = present.get(job.key)
         if other and other.folder.name != job.folder.name:
             raise InputError(
                 f"{output_dir} holds this sweep with other settings ({other}): expected the same --steps, "

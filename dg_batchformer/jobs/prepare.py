@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from dg_batchformer import machine
 from dg_batchformer.data.batches import minibatches
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset
@@ -53,7 +54,7 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> fl
     """
     torch.set_num_threads(threads)
     hparams = check(arguments)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = machine.device()
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
     algorithm = make_algorithm(arguments, dataset, hparams).to(device)
     batches = minibatches(dataset, splits, arguments.test_envs, hparams, arguments.seed, device)

@@ -8,30 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dg_batchformer.data.benchmarks import BENCHMARKS, path_free
+from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.errors import InputError
 from dg_batchformer.training import records
-
-
-@dataclass(frozen=True, order=True)
-class RunKey:
-    """Which run of a sweep: what its row and column in the table follow from."""
-
-    dataset: str
-    algorithm: str
-    test_envs: tuple[int, ...]
-    trial_seed: int
-    hparams_seed: int
-
-    @classmethod
-    def of(cls, args: dict[str, Any]) -> RunKey:
-        return cls(
-            path_free(args["dataset"]),
-            args["algorithm"],
-            tuple(args["test_envs"]),
-            args["trial_seed"],
-            args["hparams_seed"],
-        )
+from dg_batchformer.training.records import RunKey
 
 
 @dataclass(frozen=True)

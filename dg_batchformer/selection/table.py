@@ -9,7 +9,8 @@ import numpy as np
 
 from dg_batchformer.registry import in_order
 from dg_batchformer.selection.methods import METHODS
-from dg_batchformer.selection.runs import Collected, Run, RunKey, environment_names
+from dg_batchformer.selection.runs import Collected, Run, environment_names
+from dg_batchformer.training.records import RunKey
 
 AVERAGE = "Avg"
 

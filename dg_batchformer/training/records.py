@@ -10,8 +10,11 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
+
+from dg_batchformer.data.benchmarks import path_free
 
 Record = dict[str, Any]
 
@@ -21,6 +24,27 @@ JOB = "job.json"
 """In each run's folder of a sweep: its arguments, so that the folder says what the sweep consists of."""
 
 STATES = ("done", "failed", "incomplete", "not launched")
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """Which run of a sweep: what its row and column in the table follow from."""
+
+    dataset: str
+    algorithm: str
+    test_envs: tuple[int, ...]
+    trial_seed: int
+    hparams_seed: int
+
+    @classmethod
+    def of(cls, args: dict[str, Any]) -> RunKey:
+        return cls(
+            path_free(args["dataset"]),
+            args["algorithm"],
+            tuple(args["test_envs"]),
+            args["trial_seed"],
+            args["hparams_seed"],
+        )
 
 
 def start(folder: Path) -> bool:

@@ -71,7 +71,7 @@ class _Run:
         self.folder = Path(arguments.output_dir)
         self.steps = arguments.steps or dataset.steps
         self.checkpoint_freq = arguments.checkpoint_freq or dataset.checkpoint_freq
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = machine.device()
         self.training = [i for i in range(len(splits)) if i not in arguments.test_envs]
         self.started = time.monotonic()
         self.last_values: dict[str, float] = {}

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import CLASSES, SHAPE, make, minibatches, weights
+from helpers import CLASSES, SHAPE, Plain, make, minibatches, weights
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class, with_batchformer
@@ -144,28 +144,6 @@ def test_missing_hparam_is_named(name):
     del hparams[name]
     with pytest.raises(ValueError, match=f"'{name}' is missing"):
         get_algorithm_class("ERM_BatchFormer")(SHAPE, CLASSES, 3, hparams)
-
-
-class Plain(nn.Module):
-    """An algorithm that knows nothing of this package but DomainBed's contract."""
-
-    def __init__(self, input_shape, num_classes, num_domains, hparams):
-        super().__init__()
-        self.featurizer = nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
-        self.featurizer.n_outputs = 8
-        self.classifier = nn.Linear(8, num_classes)
-        self.network = nn.Sequential(self.featurizer, self.classifier)
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=hparams["lr"])
-
-    def update(self, minibatches, unlabeled=None):
-        loss = sum(F.cross_entropy(self.predict(x), y) for x, y in minibatches)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return {"loss": loss.item()}
-
-    def predict(self, x):
-        return self.network(x)
 
 
 def test_any_algorithm_with_the_contract_is_wrapped():

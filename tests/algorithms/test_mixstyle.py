@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import SHAPE, make, minibatches, weights
+from helpers import SHAPE, Plain, make, minibatches, weights
 from torch import nn
 
 from dg_batchformer import with_batchformer, with_mixstyle
@@ -109,25 +109,11 @@ def test_state_dict_is_the_bases():
     assert make("ERM_MixStyle").state_dict().keys() == make("ERM").state_dict().keys()
 
 
-class OneByOne(nn.Module):
-    """Knows nothing of this package and takes environments one by one."""
+class OneByOne(Plain):
+    """Takes environments one by one, through a featurizer with stages."""
 
-    def __init__(self, input_shape, num_classes, num_domains, hparams):
-        super().__init__()
-        self.featurizer = make_featurizer(input_shape, hparams)
-        self.classifier = nn.Linear(self.featurizer.n_outputs, num_classes)
-        self.network = nn.Sequential(self.featurizer, self.classifier)
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
-
-    def update(self, minibatches, unlabeled=None):
-        loss = sum(nn.functional.cross_entropy(self.predict(x), y) for x, y in minibatches)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return {"loss": loss.item()}
-
-    def predict(self, x):
-        return self.network(x)
+    def build_featurizer(self, input_shape, hparams):
+        return make_featurizer(input_shape, hparams)
 
 
 @pytest.mark.parametrize("modify", [with_mixstyle, lambda cls: with_batchformer(with_mixstyle(cls))])

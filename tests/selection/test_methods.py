@@ -4,7 +4,8 @@ import pytest
 from helpers import args, record
 
 from dg_batchformer.selection.methods import leave_one_domain_out, oracle, training_domain
-from dg_batchformer.selection.runs import Run, RunKey
+from dg_batchformer.selection.runs import Run
+from dg_batchformer.training.records import RunKey
 
 
 def made(test_envs, rows, hparams_seed=0):
