@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dg_batchformer.batchformer import BatchFormer, attend
 from dg_batchformer.data.batches import Minibatches
@@ -15,7 +16,7 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
-from .on_features import check_wrappable, update_on_features
+from .on_features import check_parts, constructing, optimizers_of, try_update, update_on_features
 
 HYPERPARAMETERS = (
     Hyperparameter("batchformer_layers", 1, minimum=1),
@@ -25,6 +26,7 @@ HYPERPARAMETERS = (
     Hyperparameter("batchformer_shared_classifier", True),
     Hyperparameter("batchformer_trainable", True),
     Hyperparameter("batchformer_scope", "all", choices=("all", "environment")),
+    Hyperparameter("batchformer_as_released", False),
 )
 """Without samplers: a search over BatchFormer's own settings would give the variant more tries than its base."""
 
@@ -32,19 +34,22 @@ HYPERPARAMETERS = (
 def with_batchformer(cls: type) -> Any:
     """The algorithm `cls` with BatchFormer (Hou et al., CVPR 2022, https://arxiv.org/abs/2203.01522).
 
-    Features z and h = BatchFormer(z) are computed once over the step's batch; then the algorithm's own `update`
-    runs on [z_d ; h_d] with labels [y_d ; y_d] for each environment d, its featurizer passing them through, so that
-    one classifier and one loss, penalties included, see both. `predict` is untouched and never uses BatchFormer.
+    Features z and h = BatchFormer(z) are computed over the step's batch; the algorithm's own `update` then runs on
+    [z_d ; h_d] with labels [y_d ; y_d] for each environment d, in place of inputs, so that one classifier and one
+    loss, penalties included, see both. `predict` is untouched and never uses BatchFormer.
 
     Args:
-        cls: an algorithm class with DomainBed's contract whose instances have `featurizer` (with `n_outputs`),
-            `classifier`, `network` = Sequential(featurizer, classifier) and one `optimizer`. Another one is refused
-            with an InputError when it is constructed.
+        cls: an algorithm class with DomainBed's contract whose instances have a `featurizer` (with `n_outputs`) and
+            an optimizer, under any name, that trains it. The update may go backwards several times, make its
+            optimizers anew or copy the network. A first update is tried on a copy; an algorithm that cannot be
+            wrapped is refused with an InputError when it is constructed.
 
     The result composes with `with_mixstyle` and `with_swad` in any order. Its hparams are `batchformer_layers`,
     `batchformer_heads`, `batchformer_dropout`, `batchformer_lr_scale` (of the algorithm's learning rate),
     `batchformer_shared_classifier` (False: the loss sees h alone), `batchformer_trainable` (False: it stays at its
-    random start) and `batchformer_scope` ("all", or "environment": attention inside one environment only).
+    random start), `batchformer_scope` ("all", or "environment": attention inside one environment only) and
+    `batchformer_as_released`: what the paper's released scripts for ERM, CORAL, IRM and VREx did, where BatchFormer
+    stays at its random start and the groups of IRM's penalty are the two branches, all z and all h.
     """
     return compose(cls, "BatchFormer")
 
@@ -58,53 +63,111 @@ def _batchformer(cls: Any) -> type:
 
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
             own = settings(hparams, HYPERPARAMETERS)
-            super().__init__(input_shape, num_classes, num_domains, hparams)
-            check_wrappable(self, cls.__name__, "BatchFormer")
-            if self.featurizer.n_outputs % own["batchformer_heads"]:
+            with constructing(cls.__name__, "BatchFormer"):
+                super().__init__(input_shape, num_classes, num_domains, hparams)
+            check_parts(self, cls.__name__, "BatchFormer")
+            width = self.featurizer.n_outputs
+            if width % own["batchformer_heads"]:
                 raise InputError(
                     f"hparam 'batchformer_heads' is {own['batchformer_heads']}: expected a divisor of "
-                    f"{self.featurizer.n_outputs}, the width of the features"
+                    f"{width}, the width of the features"
                 )
             self._batchformer_hparams = own
+            self._batchformer_trains = own["batchformer_trainable"] and not own["batchformer_as_released"]
             self.batchformer = BatchFormer(
-                self.featurizer.n_outputs,
-                own["batchformer_layers"],
-                own["batchformer_heads"],
-                own["batchformer_dropout"],
-            ).requires_grad_(own["batchformer_trainable"])
-            self._give_to(self.optimizer)
-
-        @property
-        def optimizer(self) -> torch.optim.Optimizer:
-            return self._optimizer
-
-        @optimizer.setter
-        def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-            """Adds BatchFormer's parameters to whatever optimizer the algorithm makes, and whenever it does."""
-            self._optimizer = optimizer
-            # The algorithm's own __init__ makes its first optimizer before BatchFormer is there.
-            if "batchformer" in self._modules:
+                width, own["batchformer_layers"], own["batchformer_heads"], own["batchformer_dropout"]
+            ).requires_grad_(self._batchformer_trains)
+            for optimizer in optimizers_of(self).values():
                 self._give_to(optimizer)
+            given = (input_shape, num_classes, num_domains)
+            trial = try_update(self, WithBatchFormer.update, cls.__name__, "BatchFormer", given)
+            if any(p.requires_grad and p.grad is None for p in trial.batchformer.parameters()):
+                raise InputError(f"{cls.__name__} cannot be given BatchFormer: its update gives it no gradient")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Gives BatchFormer's parameters to whatever optimizer the algorithm makes, and whenever it does."""
+            super().__setattr__(name, value)
+            # The algorithm's own __init__ makes its first optimizers before BatchFormer is there.
+            if isinstance(value, torch.optim.Optimizer) and "batchformer" in self._modules:
+                self._give_to(value)
 
         def _give_to(self, optimizer: torch.optim.Optimizer) -> None:
-            if self._batchformer_hparams["batchformer_trainable"]:
-                lr = optimizer.param_groups[0]["lr"] * self._batchformer_hparams["batchformer_lr_scale"]
-                optimizer.add_param_group({"params": list(self.batchformer.parameters()), "lr": lr})
+            if self._batchformer_trains:
+                scale = self._batchformer_hparams["batchformer_lr_scale"]
+                add_beside(optimizer, self.featurizer, self.batchformer, scale)
 
         def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
-            before = features_of(self, minibatches)
-            after = attend(self.batchformer, before, self._batchformer_hparams["batchformer_scope"])
+            own = self._batchformer_hparams
             labels = [y for _, y in minibatches]
-            if self._batchformer_hparams["batchformer_shared_classifier"]:
-                joined = [(torch.cat([z, h]), torch.cat([y, y])) for z, h, y in zip(before, after, labels, strict=True)]
-            else:
-                joined = list(zip(after, labels, strict=True))
-            return update_on_features(self, super().update, "BatchFormer", joined, unlabeled)
+
+            def features(featurizer: nn.Module) -> list[Tensor]:
+                with apart(featurizer) as batchformer:
+                    before = features_of(self, featurizer, minibatches)
+                after = attend(batchformer, before, own["batchformer_scope"])
+                if not own["batchformer_shared_classifier"]:
+                    return after
+                if by_branch:
+                    return [torch.cat(before), torch.cat(after)]
+                return [torch.cat([z, h]) for z, h in zip(before, after, strict=True)]
+
+            by_branch = own["batchformer_as_released"] and own["batchformer_shared_classifier"] and is_irm(cls)
+            if by_branch:
+                labels = [torch.cat(labels)] * 2
+            elif own["batchformer_shared_classifier"]:
+                labels = [torch.cat([y, y]) for y in labels]
+            with joined(self.featurizer, self.batchformer, self._batchformer_trains):
+                return update_on_features(self, super().update, labels, features, unlabeled)
 
     return WithBatchFormer
 
 
-def features_of(algorithm: Any, minibatches: Minibatches) -> list[Tensor]:
+def is_irm(cls: type) -> bool:
+    """Whether a class is IRM, ours or DomainBed's, or extends it."""
+    return any(base.__name__ == "IRM" for base in cls.__mro__)
+
+
+IN_UPDATE = "batchformer_in_update"
+
+
+@contextmanager
+def joined(featurizer: nn.Module, batchformer: nn.Module, trains: bool) -> Iterator[None]:
+    """While this lasts, BatchFormer goes where the featurizer goes.
+
+    So it is in copies of the network, and where it trains, in what an algorithm does with all of its parameters.
+    """
+    place = featurizer._modules if trains else vars(featurizer)
+    place[IN_UPDATE] = batchformer
+    try:
+        yield
+    finally:
+        del place[IN_UPDATE]
+
+
+@contextmanager
+def apart(featurizer: nn.Module) -> Iterator[nn.Module]:
+    """The BatchFormer that a featurizer is joined with, taken out while this lasts: a Sequential would run it."""
+    place: dict[str, Any] = featurizer._modules if IN_UPDATE in featurizer._modules else vars(featurizer)
+    batchformer = place.pop(IN_UPDATE)
+    try:
+        yield batchformer
+    finally:
+        place[IN_UPDATE] = batchformer
+
+
+def add_beside(optimizer: torch.optim.Optimizer, featurizer: nn.Module, batchformer: nn.Module, scale: float) -> None:
+    """Gives an optimizer that trains the featurizer a group for BatchFormer: the featurizer's, its rate scaled."""
+    own = set(batchformer.parameters())
+    backbone = set(featurizer.parameters()) - own
+    for group in optimizer.param_groups:
+        group["params"] = [parameter for parameter in group["params"] if parameter not in own]
+    beside = [group for group in optimizer.param_groups if not backbone.isdisjoint(group["params"])]
+    if beside:
+        options = {name: value for name, value in beside[0].items() if name not in ("params", "initial_lr")}
+        optimizer.add_param_group({**options, "params": list(batchformer.parameters()), "lr": options["lr"] * scale})
+
+
+def features_of(algorithm: Any, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
     """Features by environment, as the algorithm itself computes them where it says how."""
-    own: Callable[[Minibatches], list[Tensor]] | None = getattr(algorithm, "features", None)
-    return own(minibatches) if own else features_in_one_pass(algorithm.featurizer, minibatches)
+    own = getattr(algorithm, "features_by_environment", features_in_one_pass)
+    features: list[Tensor] = own(featurizer, minibatches)
+    return features

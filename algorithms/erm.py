@@ -56,9 +56,9 @@ class ERM(nn.Module):
             weight_decay=require(self.hparams, "weight_decay"),
         )
 
-    def features(self, minibatches: Minibatches) -> list[Tensor]:
-        """Features (n_d, C) of each environment d."""
-        return features_in_one_pass(self.featurizer, minibatches)
+    def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
+        """Features (n_d, C) of each environment d, from the algorithm's featurizer or a copy of it."""
+        return features_in_one_pass(featurizer, minibatches)
 
     def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         """What is minimised, under "loss", and its parts by name, given features and labels by environment."""
@@ -66,7 +66,8 @@ class ERM(nn.Module):
 
     def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
         """One step on one minibatch (x, y) per training environment; returns the objective's values."""
-        values = self.objective(self.features(minibatches), [y for _, y in minibatches])
+        features = self.features_by_environment(self.featurizer, minibatches)
+        values = self.objective(features, [y for _, y in minibatches])
         self.optimizer.zero_grad()
         values["loss"].backward()
         self.optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
-from .on_features import check_wrappable, update_on_features
+from .on_features import check_parts, constructing, try_update, update_on_features
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),
@@ -67,6 +68,10 @@ class StyleMixer:
     def __init__(self, p: float, alpha: float, mix: str) -> None:
         self.p, self.alpha, self.mix = p, alpha, mix
         self.sizes: list[int] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StyleMixer:
+        """A copy of the network mixes by the same environments."""
+        return self
 
     @contextmanager
     def over(self, minibatches: Minibatches) -> Iterator[None]:
@@ -126,6 +131,8 @@ def with_mixstyle(cls: type) -> Any:
 
 @register_modifier("MixStyle")
 def _mixstyle(cls: Any) -> type:
+    computes_features_itself = hasattr(cls, "features_by_environment")
+
     class WithMixStyle(cls):
         __doc__ = f"{cls.__name__} with MixStyle.\n\n{cls.__doc__}"
         __module__ = cls.__module__
@@ -135,8 +142,9 @@ def _mixstyle(cls: Any) -> type:
             own = settings(hparams, HYPERPARAMETERS)
             mixer = StyleMixer(own["mixstyle_p"], own["mixstyle_alpha"], own["mixstyle_mix"])
             layers = own["mixstyle_layers"]
-            super().__init__(input_shape, num_classes, num_domains, hparams)
-            check_wrappable(self, cls.__name__, "MixStyle")
+            with constructing(cls.__name__, "MixStyle"):
+                super().__init__(input_shape, num_classes, num_domains, hparams)
+            check_parts(self, cls.__name__, "MixStyle")
             stages = stages_of(self.featurizer)
             missing = [layer for layer in layers if layer not in stages]
             if missing or not layers:
@@ -147,15 +155,19 @@ def _mixstyle(cls: Any) -> type:
             self.style_mixer = mixer
             for layer in layers:
                 stages[layer].register_forward_hook(mixer)
+            if not computes_features_itself:
+                given = (input_shape, num_classes, num_domains)
+                try_update(self, WithMixStyle.update, cls.__name__, "MixStyle", given)
 
-        def features(self, minibatches: Minibatches) -> list[Tensor]:
+        def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
             with self.style_mixer.over(minibatches):
-                return features_in_one_pass(self.featurizer, minibatches)
+                return features_in_one_pass(featurizer, minibatches)
 
         def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
-            if hasattr(cls, "features"):
+            if computes_features_itself:
                 return super().update(minibatches, unlabeled)
-            mixed = zip(self.features(minibatches), (y for _, y in minibatches), strict=True)
-            return update_on_features(self, super().update, "MixStyle", list(mixed), unlabeled)
+            labels = [y for _, y in minibatches]
+            features = functools.partial(self.features_by_environment, minibatches=minibatches)
+            return update_on_features(self, super().update, labels, features, unlabeled)
 
     return WithMixStyle

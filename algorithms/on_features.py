@@ -1,69 +1,72 @@
-"""An algorithm's own update on features that were computed beforehand, in place of inputs."""
+"""An algorithm's own update on features in place of inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dg_batchformer import machine
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError, first_line
 
+ByEnvironment = Callable[[nn.Module], list[Tensor]]
+"""Gives features by environment as a featurizer, the algorithm's or a copy of it, computes them now."""
 
-def not_wrappable(algorithm: Any) -> str | None:
-    """Why an algorithm's update cannot be run on features, or None where it can."""
-    for name in ("featurizer", "classifier", "network", "optimizer"):
-        if not hasattr(algorithm, name):
-            return f"it has no `{name}`"
-    if not hasattr(algorithm.featurizer, "n_outputs"):
-        return "its `featurizer` has no `n_outputs`, the width of the features"
-    network = algorithm.network
-    if not isinstance(network, nn.Sequential) or list(network)[:1] != [algorithm.featurizer]:
-        return "its `network` is not Sequential(featurizer, classifier)"
-    if not isinstance(algorithm.optimizer, torch.optim.Optimizer):
-        return f"its `optimizer` is a {type(algorithm.optimizer).__name__}, not a torch optimizer"
-    others = [
-        name
-        for name, value in vars(algorithm).items()
-        if isinstance(value, torch.optim.Optimizer) and value is not algorithm.optimizer
-    ]
-    if others:
-        return f"it has more optimizers than `optimizer`: {', '.join(others)}"
-    return None
+TRIAL_SAMPLES = 2
+"""Of each environment in a trial update."""
 
 
-def check_wrappable(algorithm: Any, name: str, what: str) -> None:
-    """InputError, with the reason, where the algorithm called `name` cannot be given the modifier `what`."""
-    problem = not_wrappable(algorithm)
-    if problem:
-        raise InputError(f"{name} cannot be given {what}: {problem}")
+class Rows:
+    """Stands in for a featurizer's `forward`: its inputs are rows of the identity, which pick samples' features.
 
-
-class CopiedError(InputError):
-    """An update copied the network while its featurizer passed features through."""
-
-
-class PassThrough:
-    """Stands in for a featurizer's `forward`: returns its input, and refuses to be copied with the network.
-
-    A copy would have no featurizer that trains, as in methods that clone the network for an inner step.
+    So an algorithm may ask for any part of the batch, in any order, mixed, and more than once. The features are
+    computed over the whole batch, and anew when gradient has gone back through them: their graph is spent then, and
+    the weights may have moved. In a copy of the network the copied featurizer computes its own.
     """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return x
+    def __init__(self, featurizer: nn.Module, compute: Callable[[nn.Module], Tensor]) -> None:
+        self.featurizer, self.compute = featurizer, compute
+        self.replaced = featurizer.forward
+        self.features: Tensor | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        raise CopiedError("its update copies the network, and a copy on features would train no featurizer")
+    def __call__(self, rows: Tensor) -> Tensor:
+        features = self.features if self.features is not None else self._compute()
+        return rows.to(features.dtype) @ features
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rows:
+        twin = Rows(copy.deepcopy(self.featurizer, memo), self.compute)
+        twin.replaced = copy.deepcopy(self.replaced, memo)
+        return twin
+
+    def _compute(self) -> Tensor:
+        self.featurizer.forward = self.replaced
+        try:
+            # An update that looks at features without gradient first may want it later.
+            with torch.enable_grad():
+                features = self.compute(self.featurizer)
+        finally:
+            self.featurizer.forward = self
+        if features.requires_grad:
+            features.register_hook(self._spend)
+        self.features = features
+        return features
+
+    def _spend(self, gradient: Tensor) -> None:
+        self.features = None
 
 
 @contextmanager
-def passing_through(featurizer: nn.Module) -> Iterator[None]:
-    """While this lasts, the featurizer returns its input, wherever in an algorithm it is called."""
+def standing_in(featurizer: nn.Module, rows: Rows) -> Iterator[None]:
+    """While this lasts, `rows` is the featurizer's `forward`, wherever in an algorithm it is called."""
     before = vars(featurizer).get("forward")
-    featurizer.forward = PassThrough()
+    featurizer.forward = rows
     try:
         yield
     finally:
@@ -73,30 +76,113 @@ def passing_through(featurizer: nn.Module) -> Iterator[None]:
 
 
 def update_on_features(
-    algorithm: Any, update: Any, what: str, minibatches: Minibatches, unlabeled: list[Tensor] | None
+    algorithm: Any,
+    update: Callable[..., dict[str, float]],
+    labels: Sequence[Tensor],
+    features: ByEnvironment,
+    unlabeled: Sequence[Tensor] | None,
 ) -> dict[str, float]:
-    """Runs an algorithm's `update` on (features, labels) by environment; `what` is the modifier that needs it.
+    """Runs an algorithm's `update` on features by environment with their labels."""
+    others = list(unlabeled or [])
+    sizes = [len(one) for one in (*labels, *others)]
+    rows = torch.eye(sum(sizes), device=labels[0].device).split(sizes)
 
-    InputError, with the reason, where the update does not train on them as it would on inputs.
-    """
-    refused = f"{type(algorithm).__name__} cannot be given {what}:"
-    expected = [features for features, _ in minibatches if features.requires_grad]
-    reached: list[Tensor] = []
-    for features in expected:
-        features.register_hook(reached.append)
-    if unlabeled is not None:
-        unlabeled = [algorithm.featurizer(x) for x in unlabeled]
+    def compute(featurizer: nn.Module) -> Tensor:
+        return torch.cat([*features(featurizer), *(featurizer(x) for x in others)])
+
+    with standing_in(algorithm.featurizer, Rows(algorithm.featurizer, compute)):
+        minibatches = list(zip(rows, labels, strict=False))
+        return update(minibatches, None if unlabeled is None else list(rows[len(labels) :]))
+
+
+@contextmanager
+def constructing(name: str, what: str) -> Iterator[None]:
+    """Says of the algorithm called `name` that it cannot be constructed itself, as where it needs a GPU."""
     try:
-        with passing_through(algorithm.featurizer):
-            values: dict[str, float] = update(minibatches, unlabeled)
-    except CopiedError as error:
-        raise InputError(f"{refused} {error}") from error
-    except RuntimeError as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
-        raise InputError(f"{refused} its update fails on features in place of inputs ({first_line(error)})") from error
-    if expected and not reached:
+        yield
+    except (AssertionError, RuntimeError) as error:
         raise InputError(
-            f"{refused} its update sends no gradient back to the features, so that they would not be trained"
-        )
-    return values
+            f"{name} cannot be given {what}: it cannot be constructed itself ({first_line(error)})"
+        ) from error
+
+
+def optimizers_of(algorithm: Any) -> dict[str, torch.optim.Optimizer]:
+    """An algorithm's optimizers, by attribute, that hold parameters of its featurizer."""
+    own = set(algorithm.featurizer.parameters())
+    return {
+        name: value
+        for name, value in vars(algorithm).items()
+        if isinstance(value, torch.optim.Optimizer)
+        and any(parameter in own for group in value.param_groups for parameter in group["params"])
+    }
+
+
+def check_parts(algorithm: Any, name: str, what: str) -> None:
+    """InputError where the algorithm called `name` lacks what the modifier `what` attaches to."""
+    featurizer = getattr(algorithm, "featurizer", None)
+    if not isinstance(featurizer, nn.Module):
+        problem = "it has no `featurizer`"
+    elif not hasattr(featurizer, "n_outputs"):
+        problem = "its `featurizer` has no `n_outputs`, the width of the features"
+    elif not optimizers_of(algorithm):
+        problem = "it has no optimizer that holds the parameters of its `featurizer`"
+    else:
+        return
+    raise InputError(f"{name} cannot be given {what}: {problem}")
+
+
+def try_update(algorithm: Any, update: Callable[..., Any], name: str, what: str, given: tuple[Any, int, int]) -> Any:
+    """A copy of the algorithm called `name` after one `update` with the modifier `what`, on random inputs.
+
+    `given` are its input shape, classes and environments. InputError, with the reason, where the update does not
+    train on features as it does on inputs. No generator and nothing in the algorithm itself is disturbed.
+    """
+    refused = f"{name} cannot be given {what}:"
+    shape, num_classes, num_domains = given
+    device = machine.device()
+    try:
+        trial = copy.deepcopy(algorithm).to(device)
+    except Exception as error:  # whatever an algorithm of others may hold
+        raise InputError(f"{refused} it cannot be copied for a trial update ({first_line(error)})") from error
+    reached: list[Tensor] = []
+
+    def watch(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(reached.append)
+
+    trial.featurizer.register_forward_hook(watch)
+    with undisturbed_generators(device):
+        try:
+            update(trial, random_minibatches(shape, num_classes, num_domains, device))
+        except (InputError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{refused} its update fails where features take the place of inputs "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
+    if not reached:
+        raise InputError(f"{refused} its update sends no gradient back to the features, which would not be trained")
+    return trial
+
+
+def random_minibatches(shape: Any, num_classes: int, num_domains: int, device: str) -> Minibatches:
+    """Noise for a trial update: a few samples of each environment."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(TRIAL_SAMPLES) % num_classes
+    return [
+        (torch.randn(TRIAL_SAMPLES, *shape, generator=generator).to(device), labels.to(device))
+        for _ in range(num_domains)
+    ]
+
+
+@contextmanager
+def undisturbed_generators(device: str) -> Iterator[None]:
+    """Puts the global generators back as they were."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)

@@ -116,6 +116,7 @@ def test_batchformer_defaults_are_the_designs():
         "batchformer_shared_classifier": True,
         "batchformer_trainable": True,
         "batchformer_scope": "all",
+        "batchformer_as_released": False,
     }
 
 

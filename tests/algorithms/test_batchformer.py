@@ -1,7 +1,9 @@
 """What BatchFormer adds to an algorithm, and what it leaves as it was."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from helpers import CLASSES, SHAPE, Plain, make, minibatches, weights
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class, with_batchformer
-from dg_batchformer.batchformer import attend
+from dg_batchformer.batchformer import BatchFormer, attend
 
 VARIANTS = ["ERM", "CORAL", "IRM", "VREx", "MixStyle", "SWAD"]
 
@@ -167,49 +169,27 @@ class NoFeaturizer(Plain):
         del self.featurizer
 
 
-class OtherOptimizerName(nn.Module):
-    def __init__(self, input_shape, num_classes, num_domains, hparams):
-        super().__init__()
-        self.featurizer, self.classifier = NoHidden(), nn.Linear(256, num_classes)
-        self.network = nn.Sequential(self.featurizer, self.classifier)
-        self.opt = torch.optim.SGD(self.network.parameters(), lr=0.1)
-
-
-class NoHidden(nn.Flatten):
-    n_outputs = 256
-
-
 class NoWidth(Plain):
     def __init__(self, *args):
         super().__init__(*args)
         del self.featurizer.n_outputs
 
 
-class OtherNetwork(Plain):
+class ClassifierOnly(Plain):
     def __init__(self, *args):
         super().__init__(*args)
-        self.network = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
+        self.optimizer = torch.optim.SGD(self.classifier.parameters(), lr=0.1)
 
 
-class TwoOptimizers(Plain):
+class NotHere(Plain):
+    def __init__(self, *args):
+        raise AssertionError("needs another machine")
+
+
+class NoCopy(Plain):
     def __init__(self, *args):
         super().__init__(*args)
-        self.second_optimizer = torch.optim.SGD(self.classifier.parameters(), lr=0.1)
-
-
-@pytest.mark.parametrize(
-    ("cls", "reason"),
-    [
-        (NoFeaturizer, "NoFeaturizer cannot be given BatchFormer: it has no `featurizer`"),
-        (OtherOptimizerName, "it has no `optimizer`"),
-        (NoWidth, "NoWidth cannot be given BatchFormer: its `featurizer` has no `n_outputs`"),
-        (OtherNetwork, r"`network` is not Sequential\(featurizer, classifier\)"),
-        (TwoOptimizers, "more optimizers than `optimizer`: second_optimizer"),
-    ],
-)
-def test_what_cannot_be_wrapped_is_refused_by_name_with_the_reason(cls, reason):
-    with pytest.raises(ValueError, match=reason):
-        make(with_batchformer(cls))
+        self.log = (line for line in ())
 
 
 class CutOff(Plain):
@@ -222,11 +202,45 @@ class CutOff(Plain):
         return self.classifier(x)
 
 
-def test_an_update_that_trains_the_classifier_alone_is_never_taken_for_training():
-    with pytest.raises(
-        ValueError, match="CutOff_BatchFormer cannot be given BatchFormer: its update sends no gradient back"
-    ):
-        make(with_batchformer(CutOff)).update(minibatches())
+class OnImages(Plain):
+    """Looks at the inputs themselves."""
+
+    def update(self, minibatches, unlabeled=None):
+        nn.functional.avg_pool2d(minibatches[0][0].unflatten(1, (1, 16, 16)), 2)
+        return super().update(minibatches)
+
+
+class OwnGradients(Plain):
+    """Steps along gradients of parameters that it noted down before BatchFormer was there."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.noted = list(self.network.parameters())
+
+    def update(self, minibatches, unlabeled=None):
+        loss = sum(F.cross_entropy(self.predict(x), y) for x, y in minibatches)
+        for parameter, gradient in zip(self.noted, torch.autograd.grad(loss, self.noted), strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+
+@pytest.mark.parametrize(
+    ("cls", "reason"),
+    [
+        (NoFeaturizer, "it has no `featurizer`"),
+        (NoWidth, "its `featurizer` has no `n_outputs`"),
+        (ClassifierOnly, "it has no optimizer that holds the parameters of its `featurizer`"),
+        (NotHere, "it cannot be constructed itself .needs another machine"),
+        (NoCopy, "it cannot be copied for a trial update .cannot pickle 'generator'"),
+        (CutOff, "its update sends no gradient back to the features"),
+        (OnImages, "its update fails where features take the place of inputs .RuntimeError: "),
+        (OwnGradients, "its update gives it no gradient"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_refused_by_name_with_the_reason(cls, reason):
+    with pytest.raises(ValueError, match=f"{cls.__name__} cannot be given BatchFormer: {reason}"):
+        make(with_batchformer(cls))
 
 
 def test_a_class_that_extends_a_variant_is_no_base_for_it():
@@ -238,31 +252,161 @@ def test_a_class_that_extends_a_variant_is_no_base_for_it():
         with_batchformer(Extended)
 
 
+class TwoOptimizers(Plain):
+    """Makes one optimizer anew at each update, and has another under another name."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.of_features = torch.optim.SGD(self.featurizer.parameters(), lr=0.2, momentum=0.9)
+        self.of_classifier = torch.optim.SGD(self.classifier.parameters(), lr=0.1)
+        del self.optimizer
+
+    def update(self, minibatches, unlabeled=None):
+        self.of_features = torch.optim.SGD(self.featurizer.parameters(), lr=0.2, momentum=0.9)
+        self.of_features.zero_grad()
+        loss = sum(F.cross_entropy(self.predict(x), y) for x, y in minibatches)
+        loss.backward()
+        self.of_features.step(), self.of_classifier.step()
+        return {"loss": loss.item()}
+
+
+class BackwardTwice(Plain):
+    """Goes backwards once an environment, with a step in between."""
+
+    def update(self, minibatches, unlabeled=None):
+        for x, y in minibatches:
+            loss = F.cross_entropy(self.predict(x), y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return {"loss": loss.item()}
+
+
+class SignsOfGradients(Plain):
+    """Steps along gradients of all parameters of the network, environment by environment, as ANDMask does."""
+
+    def update(self, minibatches, unlabeled=None):
+        losses = [F.cross_entropy(self.network(x), y) for x, y in minibatches[:1]]
+        gradients = torch.autograd.grad(losses[0], self.network.parameters())
+        for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
+            parameter.grad = gradient.sign()
+        self.optimizer.step()
+        return {"loss": losses[0].item()}
+
+
 class OnACopy(Plain):
-    """Takes an inner step on a copy of the network, as MLDG and Fish do."""
+    """Takes the gradient of a copy of the network after a step of it, as MLDG does."""
 
     def update(self, minibatches, unlabeled=None):
-        copy.deepcopy(self.network)
-        return super().update(minibatches)
+        inner = copy.deepcopy(self.network)
+        inner_optimizer = torch.optim.SGD(inner.parameters(), lr=0.5)
+        self.losses = []
+        for x, y in minibatches[:2]:
+            loss = F.cross_entropy(inner(x), y)
+            inner_optimizer.zero_grad()
+            loss.backward()
+            inner_optimizer.step()
+            self.losses.append(loss.item())
+        for parameter, of_copy in zip(self.network.parameters(), inner.parameters(), strict=True):
+            parameter.grad = of_copy.grad
+        self.optimizer.step()
+        return {"loss": loss.item()}
 
 
-class OnImages(Plain):
-    """Looks at the inputs themselves."""
+class LooksFirst(Plain):
+    """Looks at all features without gradient, in another order, before it trains on a mixture of them."""
 
     def update(self, minibatches, unlabeled=None):
-        nn.functional.avg_pool2d(minibatches[0][0].unflatten(1, (1, 16, 16)), 2)
-        return super().update(minibatches)
+        with torch.no_grad():
+            assert not self.featurizer(torch.cat([x for x, _ in minibatches]).flip(0)).requires_grad
+        (x, y), *_ = minibatches
+        loss = F.cross_entropy(self.predict(0.25 * x + 0.75 * x.flip(0)), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.item()}
 
 
-@pytest.mark.parametrize(
-    ("cls", "reason"),
-    [
-        (OnACopy, "OnACopy_BatchFormer cannot be given BatchFormer: its update copies the network"),
-        (OnImages, "OnImages_BatchFormer cannot be given BatchFormer: its update fails on features in place of inputs"),
-    ],
-)
-def test_an_update_that_cannot_run_on_features_is_refused_with_the_reason(cls, reason):
-    algorithm = make(with_batchformer(cls))
-    with pytest.raises(ValueError, match=reason):
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("cls", [TwoOptimizers, BackwardTwice, SignsOfGradients, OnACopy, LooksFirst])
+def test_updates_of_many_kinds_train_every_part(cls, trainable):
+    algorithm = make(with_batchformer(cls), batchformer_lr_scale=0.5, batchformer_trainable=trainable)
+    names = list(algorithm.state_dict())
+    before = weights(algorithm)
+    for step in range(2):
+        algorithm.update(minibatches(seed=step))
+    moved = {name for name, value in weights(algorithm).items() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if trainable or not name.startswith("batchformer.")}
+    assert list(algorithm.state_dict()) == names
+    x = torch.randn(5, *SHAPE)
+    assert torch.equal(algorithm.predict(x), algorithm.classifier(algorithm.featurizer(x)))
+
+
+def test_every_optimizer_of_the_featurizer_has_a_group_for_it_and_no_other():
+    algorithm = make(with_batchformer(TwoOptimizers), batchformer_lr_scale=0.5)
+    for _ in range(2):
+        backbone, own = algorithm.of_features.param_groups
+        assert {id(p) for p in backbone["params"]} == {id(p) for p in algorithm.featurizer.parameters()}
+        assert [id(p) for p in own["params"]] == [id(p) for p in algorithm.batchformer.parameters()]
+        assert (own["lr"], own["momentum"]) == (0.1, 0.9)
+        assert len(algorithm.of_classifier.param_groups) == 1
         algorithm.update(minibatches())
-    assert algorithm.featurizer(minibatches()[0][0]).shape == (6, 8)  # itself again
+
+
+def test_features_follow_the_weights_within_an_update():
+    """Each loss of BackwardTwice and OnACopy is that of the weights after the step before."""
+    batches = minibatches((4, 5))
+    for cls in (BackwardTwice, OnACopy):
+        algorithm = make(with_batchformer(cls), batchformer_dropout=0.0, lr=0.5)
+        twin = copy.deepcopy(algorithm)
+        x = torch.cat([x for x, _ in batches])
+        optimizer = torch.optim.SGD([*twin.network.parameters(), *twin.batchformer.parameters()], lr=0.5)
+        for i, (_, y) in enumerate(batches):
+            z = twin.featurizer(x)
+            z_d, h_d = (torch.split(both, [4, 5])[i] for both in (z, twin.batchformer(z)))
+            loss = F.cross_entropy(twin.classifier(torch.cat([z_d, h_d])), torch.cat([y, y]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert algorithm.update(batches)["loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_a_mixture_of_inputs_is_that_mixture_of_features():
+    algorithm = make(with_batchformer(LooksFirst), batchformer_dropout=0.0)
+    (x, y), *_ = batches = minibatches()
+    with torch.no_grad():
+        z = algorithm.featurizer(torch.cat([x for x, _ in batches]))
+        both = torch.cat([z[: len(x)], algorithm.batchformer(z)[: len(x)]])
+        mixed = 0.25 * both + 0.75 * both.flip(0)
+        expected = F.cross_entropy(algorithm.classifier(mixed), torch.cat([y, y]))
+    assert algorithm.update(batches)["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_construction_draws_weights_and_nothing_else():
+    random.seed(1), np.random.seed(1)
+    make("ERM_BatchFormer")
+    drawn = random.random(), np.random.rand(), torch.rand(())
+    random.seed(1), np.random.seed(1)
+    make("ERM")
+    BatchFormer(64)
+    assert drawn == (random.random(), np.random.rand(), torch.rand(()))
+
+
+@pytest.mark.parametrize("name", ["ERM", "CORAL", "VREx", "IRM"])
+def test_as_released_it_stays_at_its_start_and_irm_groups_by_branch(name):
+    algorithm = without_dropout(name, batchformer_as_released=True)
+    batches = minibatches((4, 6))
+    z = [algorithm.featurizer(x) for x, _ in batches]
+    h = attend(algorithm.batchformer, z, "all")
+    labels = [y for _, y in batches]
+    if name == "IRM":
+        groups, labels = [torch.cat(z), torch.cat(h)], [torch.cat(labels)] * 2
+    else:
+        groups, labels = [torch.cat(both) for both in zip(z, h, strict=True)], [torch.cat([y, y]) for y in labels]
+    expected = algorithm.objective(groups, labels)
+    before = weights(algorithm)
+    values = algorithm.update(batches)
+    assert values == {key: pytest.approx(value.item(), rel=1e-4, abs=1e-6) for key, value in expected.items()}
+    assert default_hparams(f"{name}_BatchFormer", "PACS")["batchformer_as_released"] is False
+    moved = {key for key, value in weights(algorithm).items() if not torch.equal(value, before[key])}
+    assert moved == {key for key in before if not key.startswith("batchformer.")}

@@ -90,7 +90,7 @@ def test_training_changes_the_features_and_prediction_does_not(name, mix):
     batches = minibatches((4, 5, 6))
     plain = algorithm.featurizer.eval()(torch.cat([x for x, _ in batches]))
     algorithm.train()
-    assert not torch.allclose(torch.cat(algorithm.features(batches)), plain)
+    assert not torch.allclose(torch.cat(algorithm.features_by_environment(algorithm.featurizer, batches)), plain)
     algorithm.update(batches)
     algorithm.eval()
     x = torch.randn(3, *SHAPE)

@@ -12,8 +12,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,13 +79,15 @@ def loss_valley():
         sys.modules.update(present)
 
 
-def one_class(path: Path, name: str, **names: object) -> type:
-    """One class of a script whose other imports are not to be had."""
+def one_definition(path: Path, name: str, **names: object) -> Any:
+    """One class or function of a script whose other imports are not to be had."""
     tree = ast.parse(path.read_text())
-    (node,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    (node,) = [node for node in tree.body if getattr(node, "name", "") == name]
+    # Annotations name what is not imported here.
+    lazily = ast.parse("from __future__ import annotations").body
     namespace = dict(names)
-    exec(compile(ast.Module([node], []), str(path), "exec"), namespace)
-    return namespace[name]  # type: ignore[return-value]
+    exec(compile(ast.Module([*lazily, node], []), str(path), "exec"), namespace)
+    return namespace[name]
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +96,50 @@ def transformer_decorator():
     import torch
 
     path = checkout("BatchFormer") / "domain_generalization" / "baseline.py"
-    return one_class(path, "TransformerDecorator", torch=torch)
+    return one_definition(path, "TransformerDecorator", torch=torch)
+
+
+@pytest.fixture(scope="session")
+def released():
+    """Runs the training loop of one of the BatchFormer authors' scripts, `baseline` or `irm`."""
+    import torch
+    import torch.nn.functional as F
+
+    root = checkout("BatchFormer") / "domain_generalization"
+
+    class Meter:
+        def __init__(self, *args, **kwargs): ...
+
+        update = display = __init__
+
+    def run(name, features, classifier, optimizer, batches, hparams):
+        path = root / ("irm.py" if name == "irm" else "baseline.py")
+        names = {"torch": torch, "F": F, "time": time, "AverageMeter": Meter, "ProgressMeter": Meter, "device": "cpu"}
+        train = one_definition(path, "train", accuracy=lambda *args: [torch.zeros(())], **names)
+        args = types.SimpleNamespace(
+            iters_per_epoch=len(batches), print_freq=100, trade_off=hparams.get("irm_lambda"), anneal_iters=100
+        )
+        joined = iter([(torch.cat([x for x, _ in one]), torch.cat([y for _, y in one]), None) for one in batches])
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.features, self.classifier = features, classifier
+
+            def forward(self, x):
+                return self.classifier(self.features(x)), None
+
+        scheduler = types.SimpleNamespace(step=lambda: None)
+        extra = []
+        if name == "irm":
+            path = root / "Transfer-Learning-Library" / "dglib" / "generalization" / "irm.py"
+            extra = [
+                one_definition(path, "InvariancePenaltyLoss", torch=torch, nn=torch.nn, F=F, autograd=torch.autograd)(),
+                2,
+            ]
+        train(joined, Model(), optimizer, scheduler, *extra, 0, args)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -104,4 +151,4 @@ def mixstyle_modules():
 
     path = checkout("BatchFormer") / "domain_generalization" / "swad" / "domainbed" / "models" / "mixstyle.py"
     names = {"random": random, "torch": torch, "nn": torch.nn}
-    return one_class(path, "MixStyle", **names), one_class(path, "MixStyle2", **names)
+    return one_definition(path, "MixStyle", **names), one_definition(path, "MixStyle2", **names)

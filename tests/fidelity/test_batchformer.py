@@ -39,6 +39,31 @@ def test_loss_gradients_and_updates(transformer_decorator):
     assert ((a - b).norm() / a.norm()).item() < 1e-3
 
 
+@pytest.mark.parametrize("name", ["ERM", "IRM"])
+def test_as_released(released, transformer_decorator, name):
+    """The released scripts' own training loops, on two environments, against the preset."""
+    ours = make(f"{name}_BatchFormer", batchformer_dropout=0.0, batchformer_as_released=True, lr=1e-2)
+    base = make(name, lr=1e-2)
+    theirs = transformer_decorator(base.featurizer, add_bt=1, dim=64)
+    theirs.encoder_layers.load_state_dict(ours.batchformer.layers[0].state_dict())
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    theirs.encoder_layers.self_attn.dropout = 0.0
+    start = {key: value.clone() for key, value in theirs.encoder_layers.state_dict().items()}
+    batches = [minibatches((6, 6), seed=step) for step in range(5)]
+    # What `get_parameters` hands to their optimizer: all but the pooling layer.
+    optimizer = torch.optim.Adam(base.network.parameters(), lr=1e-2)
+    released(name.lower(), theirs, base.classifier, optimizer, batches, ours.hparams)
+    for step in batches:
+        ours.update(step)
+    a, b = (torch.cat([p.detach().flatten() for p in one.network.parameters()]) for one in (base, ours))
+    assert ((a - b).norm() / a.norm()).item() < 1e-4
+    assert (a - torch.cat([p.detach().flatten() for p in make(name).network.parameters()])).norm() > 0.1
+    assert all(torch.equal(value, start[key]) for key, value in theirs.encoder_layers.state_dict().items())
+    assert all(torch.equal(value, start[key]) for key, value in ours.batchformer.layers[0].state_dict().items())
+
+
 def test_it_is_gone_in_evaluation(transformer_decorator):
     base = make("ERM")
     theirs = transformer_decorator(base.featurizer, add_bt=1, dim=64).eval()
