@@ -7,6 +7,7 @@ setup(
         "dg_batchformer",
         "dg_batchformer.algorithms",
         "dg_batchformer.data",
+        "dg_batchformer.domainbed",
         "dg_batchformer.jobs",
         "dg_batchformer.selection",
         "dg_batchformer.sweeps",

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
@@ -44,8 +44,8 @@ class CORAL(ERM):
 
     hyperparameters = (Hyperparameter("mmd_gamma", 1.0, lambda r: 10 ** r.uniform(-1, 1)),)
 
-    def features(self, minibatches: Minibatches) -> list[Tensor]:
-        return [self.featurizer(x) for x, _ in minibatches]
+    def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
+        return [featurizer(x) for x, _ in minibatches]
 
     def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         smallest = min(len(one) for one in features)

@@ -107,6 +107,8 @@ def stages_of(featurizer: nn.Module) -> dict[str, nn.Module]:
     own: dict[str, nn.Module] | None = getattr(featurizer, "stages", None)
     if own is not None:
         return own
+    if type(featurizer).__name__ == "MNIST_CNN":  # DomainBed's, of which ours has names for the stages
+        return {f"layer{i + 1}": featurizer.get_submodule(f"bn{i}") for i in range(4)}
     found: dict[str, nn.Module] = {}
     for path, module in list(featurizer.named_modules())[1:]:
         found.setdefault(path.rpartition(".")[2], module)

@@ -135,20 +135,20 @@ class LossValley:
 
 
 @torch.no_grad()
-def reestimate_batch_norm(network: nn.Module, inputs: list[Tensor]) -> None:
+def reestimate_batch_norm(algorithm: Any, inputs: list[Tensor]) -> None:
     """Sets the running statistics of free batch norm to those of `inputs` under the present weights."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms = [m for m in algorithm.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     momenta = [norm.momentum for norm in norms]
-    network.eval()
+    algorithm.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all inputs
         norm.train()
     for x in inputs:
-        network(x)
+        algorithm.predict(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    network.train()
+    algorithm.train()
 
 
 def with_swad(cls: type) -> Any:
@@ -190,6 +190,11 @@ def _swad(cls: Any) -> type:
                 self._recent_inputs.append(torch.cat([x for x, _ in minibatches]))
             return values
 
+        @property
+        def awaits_validation(self) -> bool:
+            """Whether weights were gathered for which no validation loss has come yet."""
+            return self._segment.n > 0
+
         def on_validation(self, step: int, loss: float) -> None:
             """Ends a segment at a checkpoint; `loss` is the current weights' on the training out-splits."""
             if not math.isfinite(loss):
@@ -219,6 +224,6 @@ def _swad(cls: Any) -> type:
                 for name, parameter in without_batchformer(self.named_parameters()).items():
                     parameter.copy_(weights[name])
             if self._recent_inputs:
-                reestimate_batch_norm(self.network, list(self._recent_inputs))
+                reestimate_batch_norm(self, list(self._recent_inputs))
 
     return WithSWAD

@@ -81,6 +81,7 @@ def register_modifier(name: str) -> Callable[[Modifier], Modifier]:
 
 def compose(cls: type, modifier: str) -> type:
     """`cls` with one modifier more, in the canonical order; a modifier that is there already changes nothing."""
+    _fill()
     objective, present = _composition(cls)
     if modifier not in present and modifier in getattr(cls, "composition", (cls, frozenset()))[1]:
         raise InputError(f"{cls.__name__} has {modifier} from the class it extends: expected a class without it")

@@ -15,11 +15,13 @@ FLOORS = {
     "networks": 1,
     "data": 1,
     "registry": 2,
+    "tllib": 2,
     "algorithms": 3,
     "training": 3.5,
     "jobs": 4,
     "selection": 4,
     "cli": 5,
+    "domainbed": 5,
     "sweeps": 6,
 }
 FOLDERS = {"dg_batchformer": ROOT / "dg_batchformer", "algorithms": ROOT / "algorithms", "sweeps": ROOT / "sweeps"}

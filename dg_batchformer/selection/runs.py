@@ -14,6 +14,15 @@ from dg_batchformer.training import records
 from dg_batchformer.training.records import RunKey
 
 
+DOMAINBED_ENVIRONMENTS = {
+    "RotatedMNIST": ("0", "15", "30", "45", "60", "75"),
+    "ColoredMNIST": ("+90%", "+80%", "-90%"),
+    "DomainNet": ("clip", "info", "paint", "quick", "real", "sketch"),
+    "SVIRO": ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe"),
+}
+"""Of datasets that DomainBed alone runs; its records name no environment."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run and its records by rising step."""
@@ -115,6 +124,8 @@ def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
     """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
     if dataset in BENCHMARKS:
         return BENCHMARKS[dataset].environments
+    if dataset in DOMAINBED_ENVIRONMENTS:
+        return DOMAINBED_ENVIRONMENTS[dataset]
     for run in runs:
         return tuple(run.records[0].get("environments", map(str, range(run.n_environments))))
     return ()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import make, minibatches
+from helpers import SHAPE, make, minibatches
 
 from dg_batchformer.algorithms.coral import coral_distance
 
@@ -48,3 +48,11 @@ def test_one_environment_has_no_penalty():
 def test_one_sample_is_refused():
     with pytest.raises(ValueError, match=r"1 sample.*larger batch_size"):
         make("CORAL").update(minibatches((4, 1, 4)))
+
+
+@pytest.mark.parametrize("name", ["CORAL", "CORAL_BatchFormer", "CORAL_SWAD"])
+def test_each_environment_has_its_own_forward_pass(name):
+    algorithm, seen = make(name), []
+    algorithm.featurizer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    algorithm.update(minibatches((4, 5, 6)))
+    assert [len(x) for x in seen if x.shape[1:] == SHAPE] == [4, 5, 6]

@@ -139,6 +139,7 @@ def test_free_batch_norm_is_reestimated():
 def test_frozen_batch_norm_is_left_alone():
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
     network[0].eval()
+    network.predict = network.forward
     before = network[0].running_mean.clone()
     reestimate_batch_norm(network, [torch.randn(4, 2, 3, 3) + 5])
     assert torch.equal(network[0].running_mean, before)
@@ -146,7 +147,9 @@ def test_frozen_batch_norm_is_left_alone():
 
 def test_plain_weights_are_never_passed_off_as_averaged():
     algorithm = make("SWAD")
+    assert not algorithm.awaits_validation
     algorithm.update(minibatches())
+    assert algorithm.awaits_validation
     with pytest.raises(ValueError, match=r"no validation loss.*on_validation"):
         algorithm.finish()
     with pytest.raises(ValueError, match="validation loss at step 3 is nan"):

@@ -60,6 +60,18 @@ def domainbed():
 
 
 @pytest.fixture(scope="session")
+def domainbed_environment(tmp_path_factory):
+    """Environment variables with which DomainBed's scripts run; a stand-in for `wilds` has what they import of it."""
+    folder = tmp_path_factory.mktemp("stand_in") / "wilds" / "datasets"
+    folder.mkdir(parents=True)
+    for module, name in (("camelyon17_dataset", "Camelyon17Dataset"), ("fmow_dataset", "FMoWDataset")):
+        (folder / f"{module}.py").write_text(f"{name} = object\n")
+    paths = [str(checkout("DomainBed")), str(folder.parents[1])]
+    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore", "PATH": python}
+
+
+@pytest.fixture(scope="session")
 def loss_valley():
     """The SWAD authors' LossValley; their package is called domainbed too, so it is loaded beside DomainBed's."""
     root = checkout("swad") / "domainbed"

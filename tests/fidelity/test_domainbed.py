@@ -1,11 +1,7 @@
 """Our objectives, draws, splits, checkpoints and tables against DomainBed's own."""
 
 import itertools
-import json
-import os
-import re
-import subprocess
-import sys
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +14,7 @@ from dg_batchformer.hparams import seed_hash
 from dg_batchformer.networks import make_featurizer
 
 from .conftest import checkout
+from .tables import assert_same_table
 
 pytestmark = [pytest.mark.domainbed, pytest.mark.filterwarnings("ignore")]
 
@@ -105,40 +102,7 @@ def test_splits_and_seeds(domainbed, trial_seed):
             assert (out.keys, inside.keys) == (split.out.tolist(), split.inside.tolist())
 
 
-# DomainBed's collect_results imports its datasets, and they import wilds, for datasets that are not used here.
-COLLECT = """
-import runpy, sys, types
-for name in ("camelyon17_dataset", "fmow_dataset"):
-    module = types.ModuleType("wilds.datasets." + name)
-    module.Camelyon17Dataset = module.FMoWDataset = object
-    sys.modules.update({"wilds": module, "wilds.datasets": module, "wilds.datasets." + name: module})
-sys.argv = ["collect_results", "--input_dir", sys.argv[1]]
-runpy.run_module("domainbed.scripts.collect_results", run_name="__main__")
-"""
-METHODS = {
-    "training-domain validation set": "training-domain",
-    "leave-one-domain-out cross-validation": "leave-one-domain-out",
-    "test-domain validation set (oracle)": "oracle",
-}
-
-
-def their_cells(printed):
-    """(selection, dataset, algorithm, environment) to mean and error, of the tables that DomainBed prints."""
-    cells, selection, dataset, columns = {}, "", "", []
-    for line in printed.splitlines():
-        if line.startswith("--------"):
-            selection = METHODS[line.split("model selection method: ")[1].strip()]
-            dataset = line.split("Dataset: ")[1].split(",")[0] if "Dataset:" in line else ""
-        elif line.startswith("Algorithm"):
-            columns = line.split()[1:-1]
-        elif dataset and line.startswith(("ERM", "CORAL")):
-            found = re.findall(r"([\d.]+) \+/- ([\d.]+)", line)
-            for column, (mean, error) in zip(columns, found, strict=True):
-                cells[selection, dataset, line.split()[0], column] = float(mean), float(error)
-    return cells
-
-
-def test_the_table_of_a_generated_sweep(domainbed, tmp_path):
+def test_the_table_of_a_generated_sweep(domainbed_environment, tmp_path):
     random = np.random.RandomState(0)
     sets = [(i,) for i in range(4)] + list(itertools.combinations(range(4), 2))
     grid = list(itertools.product(("PACS", "VLCS"), ("ERM", "CORAL"), range(3), sets, range(5)))
@@ -147,21 +111,11 @@ def test_the_table_of_a_generated_sweep(domainbed, tmp_path):
         rows = [record(step, random.rand(4), random.rand(4).round(1), of) for step in range(0, 1500, 300)]
         write_run(tmp_path / f"{n:04d}", rows)
     assert len(grid) == 600
-    environment = {**os.environ, "PYTHONPATH": str(checkout("DomainBed"))}
-    theirs = subprocess.run(
-        [sys.executable, "-c", COLLECT, str(tmp_path)], env=environment, capture_output=True, text=True, check=True
-    )
-    ours = subprocess.run(
-        [sys.executable, "-m", "dg_batchformer", "collect", "--input_dir", str(tmp_path), "--format", "json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    expected = their_cells(theirs.stdout)
-    assert len(expected) == 3 * 2 * 2 * 4
-    cells = {
-        (cell["selection"], cell["dataset"], cell["algorithm"], cell["environment"]): (cell["mean"], cell["stderr"])
-        for cell in json.loads(ours.stdout)
-    }
-    for key, value in expected.items():
-        assert cells[key] == pytest.approx(value, abs=0.0501), key  # they print one decimal
+    assert_same_table(tmp_path, domainbed_environment, n_cells=3 * 2 * 2 * 4)
+
+
+def test_the_table_of_the_sweep_that_lies_in_their_checkout(domainbed_environment, tmp_path):
+    theirs = checkout("DomainBed") / "domainbed" / "misc" / "test_sweep_data"
+    # Their script writes its table into the folder.
+    shutil.copytree(theirs, tmp_path / "sweep")
+    assert_same_table(tmp_path / "sweep", domainbed_environment, n_cells=12)

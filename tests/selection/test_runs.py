@@ -47,7 +47,7 @@ def test_every_oddity_is_named(tmp_path):
 
 
 def test_environment_names(tmp_path):
-    for dataset in ("PACS", "folder:/some/place/mine", "Unheard"):
+    for dataset in ("PACS", "ColoredMNIST", "folder:/some/place/mine", "Unheard"):
         of = args([0], dataset=dataset)
         write_run(
             tmp_path / dataset.split("/")[-1],
@@ -56,6 +56,7 @@ def test_environment_names(tmp_path):
     names = {run.key.dataset: environment_names(run.key.dataset, [run]) for run in collect(tmp_path).runs}
     assert names == {
         "PACS": ("A", "C", "P", "S"),
+        "ColoredMNIST": ("+90%", "+80%", "-90%"),
         "folder:mine": ("w", "x", "y", "z"),
         "Unheard": ("0", "1", "2", "3"),
     }

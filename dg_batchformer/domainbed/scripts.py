@@ -1,0 +1,103 @@
+"""DomainBed's own scripts, run with the registration done, and SWAD's validation losses in its training."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from dg_batchformer.errors import InputError
+from dg_batchformer.training import records
+
+from .registration import EXPECTED
+
+SCRIPTS = {"train": "train", "sweep": "sweep", "collect": "collect_results"}
+
+READ_FROM_TRAIN = {"args", "eval_loader_names", "eval_loaders", "n_steps", "results", "step"}
+"""Names in DomainBed's training script that `Validation` reads."""
+
+
+def run_script(name: str, argv: Sequence[str]) -> None:
+    """Runs a script of DomainBed's, one of `SCRIPTS`, as its own command would."""
+    module = f"domainbed.scripts.{SCRIPTS[name]}"
+    script = ModuleType("__main__")
+    code = code_of(module)
+    misc: Any = importlib.import_module("domainbed.lib.misc")
+    theirs = misc.accuracy
+    if name == "train":
+        unknown = READ_FROM_TRAIN - set(code.co_names)
+        if unknown:
+            raise InputError(f"{module} has no {', '.join(sorted(unknown))}: {EXPECTED}")
+        misc.accuracy = Validation(vars(script), theirs)
+    sys.argv = [module, *argv]
+    try:
+        exec(code, vars(script))
+    except ImportError as error:
+        raise InputError(f"{module} cannot run ({error}): expected what DomainBed requires installed") from error
+    finally:
+        misc.accuracy = theirs
+
+
+def code_of(module: str) -> CodeType:
+    """The compiled code of a module that is not imported."""
+    spec = importlib.util.find_spec(module)
+    code: CodeType | None = spec.loader.get_code(module) if spec and spec.loader else None  # type: ignore[attr-defined]
+    if code is None:
+        raise InputError(f"there is no {module}: {EXPECTED}")
+    return code
+
+
+class Validation:
+    """`misc.accuracy` of DomainBed, which first gives an algorithm that averages weights its validation losses.
+
+    `script` holds the names of the training script while it runs. `finish()` comes before the last evaluation, so
+    that `results.jsonl` has one record, that of the final model, as our trainer's; those of the way there go to
+    `progress.jsonl`.
+    """
+
+    def __init__(self, script: dict[str, Any], accuracy: Callable[..., float]) -> None:
+        self.script, self.accuracy = script, accuracy
+        self.step = -1
+
+    def __call__(self, network: Any, loader: Any, weights: Any, device: Any) -> float:
+        if hasattr(network, "finish") and self.step != self.script["step"]:
+            self.step = self.script["step"]
+            self._checkpoint(network, device)
+        return self.accuracy(network, loader, weights, device)
+
+    def _checkpoint(self, algorithm: Any, device: Any) -> None:
+        args, record = self.script["args"], self.script["results"]
+        loaders = dict(zip(self.script["eval_loader_names"], self.script["eval_loaders"], strict=True))
+        outside = {f"env{i}_out" for i in args.test_envs}
+        losses = [
+            validation_loss(algorithm, loader, device)
+            for name, loader in loaders.items()
+            if name.endswith("_out") and name not in outside
+        ]
+        record["validation_loss"] = sum(losses) / len(losses)
+        algorithm.on_validation(self.step, record["validation_loss"])
+        if self.step == self.script["n_steps"] - 1:
+            algorithm.finish()
+            record["swad_window"] = algorithm.swad_window
+            earlier = Path(args.output_dir, records.RESULTS)
+            if earlier.exists():
+                earlier.replace(earlier.with_name(records.PROGRESS))
+
+
+@torch.no_grad()
+def validation_loss(algorithm: Any, loader: Any, device: Any) -> float:
+    """Mean cross-entropy over the samples of a loader."""
+    algorithm.eval()
+    loss, n = 0.0, 0
+    for x, y in loader:
+        loss += float(F.cross_entropy(algorithm.predict(x.to(device)), y.to(device), reduction="sum"))
+        n += len(y)
+    algorithm.train()
+    return loss / n
