@@ -16,9 +16,9 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# make fidelity PEERS=DIR: DIR holds checkouts of DomainBed, swad and BatchFormer.
+# make fidelity PEERS=DIR: DIR holds checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library.
 fidelity: .venv/installed-test
-	$(if $(PEERS),,$(error PEERS is not set: expected a folder with checkouts of DomainBed, swad and BatchFormer))
+	$(if $(PEERS),,$(error PEERS is not set: expected a folder with checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library))
 	$(BIN)/python -m pip install -q -e ".[fidelity]"
 	PEERS=$(abspath $(PEERS)) $(BIN)/python -m pytest tests/fidelity
 

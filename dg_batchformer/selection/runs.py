@@ -13,7 +13,6 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.training import records
 from dg_batchformer.training.records import RunKey
 
-
 DOMAINBED_ENVIRONMENTS = {
     "RotatedMNIST": ("0", "15", "30", "45", "60", "75"),
     "ColoredMNIST": ("+90%", "+80%", "-90%"),

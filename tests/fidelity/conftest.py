@@ -1,7 +1,7 @@
 """The peers' own code, from checkouts in the folder that the environment variable PEERS names.
 
-Expected there: `DomainBed` (facebookresearch), `swad` (khanrc), `BatchFormer` (zhihou7). What is missing is skipped, by
-name. Nothing of theirs is kept in this repository.
+Expected there: `DomainBed` (facebookresearch), `swad` (khanrc), `BatchFormer` (zhihou7), `Transfer-Learning-Library`
+(thuml). What is missing is skipped, by name. Nothing of theirs is kept in this repository.
 """
 
 from __future__ import annotations
