@@ -202,7 +202,8 @@ def test_swad_ends_with_one_record_of_the_averaged_weights(package, tmp_path):
     assert main(["train", "--algorithm", "Other_SWAD", "--output_dir", str(tmp_path)]) == 0
     (final,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     progress = list(map(json.loads, (tmp_path / "progress.jsonl").read_text().splitlines()))
-    assert [record["step"] for record in (*progress, final)] == list(range(6))
+    assert [record["step"] for record in (*progress, final)] == [*range(6), 5]
+    assert final["validation_loss"] != progress[-1]["validation_loss"]  # of the average, and of the last weights
     assert all(record["validation_loss"] > 0 for record in (*progress, final))
     start, end = final["swad_window"]
     assert start < end

@@ -73,26 +73,31 @@ class Validation:
         return self.accuracy(network, loader, weights, device)
 
     def _checkpoint(self, algorithm: Any, device: Any) -> None:
-        args, record = self.script["args"], self.script["results"]
-        loaders = dict(zip(self.script["eval_loader_names"], self.script["eval_loaders"], strict=True))
-        outside = {f"env{i}_out" for i in args.test_envs}
-        losses = [
-            validation_loss(algorithm, loader, device)
-            for name, loader in loaders.items()
-            if name.endswith("_out") and name not in outside
-        ]
-        record["validation_loss"] = sum(losses) / len(losses)
+        record, folder = self.script["results"], Path(self.script["args"].output_dir)
+        record["validation_loss"] = self._loss(algorithm, device)
         algorithm.on_validation(self.step, record["validation_loss"])
         if self.step == self.script["n_steps"] - 1:
+            if (folder / records.RESULTS).exists():
+                (folder / records.RESULTS).replace(folder / records.PROGRESS)
+            last = {"step": self.step, "validation_loss": record["validation_loss"]}
+            records.append(folder / records.PROGRESS, last)
             algorithm.finish()
-            record["swad_window"] = algorithm.swad_window
-            earlier = Path(args.output_dir, records.RESULTS)
-            if earlier.exists():
-                earlier.replace(earlier.with_name(records.PROGRESS))
+            record.update(swad_window=algorithm.swad_window, validation_loss=self._loss(algorithm, device))
+
+    def _loss(self, algorithm: Any, device: Any) -> float:
+        """Mean over the training environments of the cross-entropy on their out-splits."""
+        outside = {f"env{i}_out" for i in self.script["args"].test_envs}
+        loaders = zip(self.script["eval_loader_names"], self.script["eval_loaders"], strict=True)
+        losses = [
+            mean_cross_entropy(algorithm, loader, device)
+            for name, loader in loaders
+            if name.endswith("_out") and name not in outside
+        ]
+        return sum(losses) / len(losses)
 
 
 @torch.no_grad()
-def validation_loss(algorithm: Any, loader: Any, device: Any) -> float:
+def mean_cross_entropy(algorithm: Any, loader: Any, device: Any) -> float:
     """Mean cross-entropy over the samples of a loader."""
     algorithm.eval()
     loss, n = 0.0, 0

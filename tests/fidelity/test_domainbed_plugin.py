@@ -210,14 +210,13 @@ def test_swad_in_their_training_script(domainbed_environment, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "done").exists()
     progress, (final,) = lines_of(tmp_path / "progress.jsonl"), lines_of(tmp_path / "results.jsonl")
-    assert [record["step"] for record in progress] == list(range(29))
+    assert [record["step"] for record in progress] == list(range(30))
     assert final["step"] == 29
     models = [torch.load(tmp_path / f"model_step{step}.pkl", weights_only=True)["model_dict"] for step in range(29)]
-    losses = [record["validation_loss"] for record in progress] + [final["validation_loss"]]
     valley = LossValley(2, 2, 0.05)
-    for step, loss in enumerate(losses):
+    for step, record in enumerate(progress):
         # The last step's own weights are not on the disk, since `finish` came before.
-        valley.add(Segment(models[step] if step < 29 else {}, step, step, loss))
+        valley.add(Segment(models[step] if step < 29 else {}, step, step, record["validation_loss"]))
         if valley.dead:
             break
     expected, window = valley.result()
