@@ -77,18 +77,17 @@ def _batchformer(cls: Any) -> type:
             self.batchformer = BatchFormer(
                 width, own["batchformer_layers"], own["batchformer_heads"], own["batchformer_dropout"]
             ).requires_grad_(self._batchformer_trains)
-            for optimizer in optimizers_of(self).values():
+            for optimizer in optimizers_of(self):
                 self._give_to(optimizer)
             given = (input_shape, num_classes, num_domains)
-            trial = try_update(self, WithBatchFormer.update, cls.__name__, "BatchFormer", given)
-            if any(p.requires_grad and p.grad is None for p in trial.batchformer.parameters()):
-                raise InputError(f"{cls.__name__} cannot be given BatchFormer: its update gives it no gradient")
+            trained = "batchformer" if self._batchformer_trains else ""
+            try_update(self, WithBatchFormer.update, (cls.__name__, "BatchFormer"), given, trained)
 
         def __setattr__(self, name: str, value: Any) -> None:
             """Gives BatchFormer's parameters to whatever optimizer the algorithm makes, and whenever it does."""
             super().__setattr__(name, value)
             # The algorithm's own __init__ makes its first optimizers before BatchFormer is there.
-            if isinstance(value, torch.optim.Optimizer) and "batchformer" in self._modules:
+            if isinstance(value, torch.optim.Optimizer) and "batchformer" in vars(self).get("_modules", ()):
                 self._give_to(value)
 
         def _give_to(self, optimizer: torch.optim.Optimizer) -> None:
@@ -100,9 +99,8 @@ def _batchformer(cls: Any) -> type:
             own = self._batchformer_hparams
             labels = [y for _, y in minibatches]
 
-            def features(featurizer: nn.Module) -> list[Tensor]:
-                with apart(featurizer) as batchformer:
-                    before = features_of(self, featurizer, minibatches)
+            def features(featurizer: nn.Module, batchformer: Any) -> list[Tensor]:
+                before = features_of(self, featurizer, minibatches)
                 after = attend(batchformer, before, own["batchformer_scope"])
                 if not own["batchformer_shared_classifier"]:
                     return after
@@ -115,8 +113,10 @@ def _batchformer(cls: Any) -> type:
                 labels = [torch.cat(labels)] * 2
             elif own["batchformer_shared_classifier"]:
                 labels = [torch.cat([y, y]) for y in labels]
-            with joined(self.featurizer, self.batchformer, self._batchformer_trains):
-                return update_on_features(self, super().update, labels, features, unlabeled)
+            wanted = (cls.__name__, "BatchFormer")
+            network: Any = getattr(self, "network", self.featurizer)
+            with among_parameters(network, self.batchformer if self._batchformer_trains else None):
+                return update_on_features(self, super().update, wanted, labels, features, self.batchformer, unlabeled)
 
     return WithBatchFormer
 
@@ -126,44 +126,48 @@ def is_irm(cls: type) -> bool:
     return any(base.__name__ == "IRM" for base in cls.__mro__)
 
 
-IN_UPDATE = "batchformer_in_update"
-
-
 @contextmanager
-def joined(featurizer: nn.Module, batchformer: nn.Module, trains: bool) -> Iterator[None]:
-    """While this lasts, BatchFormer goes where the featurizer goes.
+def among_parameters(network: nn.Module, batchformer: nn.Module | None) -> Iterator[None]:
+    """While this lasts, BatchFormer's parameters are the last of the network's, though not in its `state_dict`.
 
-    So it is in copies of the network, and where it trains, in what an algorithm does with all of its parameters.
+    So it takes part in what an algorithm does with all parameters of the network, or of a copy.
     """
-    place = featurizer._modules if trains else vars(featurizer)
-    place[IN_UPDATE] = batchformer
+    last = list(network.modules())[-1]  # without modules of its own, so that no `forward` meets what is added
+    parameters = list(batchformer.parameters()) if batchformer else []
+    added = {f"batchformer_in_update_{i}": parameter for i, parameter in enumerate(parameters)}
+
+    def leave_out(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+        for name in added:
+            state.pop(prefix + name, None)
+
+    last._parameters.update(added)
+    hook = last._register_state_dict_hook(leave_out)
     try:
         yield
     finally:
-        del place[IN_UPDATE]
-
-
-@contextmanager
-def apart(featurizer: nn.Module) -> Iterator[nn.Module]:
-    """The BatchFormer that a featurizer is joined with, taken out while this lasts: a Sequential would run it."""
-    place: dict[str, Any] = featurizer._modules if IN_UPDATE in featurizer._modules else vars(featurizer)
-    batchformer = place.pop(IN_UPDATE)
-    try:
-        yield batchformer
-    finally:
-        place[IN_UPDATE] = batchformer
+        hook.remove()
+        for name in added:
+            del last._parameters[name]
 
 
 def add_beside(optimizer: torch.optim.Optimizer, featurizer: nn.Module, batchformer: nn.Module, scale: float) -> None:
     """Gives an optimizer that trains the featurizer a group for BatchFormer: the featurizer's, its rate scaled."""
-    own = set(batchformer.parameters())
-    backbone = set(featurizer.parameters()) - own
+    own, backbone = set(batchformer.parameters()), set(featurizer.parameters())
     for group in optimizer.param_groups:
         group["params"] = [parameter for parameter in group["params"] if parameter not in own]
-    beside = [group for group in optimizer.param_groups if not backbone.isdisjoint(group["params"])]
+    beside = [i for i, group in enumerate(optimizer.param_groups) if not backbone.isdisjoint(group["params"])]
     if beside:
-        options = {name: value for name, value in beside[0].items() if name not in ("params", "initial_lr")}
-        optimizer.add_param_group({**options, "params": list(batchformer.parameters()), "lr": options["lr"] * scale})
+        options = {**optimizer.param_groups[beside[0]], "params": list(batchformer.parameters())}
+        optimizer.add_param_group({**options, "batchformer_follows": beside[0], "batchformer_lr_scale": scale})
+        follow(optimizer)
+        optimizer.register_step_pre_hook(follow)
+
+
+def follow(optimizer: torch.optim.Optimizer, *step: Any) -> None:
+    """Sets BatchFormer's learning rate by that of the featurizer's group, whatever schedule that one is on."""
+    for group in optimizer.param_groups:
+        if "batchformer_follows" in group:
+            group["lr"] = group["batchformer_lr_scale"] * optimizer.param_groups[group["batchformer_follows"]]["lr"]
 
 
 def features_of(algorithm: Any, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -133,7 +132,9 @@ def with_mixstyle(cls: type) -> Any:
 
 @register_modifier("MixStyle")
 def _mixstyle(cls: Any) -> type:
-    computes_features_itself = hasattr(cls, "features_by_environment")
+    # An update of others, also in a class that extends one of ours, may take environments one by one.
+    computes_features_itself = cls.update.__module__.startswith("dg_batchformer.algorithms")
+    wanted = (cls.__name__, "MixStyle")
 
     class WithMixStyle(cls):
         __doc__ = f"{cls.__name__} with MixStyle.\n\n{cls.__doc__}"
@@ -159,7 +160,7 @@ def _mixstyle(cls: Any) -> type:
                 stages[layer].register_forward_hook(mixer)
             if not computes_features_itself:
                 given = (input_shape, num_classes, num_domains)
-                try_update(self, WithMixStyle.update, cls.__name__, "MixStyle", given)
+                try_update(self, WithMixStyle.update, wanted, given)
 
         def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
             with self.style_mixer.over(minibatches):
@@ -169,7 +170,10 @@ def _mixstyle(cls: Any) -> type:
             if computes_features_itself:
                 return super().update(minibatches, unlabeled)
             labels = [y for _, y in minibatches]
-            features = functools.partial(self.features_by_environment, minibatches=minibatches)
-            return update_on_features(self, super().update, labels, features, unlabeled)
+
+            def features(featurizer: nn.Module, beside: None) -> list[Tensor]:
+                return self.features_by_environment(featurizer, minibatches)
+
+            return update_on_features(self, super().update, wanted, labels, features, None, unlabeled)
 
     return WithMixStyle

@@ -166,6 +166,21 @@ def test_a_package_that_lacks_what_is_extended_is_named_and_nothing_is_registere
     assert not [known for known in vars(algorithms) if "BatchFormer" in known]
 
 
+def test_a_listed_algorithm_that_is_not_there_is_named(package):
+    with (package / "algorithms.py").open("a") as file:
+        file.write("ALGORITHMS.append('NotThere')\n")
+    with pytest.raises(InputError, match=r"domainbed\.algorithms lists NotThere, but has no such class"):
+        register()
+
+
+def test_a_listed_class_that_extends_a_variant_gets_no_variants(package):
+    with (package / "algorithms.py").open("a") as file:
+        file.write("from dg_batchformer import with_batchformer\n")
+        file.write("class Mine(with_batchformer(Other)):\n    pass\n\nALGORITHMS.append('Mine')\n")
+    register()
+    assert not [name for name in vars(modules()[0]) if name.startswith("Mine_")]
+
+
 def test_without_domainbed_the_reason_is_given(package, capsys):
     (package / "algorithms.py").write_text("import no_such_module_here")
     assert main(["train"]) == 2
@@ -176,6 +191,11 @@ def test_without_domainbed_the_reason_is_given(package, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["train", "--algorithm", "get_algorithm_class"], "unknown algorithm 'get_algorithm_class'"),
+        (
+            ["sweep", "launch", "--algorithms", "Other_BatchFormer", "--hparams", '{"batchformer_heads": 3}'],
+            "hparam 'batchformer_heads' is 3: expected a divisor of 8",
+        ),
         (["train", "--algorithm", "Othr_SWAD"], "unknown algorithm 'Othr_SWAD': did you mean Other_SWAD"),
         (
             ["sweep", "launch", "--algo", "ERM", "NoFeaturizer_MixStyle"],
@@ -199,7 +219,10 @@ def test_a_script_that_gives_no_validation_losses_is_named(package, capsys, tmp_
 
 def test_swad_ends_with_one_record_of_the_averaged_weights(package, tmp_path):
     torch.manual_seed(0)
+    for name in ("results.jsonl", "progress.jsonl", "done"):
+        (tmp_path / name).write_text("of an earlier run")
     assert main(["train", "--algorithm", "Other_SWAD", "--output_dir", str(tmp_path)]) == 0
+    assert not (tmp_path / "done").exists()
     (final,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     progress = list(map(json.loads, (tmp_path / "progress.jsonl").read_text().splitlines()))
     assert [record["step"] for record in (*progress, final)] == [*range(6), 5]
@@ -211,6 +234,17 @@ def test_swad_ends_with_one_record_of_the_averaged_weights(package, tmp_path):
     for name, value in torch.load(tmp_path / "model.pt", weights_only=True).items():
         torch.testing.assert_close(value, torch.stack([model[name] for model in models]).mean(0))
         assert not torch.equal(value, models[-1][name])
+
+
+def test_until_the_end_there_is_no_record_that_a_table_could_take(package, tmp_path):
+    path = package / "scripts" / "train.py"
+    path.write_text(
+        path.read_text().replace("algorithm.update(data[1:3])", "algorithm.update(data[1:3] if step < 5 else None)")
+    )
+    with pytest.raises(TypeError):  # the script breaks off before its last step
+        main(["train", "--algorithm", "Other_SWAD", "--output_dir", str(tmp_path)])
+    assert not (tmp_path / "results.jsonl").exists()
+    assert len((tmp_path / "progress.jsonl").read_text().splitlines()) == 5
 
 
 def test_other_algorithms_are_left_to_the_script(package, tmp_path):

@@ -6,10 +6,12 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from dg_batchformer.cli import guarded
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
+from dg_batchformer.training.arguments import parse_hparams
 
 from .registration import register
 from .scripts import SCRIPTS, run_script
@@ -29,32 +31,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(name: str, argv: Sequence[str]) -> int:
     """Registers, looks whether the algorithms are sound, and runs the script."""
     register()
-    check_algorithms(named_algorithms(argv))
+    parser = argparse.ArgumentParser(add_help=False)
+    # Whatever DomainBed's flag is called of these, and as much of it as a user types.
+    parser.add_argument("--algorithms", nargs="+", default=[])
+    parser.add_argument("--hparams", type=parse_hparams, default={})
+    given = parser.parse_known_args(argv)[0]
+    check_algorithms(given.algorithms, given.hparams)
     run_script(name, argv)
     return 0
 
 
-def named_algorithms(argv: Sequence[str]) -> list[str]:
-    """The algorithms that a command names, under `--algorithms` or as much of it as DomainBed's flag is."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--algorithms", nargs="+", default=[])
-    found: list[str] = parser.parse_known_args(argv)[0].algorithms
-    return found
-
-
-def check_algorithms(names: Sequence[str]) -> None:
+def check_algorithms(names: Sequence[str], hparams: dict[str, Any]) -> None:
     """InputError, before anything is launched, for names that are not known and variants that cannot be."""
     algorithms = importlib.import_module("domainbed.algorithms")
     default_hparams = importlib.import_module("domainbed.hparams_registry").default_hparams
+    known = [name for name, value in vars(algorithms).items() if hasattr(value, "update") and hasattr(value, "predict")]
     problems = []
     for name in names:
-        if not hasattr(algorithms, name):
-            known = [known for known, value in vars(algorithms).items() if hasattr(value, "update")]
+        if name not in known:
             problems.append(unknown("algorithm", name, known))
         elif split_name(name)[1]:
             try:
                 # What cannot be wrapped cannot be on small images either, where trying costs nothing.
-                getattr(algorithms, name)((2, 28, 28), 10, 3, default_hparams(name, "RotatedMNIST"))
+                given = {**default_hparams(name, "RotatedMNIST"), **hparams}
+                getattr(algorithms, name)((2, 28, 28), 10, 3, given)
             except InputError as error:
                 problems.append(str(error))
     if problems:

@@ -38,10 +38,13 @@ def register() -> None:
     where DomainBed cannot be imported or lacks what is extended.
     """
     algorithms, registry, launchers, _ = (extended(name) for name in EXTENDED)
+    missing = [name for name in algorithms.ALGORITHMS if not hasattr(algorithms, name)]
+    if missing:
+        raise InputError(f"domainbed.algorithms lists {', '.join(missing)}, but has no such class: {EXPECTED}")
     made = {
-        "_".join((name, *modifiers)): variant(vars(algorithms)[name], frozenset(modifiers))
+        "_".join((name, *modifiers)): variant(getattr(algorithms, name), frozenset(modifiers))
         for name in algorithms.ALGORITHMS
-        if not split_name(name)[1]
+        if not split_name(name)[1] and not hasattr(getattr(algorithms, name), "composition")
         for modifiers in COMPOSITIONS
     }
     made |= {"_".join(modifiers): variant(algorithms.ERM, frozenset(modifiers)) for modifiers in COMPOSITIONS}

@@ -65,24 +65,37 @@ class Validation:
     def __init__(self, script: dict[str, Any], accuracy: Callable[..., float]) -> None:
         self.script, self.accuracy = script, accuracy
         self.step = -1
+        self.on_the_way = False
+        script["open"] = self.open
+
+    def open(self, file: Any, *args: Any, **kwargs: Any) -> Any:
+        """The script's `open`: what it adds to `results.jsonl` on the way goes to `progress.jsonl`."""
+        path = Path(file)
+        aside = self.on_the_way and path.name == records.RESULTS
+        return open(path.with_name(records.PROGRESS) if aside else file, *args, **kwargs)
 
     def __call__(self, network: Any, loader: Any, weights: Any, device: Any) -> float:
         if hasattr(network, "finish") and self.step != self.script["step"]:
-            self.step = self.script["step"]
             self._checkpoint(network, device)
         return self.accuracy(network, loader, weights, device)
 
     def _checkpoint(self, algorithm: Any, device: Any) -> None:
         record, folder = self.script["results"], Path(self.script["args"].output_dir)
+        if self.step < 0:  # what an earlier run left is not this one's
+            for name in (records.DONE, records.RESULTS, records.PROGRESS):
+                (folder / name).unlink(missing_ok=True)
+        self.step = self.script["step"]
         record["validation_loss"] = self._loss(algorithm, device)
-        algorithm.on_validation(self.step, record["validation_loss"])
-        if self.step == self.script["n_steps"] - 1:
-            if (folder / records.RESULTS).exists():
-                (folder / records.RESULTS).replace(folder / records.PROGRESS)
+        if hasattr(algorithm, "on_validation"):
+            algorithm.on_validation(self.step, record["validation_loss"])
+        self.on_the_way = self.step < self.script["n_steps"] - 1
+        if not self.on_the_way:
             last = {"step": self.step, "validation_loss": record["validation_loss"]}
             records.append(folder / records.PROGRESS, last)
             algorithm.finish()
-            record.update(swad_window=algorithm.swad_window, validation_loss=self._loss(algorithm, device))
+            record["validation_loss"] = self._loss(algorithm, device)
+            if hasattr(algorithm, "swad_window"):
+                record["swad_window"] = algorithm.swad_window
 
     def _loss(self, algorithm: Any, device: Any) -> float:
         """Mean over the training environments of the cross-entropy on their out-splits."""

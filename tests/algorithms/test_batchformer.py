@@ -1,6 +1,7 @@
 """What BatchFormer adds to an algorithm, and what it leaves as it was."""
 
 import copy
+import gc
 import random
 
 import numpy as np
@@ -11,6 +12,7 @@ from helpers import CLASSES, SHAPE, Plain, make, minibatches, weights
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class, with_batchformer
+from dg_batchformer.algorithms.on_features import Rows
 from dg_batchformer.batchformer import BatchFormer, attend
 
 VARIANTS = ["ERM", "CORAL", "IRM", "VREx", "MixStyle", "SWAD"]
@@ -225,9 +227,75 @@ class OwnGradients(Plain):
         return {"loss": loss.item()}
 
 
+class Changes(Plain):
+    """Changes its inputs as if they were images."""
+
+    def update(self, minibatches, unlabeled=None):
+        return super().update([(self.change(x), y) for x, y in minibatches])
+
+
+class Rescales(Changes):
+    def change(self, x):
+        return 2 * x - 1
+
+
+class Mirrors(Changes):
+    def change(self, x):
+        return x.flip(-1)
+
+
+class Shifts(Changes):
+    def change(self, x):
+        return x.roll(1, -1)
+
+
+class AddsNoise(Changes):
+    def change(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+class Darkens(Changes):
+    def change(self, x):
+        return 0.5 * x
+
+
+class KeepsACopy(Plain):
+    """Trains toward an earlier state of the network, copied every second update."""
+
+    updates = 0
+
+    def update(self, minibatches, unlabeled=None):
+        self.updates += 1
+        if self.updates % self.every == 0:
+            self.teacher = copy.deepcopy(self.network)
+        return super().update(minibatches)
+
+
+class KeepsOneAtOnce(KeepsACopy):
+    every = 1
+
+
+class KeepsOneLater(KeepsACopy):
+    every = 2
+
+
+class NoModule:
+    def __init__(self, input_shape, num_classes, num_domains, hparams):
+        self.featurizer = NoHidden()
+
+    update = predict = None
+
+
+class NoHidden(nn.Flatten):
+    n_outputs = 256
+
+
 @pytest.mark.parametrize(
     ("cls", "reason"),
     [
+        *((cls, "its update changes the inputs") for cls in (Rescales, Mirrors, Shifts, AddsNoise, Darkens)),
+        (KeepsOneAtOnce, "its update keeps a copy of the network"),
+        (NoModule, "it is no torch module"),
         (NoFeaturizer, "it has no `featurizer`"),
         (NoWidth, "its `featurizer` has no `n_outputs`"),
         (ClassifierOnly, "it has no optimizer that holds the parameters of its `featurizer`"),
@@ -327,8 +395,35 @@ class LooksFirst(Plain):
         return {"loss": loss.item()}
 
 
+class Tidies(Plain):
+    """Leaves no gradients behind, and looks at its loss once more."""
+
+    def update(self, minibatches, unlabeled=None):
+        super().update(minibatches)
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            return {"loss": sum(F.cross_entropy(self.predict(x), y).item() for x, y in minibatches)}
+
+
+class MovingAverage(Plain):
+    """Keeps an average of the network beside it, parameter by parameter."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+
+    def update(self, minibatches, unlabeled=None):
+        values = super().update(minibatches)
+        for mean, parameter in zip(self.average.parameters(), self.network.parameters(), strict=False):
+            mean.data = 0.9 * mean.data + 0.1 * parameter.data
+        self.average.load_state_dict(self.network.state_dict())
+        return values
+
+
 @pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("cls", [TwoOptimizers, BackwardTwice, SignsOfGradients, OnACopy, LooksFirst])
+@pytest.mark.parametrize(
+    "cls", [TwoOptimizers, BackwardTwice, SignsOfGradients, OnACopy, LooksFirst, Tidies, MovingAverage]
+)
 def test_updates_of_many_kinds_train_every_part(cls, trainable):
     algorithm = make(with_batchformer(cls), batchformer_lr_scale=0.5, batchformer_trainable=trainable)
     names = list(algorithm.state_dict())
@@ -369,6 +464,85 @@ def test_features_follow_the_weights_within_an_update():
             loss.backward()
             optimizer.step()
         assert algorithm.update(batches)["loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_a_copy_that_is_kept_is_refused_whenever_it_is_made():
+    algorithm = make(with_batchformer(KeepsOneLater))
+    algorithm.update(minibatches())
+    with pytest.raises(
+        ValueError, match="KeepsOneLater cannot be given BatchFormer: its update keeps a copy of the net"
+    ):
+        algorithm.update(minibatches())
+    assert algorithm.teacher(minibatches()[0][0]).shape == (6, CLASSES)  # itself again, as is the network
+    assert algorithm.predict(minibatches()[0][0]).shape == (6, CLASSES)
+
+
+def test_nothing_of_an_update_is_left_over():
+    def alive():
+        gc.collect()
+        tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.grad_fn is not None]
+        return len([one for one in gc.get_objects() if type(one) is Rows]), len(tensors)
+
+    algorithm = make(with_batchformer(Tidies))
+    before = alive()
+    algorithm.update(minibatches())
+    assert alive() == before
+
+
+class NormLooksFirst(Plain):
+    """Looks at its predictions in evaluation mode before it trains, with batch norm."""
+
+    def build_featurizer(self, input_shape, hparams):
+        featurizer = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.BatchNorm1d(8))
+        featurizer.n_outputs = 8
+        return featurizer
+
+    def update(self, minibatches, unlabeled=None):
+        self.eval()
+        with torch.no_grad():
+            self.predict(minibatches[0][0])
+        self.train()
+        return super().update(minibatches)
+
+
+def test_features_follow_the_mode_within_an_update():
+    algorithm = make(with_batchformer(NormLooksFirst))
+    norm = algorithm.featurizer[2]
+    algorithm.update(minibatches())
+    assert norm.num_batches_tracked == 1
+    assert norm.running_mean.abs().max() > 0
+
+
+@pytest.mark.parametrize("cls", [Plain, TwoOptimizers])
+def test_its_learning_rate_follows_a_schedule_of_the_algorithms(cls):
+    algorithm = make(with_batchformer(cls), batchformer_lr_scale=0.1)
+    optimizer = getattr(algorithm, "optimizer", None) or algorithm.of_features
+    for lr in (0.5, 0.25):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        backbone, own = optimizer.param_groups
+        assert (backbone["lr"], own["lr"]) == (lr, pytest.approx(0.1 * lr))
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.param_groups[0]["lr"] = 1.0
+    optimizer.step()
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.1)
+
+
+class UsesUnlabeled(Plain):
+    def update(self, minibatches, unlabeled=None):
+        for x in unlabeled or []:
+            self.predict(x)
+        return super().update(minibatches)
+
+
+def test_unlabeled_samples_may_be_passed_over_and_not_used():
+    unlabeled = [x for x, _ in minibatches()]
+    assert make(with_batchformer(Plain)).update(minibatches(), unlabeled)["loss"] > 0
+    with pytest.raises(
+        ValueError, match="UsesUnlabeled cannot be given BatchFormer: its update uses unlabeled samples"
+    ):
+        make(with_batchformer(UsesUnlabeled)).update(minibatches(), unlabeled)
 
 
 def test_a_mixture_of_inputs_is_that_mixture_of_features():
