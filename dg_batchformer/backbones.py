@@ -1,0 +1,167 @@
+"""Featurizers that are pretrained networks: torchvision's ResNets and the models of timm.
+
+They take images normalised with ImageNet's mean and standard deviation, as the data of this package are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dg_batchformer.data.augment import MEAN, STD
+from dg_batchformer.errors import InputError, first_line
+from dg_batchformer.hparams import require
+from dg_batchformer.weights import TIMM, backbone_name, load_backbone
+
+
+class Backbone(nn.Module):
+    """A pretrained network without its classifier, batch norm frozen or free, dropout on the features.
+
+    hparams: `backbone`, or DomainBed's `resnet18` and `resnet50_augmix`; `weights`; `freeze_bn` (running statistics
+    stay as they were loaded; scale and shift are trained); `resnet_dropout`. A backbone that does not exist or does
+    not fit the images is an InputError.
+
+    Shape: (N, *input_shape) to (N, n_outputs), with input_shape (channels, height, width).
+    """
+
+    n_outputs: int
+
+    def __init__(self, input_shape: tuple[int, ...], hparams: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.name = backbone_name(hparams)
+        if len(input_shape) != 3:
+            raise InputError(f"the backbone {self.name} takes images: expected 3 dimensions, got {input_shape}")
+        self.network = load_backbone(hparams)
+        self.frozen = bool(require(hparams, "freeze_bn"))
+        self.dropout = nn.Dropout(require(hparams, "resnet_dropout"))
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Modules that give maps (N, C, H, W), the shallowest first: `layer1` to `layer4` end at strides 4 to 32."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.network(x))
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        if self.frozen:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+class ResNet(Backbone):
+    """ResNet-18 or -50 (He et al., CVPR 2016) for images of any size and number of channels."""
+
+    def __init__(self, input_shape: tuple[int, ...], hparams: Mapping[str, Any]) -> None:
+        super().__init__(input_shape, hparams)
+        self.n_outputs = self.network.fc.in_features
+        self.network.fc = nn.Identity()
+        if input_shape[0] != 3:
+            self._adapt_channels(input_shape[0])
+        self.train()
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        return {f"layer{i}": self.network.get_submodule(f"layer{i}") for i in range(1, 5)}
+
+    def _adapt_channels(self, channels: int) -> None:
+        """Repeats the filters of the three colours over the channels of the input, as DomainBed does."""
+        colours = self.network.conv1.weight.data
+        self.network.conv1 = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)
+        self.network.conv1.weight.data = colours[:, [i % 3 for i in range(channels)]].clone()
+
+
+class TimmBackbone(Backbone):
+    """A model of timm (Wightman, https://github.com/huggingface/pytorch-image-models) for colour images.
+
+    The images are normalised anew with the model's own mean and deviation, and resized to its own size where that
+    is fixed, as with most vision transformers; other models take images of any size as they are. The stages are
+    those of timm's `feature_info` from stride 4 on; a model without maps, such as a vision transformer, has none.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], hparams: Mapping[str, Any]) -> None:
+        super().__init__(input_shape, hparams)
+        if input_shape[0] != 3:
+            raise InputError(f"the backbone {self.name} takes images of 3 channels: got {input_shape}")
+        config = self.network.pretrained_cfg
+        if config.get("tag"):
+            # Which weights, mean and deviation stand behind a name without a tag is timm's choice: the name says it.
+            self.name = f"{TIMM}{config['architecture']}.{config['tag']}"
+        size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
+        self.adapt = AdaptImages(config["mean"], config["std"], size)
+        self.network.reset_classifier(0)
+        self.n_outputs, self.stage_paths = self._survey(input_shape)
+        self.train()
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        return {name: self.network.get_submodule(path) for name, path in self.stage_paths.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.adapt(x))
+
+    @torch.no_grad()
+    def _survey(self, input_shape: tuple[int, ...]) -> tuple[int, dict[str, str]]:
+        """Width of the features and paths of the stages, from one blank image."""
+        info = getattr(self.network, "feature_info", [])
+        widths = {entry["module"]: entry["num_chs"] for entry in info if entry["reduction"] >= 4}
+        maps: list[str] = []
+
+        def note(path: str, output: Any) -> None:
+            # Tokens are (N, length, C); some transformers have maps (N, H, W, C).
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == widths[path]:
+                maps.append(path)
+
+        hooks = [
+            self.network.get_submodule(path).register_forward_hook(lambda _, __, output, path=path: note(path, output))
+            for path in widths
+        ]
+        self.eval()
+        try:
+            features = self(torch.zeros(1, *input_shape))
+        except Exception as error:  # the model's own, for images that are too small
+            raise InputError(
+                f"the backbone {self.name} cannot take images of shape {input_shape}: {first_line(error)}"
+            ) from error
+        for hook in hooks:
+            hook.remove()
+        if features.ndim != 2:
+            raise InputError(f"the backbone {self.name} gives {tuple(features.shape)} for one image: expected (1, C)")
+        return features.shape[1], {f"layer{i}": path for i, path in enumerate(maps, start=1)}
+
+
+class AdaptImages(nn.Module):
+    """Images as a network expects them, from images normalised with ImageNet's mean and standard deviation.
+
+    They get the mean and deviation given, and the size given (height, width) where there is one. Nothing of this is
+    in the `state_dict`.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], size: tuple[int, ...] | None) -> None:
+        super().__init__()
+        now, then = (torch.tensor(values, dtype=torch.float64) for values in ((MEAN, STD), (mean, std)))
+        scale, shift = now[1] / then[1], (now[0] - then[0]) / then[1]
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", scale.float().view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.float().view(3, 1, 1), persistent=False)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.scale + self.shift
+        if self.size is None or x.shape[2:] == self.size:
+            return x
+        return F.interpolate(x, self.size, mode="bilinear", antialias=True)
+
+
+def make_backbone(input_shape: tuple[int, ...], hparams: Mapping[str, Any]) -> Backbone:
+    """The backbone that hparams ask for, as a featurizer of images (channels, height, width)."""
+    cls = TimmBackbone if backbone_name(hparams).startswith(TIMM) else ResNet
+    return cls(input_shape, hparams)
