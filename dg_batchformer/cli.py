@@ -59,12 +59,13 @@ def parser() -> argparse.ArgumentParser:
     _train_parser(commands.add_parser("train", help="one run"))
     _sweep_parser(commands.add_parser("sweep", help="many runs: launch, status, delete_incomplete"))
     _collect_parser(commands.add_parser("collect", help="the selection table of a sweep"))
+    _data_parser(commands.add_parser("data", help="a benchmark's images: check, cache, info"))
     return top
 
 
 def _train_parser(p: argparse.ArgumentParser) -> None:
     default = RunArguments()
-    p.add_argument("--data_dir", help="folder in which the benchmarks' folders lie")
+    _data_flags(p)
     p.add_argument("--dataset", default=default.dataset, help="a benchmark, or folder:PATH (default %(default)s)")
     p.add_argument(
         "--algorithm",
@@ -104,7 +105,7 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--checkpoint_freq", type=int, help="steps between evaluations; default: the dataset's")
     p.add_argument("--hparams", help="JSON object; each algorithm takes those that it has")
     p.add_argument("--holdout_fraction", type=float, default=0.2, help="share of the out-splits (default %(default)s)")
-    p.add_argument("--data_dir", help="folder in which the benchmarks' folders lie")
+    _data_flags(p)
     p.add_argument("--output_dir", required=True, help="folder of the sweep, with a folder in it for each run")
     p.add_argument("--command_launcher", default="local", help=f"{' or '.join(LAUNCHERS)} (default %(default)s)")
     p.add_argument("--n_workers", type=int, help="processes of the local launcher; default by cores and image size")
@@ -120,6 +121,38 @@ def _collect_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--format", default="text", choices=["text", "markdown", "latex", "csv", "json"])
     p.add_argument("--output", help="file to write to instead of printing")
     p.set_defaults(command=collect)
+
+
+def _data_parser(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "check decodes every image and says which are corrupt, writing nothing; cache decodes them into the cache that "
+        "runs read; info says what is there."
+    )
+    p.add_argument("action", choices=["check", "cache", "info"])
+    p.add_argument("--dataset", required=True, help="a benchmark, or folder:PATH")
+    _data_flags(p)
+    p.set_defaults(command=data)
+
+
+def _data_flags(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--data_dir", help="folder in which the benchmarks' folders lie")
+    p.add_argument("--cache_dir", help="where decoded images are kept (default: a hidden folder beside the images)")
+    p.add_argument("--skip_corrupt", action="store_true", help="leave corrupt images out, and say so in every record")
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """Checks a benchmark's images, decodes them into the cache, or says what is there."""
+    from dg_batchformer.data import doctor
+
+    given = (arguments.dataset, arguments.data_dir, arguments.cache_dir)
+    if arguments.action == "check":
+        lines = doctor.check(*given[:2])
+    elif arguments.action == "cache":
+        lines = doctor.cache(*given, skip_corrupt=arguments.skip_corrupt)
+    else:
+        lines = doctor.info(*given)
+    print("\n".join(lines))
+    return 0
 
 
 def train(arguments: argparse.Namespace) -> int:

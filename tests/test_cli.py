@@ -205,3 +205,38 @@ def test_as_a_module_and_without_torch(tmp_path):
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "rich" in imported
     assert "torch" not in imported
+
+
+def test_data_check_cache_and_info(tmp_path, capsys):
+    root = image_tree(tmp_path / "mine")
+    argv = ["--dataset", f"folder:{root}", "--cache_dir", str(tmp_path / "cache")]
+    assert cli.main(["data", "check", *argv]) == 0
+    assert "2 classes: cat, dog\nall 24 images can be decoded\n" in capsys.readouterr().out
+    assert not (tmp_path / "cache").exists()
+    assert cli.main(["data", "info", *argv]) == 0
+    assert "a: 8 images" in (printed := capsys.readouterr().out)
+    assert "not there" in printed
+    for expected in (" MB, built in ", " MB, was there already"):
+        assert cli.main(["data", "cache", *argv]) == 0
+        assert expected in capsys.readouterr().out
+    (root / "b" / "dog" / "1.jpg").write_text("no image")
+    for action in ("check", "cache"):
+        assert cli.main(["data", action, *argv]) == 2
+        assert "b/dog/1.jpg: cannot identify image file" in capsys.readouterr().err
+    assert cli.main(["data", "cache", *argv, "--skip_corrupt"]) == 0
+    assert "WARNING: skipped 1 corrupt image(s): b/dog/1.jpg" in capsys.readouterr().out
+    assert cli.main(["data", "info", "--dataset", "RotatedDigits"]) == 2
+    assert "error: RotatedDigits has no image files" in capsys.readouterr().err
+
+
+def test_skipped_images_are_in_every_record(tmp_path, capsys):
+    root = image_tree(tmp_path / "mine")
+    (root / "b" / "dog" / "1.jpg").write_text("no image")
+    hparams = '{"backbone": "resnet18", "weights": null, "batch_size": 2}'
+    argv = ["train", "--dataset", f"folder:{root}", "--steps", "2", "--checkpoint_freq", "1", "--hparams", hparams]
+    assert cli.main([*argv, "--output_dir", str(tmp_path / "refused")]) == 2
+    assert not (tmp_path / "refused").exists()
+    assert cli.main([*argv, "--output_dir", str(tmp_path / "run"), "--skip_corrupt"]) == 0
+    for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines():
+        (skipped,) = json.loads(line)["skipped_images"]
+        assert skipped.startswith("b/dog/1.jpg: cannot identify")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dg_batchformer.data.folders import Folder, check_readable, scan, subfolders
+from dg_batchformer.data.folders import scan, subfolders
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.machine import available_cores
 
@@ -114,12 +114,18 @@ def images_root(benchmark: Benchmark, data_dir: str | None) -> Path:
 
 
 def load_dataset(
-    name: str, data_dir: str | None = None, *, check_images: bool = True, threads: int | None = None
+    name: str,
+    data_dir: str | None = None,
+    *,
+    cache_dir: str | None = None,
+    skip_corrupt: bool = False,
+    threads: int | None = None,
 ) -> Dataset:
     """Loads a benchmark; its `notes` say what was passed over and how its image counts compare.
 
-    `check_images` decodes every image file once beforehand, so that a broken one is named before any work. Images are
-    decoded by `threads` threads, by default one a core.
+    Images are decoded once into a cache, beside them or in `cache_dir`, and augmented by `threads` threads, by default
+    one a core. Corrupt ones are an InputError that names them; with `skip_corrupt` they are left out, and `skipped` and
+    the notes say which.
     """
     from dg_batchformer.data.environments import Dataset
 
@@ -132,7 +138,8 @@ def load_dataset(
     if name.startswith("Debug"):
         shape = (3, 28, 28) if name == "Debug28" else (3, 224, 224)
         return Dataset(name, _noise(benchmark, shape), shape, 2, benchmark.steps, benchmark.checkpoint_freq)
-    return _load_images(benchmark, images_root(benchmark, data_dir), check_images, threads or available_cores())
+    root = images_root(benchmark, data_dir)
+    return _load_images(benchmark, root, cache_dir, skip_corrupt, threads or available_cores())
 
 
 def _noise(benchmark: Benchmark, shape: tuple[int, ...]) -> list[Environment]:
@@ -152,20 +159,30 @@ def _noise(benchmark: Benchmark, shape: tuple[int, ...]) -> list[Environment]:
     ]
 
 
-def _load_images(benchmark: Benchmark, root: Path, check_images: bool, threads: int) -> Dataset:
+def _load_images(benchmark: Benchmark, root: Path, cache_dir: str | None, skip_corrupt: bool, threads: int) -> Dataset:
     import torch
 
     from dg_batchformer.data.augment import SIZE
+    from dg_batchformer.data.cache import open_cache
     from dg_batchformer.data.environments import Dataset, ImageEnvironment
 
     tree = scan(root, benchmark.folders or None)
-    if check_images:
-        check_readable(tree.folders, threads)
+    cache = open_cache(path_free(benchmark.name), root, tree.folders, cache_dir, threads)
+    paths = [path for folder in tree.folders for path in folder.paths]
+    skipped = [f"{paths[i].relative_to(root)}: {problem}" for i, problem in sorted(cache.corrupt.items())]
+    if skipped and not skip_corrupt:
+        raise InputError(corrupt_images(root, skipped))
     pool = ThreadPoolExecutor(threads)
-    environments: list[Environment] = [
-        ImageEnvironment(environment, folder.paths, torch.tensor(folder.labels), pool)
-        for environment, folder in zip(benchmark.environments, tree.folders, strict=True)
-    ]
+    environments: list[Environment] = []
+    start = 0
+    for environment, folder in zip(benchmark.environments, tree.folders, strict=True):
+        end = start + len(folder.paths)
+        sound = [i - start for i in range(start, end) if i not in cache.corrupt]
+        images, originals, labels = cache.images[start:end], cache.originals[start:end], torch.tensor(folder.labels)
+        if len(sound) < end - start:
+            images, originals, labels = images[sound], [originals[i] for i in sound], labels[sound]
+        environments.append(ImageEnvironment(environment, images, originals, labels, pool))
+        start = end
     return Dataset(
         benchmark.name,
         environments,
@@ -173,17 +190,29 @@ def _load_images(benchmark: Benchmark, root: Path, check_images: bool, threads: 
         len(tree.classes),
         benchmark.steps,
         benchmark.checkpoint_freq,
-        [*_ignored(tree.ignored), *_count_notes(benchmark, tree.folders)],
+        [*_ignored(tree.ignored), *_count_notes(benchmark, environments), *_skipped_note(skipped)],
+        skipped,
     )
+
+
+def corrupt_images(root: Path, named: list[str]) -> str:
+    """What is said of corrupt images."""
+    more = f"\nand {len(named) - 20} more" if len(named) > 20 else ""
+    listed = "\n".join(named[:20])
+    return f"{len(named)} corrupt image(s) in {root}: replace or remove them, or --skip_corrupt\n{listed}{more}"
+
+
+def _skipped_note(skipped: list[str]) -> list[str]:
+    return [f"WARNING: skipped {len(skipped)} corrupt image(s): {'; '.join(skipped)}"] if skipped else []
 
 
 def _ignored(names: list[str]) -> list[str]:
     return [f"ignored folders: {', '.join(names)}"] if names else []
 
 
-def _count_notes(benchmark: Benchmark, folders: list[Folder]) -> list[str]:
+def _count_notes(benchmark: Benchmark, environments: list[Environment]) -> list[str]:
     """How the images found compare with the published counts."""
-    counts = tuple(len(folder.paths) for folder in folders)
+    counts = tuple(len(environment.labels) for environment in environments)
     listed = ", ".join(f"{name} {count}" for name, count in zip(benchmark.environments, counts, strict=True))
     found = f"{sum(counts)} images ({listed})"
     if not benchmark.published:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -39,22 +38,36 @@ class TensorEnvironment:
 
 @dataclass(frozen=True)
 class ImageEnvironment:
-    """Image files, decoded when they are asked for, at 224x224 and normalised by ImageNet's mean and deviation."""
+    """Decoded images, uint8 (n, height, width, 3), given at 224x224 and normalised by ImageNet's mean and deviation.
+
+    `originals` are the height and width of the images on the disk, which random crops go by.
+    """
 
     name: str
-    paths: list[Path]
+    images: Tensor
+    originals: list[tuple[int, int]]
     labels: Tensor
     pool: ThreadPoolExecutor = field(repr=False)
 
     def inputs(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        paths = [self.paths[i] for i in indices.tolist()]
+        chosen = indices.tolist()
         if generator is None:
-            images = self.pool.map(augment.plain, paths)
+            images = self.pool.map(self._plain, chosen)
         else:
             # All that is random is drawn here, in order, so that threads cannot change the result.
-            draws = torch.rand(len(paths), augment.DRAWS, generator=generator).tolist()
-            images = self.pool.map(augment.augmented, paths, draws)
-        return augment.normalise(torch.stack(list(images)))
+            draws = torch.rand(len(chosen), augment.DRAWS, generator=generator).tolist()
+            images = self.pool.map(self._augmented, chosen, draws)
+        return torch.cat(list(images))
+
+    # One image at a time stays in a core's own memory.
+    def _plain(self, i: int) -> Tensor:
+        return augment.plain(self._pixels(i))
+
+    def _augmented(self, i: int, draws: list[float]) -> Tensor:
+        return augment.augmented(self._pixels(i), [self.originals[i]], [draws])
+
+    def _pixels(self, i: int) -> Tensor:
+        return self.images[i : i + 1].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class Dataset:
     steps: int
     checkpoint_freq: int
     notes: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     @property
     def sizes(self) -> list[int]:

@@ -1,20 +1,20 @@
-"""Finds and checks the images of `root/<environment>/<class>/<image>`."""
+"""Finds the images of `root/<environment>/<class>/<image>`."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image, UnidentifiedImageError
 
 from dg_batchformer.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ImageFolder, which DomainBed reads with."""
+
+
+CACHE = ".dg-batchformer-cache"
+"""Where decoded images may lie, beside the environments."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def subfolders(path: Path) -> tuple[list[Path], list[str]]:
     """Folders in `path`, sorted, and the names of those that never hold data."""
     found = sorted((entry for entry in path.iterdir() if entry.is_dir()), key=lambda entry: entry.name)
     stray = [entry for entry in found if entry.name.startswith(".") or entry.name == "__MACOSX"]
-    return [entry for entry in found if entry not in stray], [entry.name for entry in stray]
+    return [entry for entry in found if entry not in stray], [entry.name for entry in stray if entry.name != CACHE]
 
 
 def scan(root: Path, expected: Sequence[str] | None = None) -> Tree:
@@ -117,32 +117,3 @@ def _images(folder: Path) -> list[Path]:
         for name in sorted(names)
         if name.lower().endswith(EXTENSIONS)
     ]
-
-
-def check_readable(folders: Sequence[Folder], threads: int) -> None:
-    """Decodes every image once; raises InputError with the names of those that cannot be read."""
-    paths = [path for folder in folders for path in folder.paths]
-    unreadable = []
-    last = time.monotonic()
-    with ThreadPoolExecutor(threads) as pool:
-        for i, problem in enumerate(pool.map(_unreadable, paths)):
-            if problem:
-                unreadable.append(problem)
-            if time.monotonic() - last > 5:
-                print(f"checking images: {i + 1} of {len(paths)}", flush=True)
-                last = time.monotonic()
-    if unreadable:
-        shown = "\n".join(unreadable[:20])
-        more = f"\nand {len(unreadable) - 20} more" if len(unreadable) > 20 else ""
-        raise InputError(f"{len(unreadable)} unreadable image(s): replace or remove\n{shown}{more}")
-
-
-def _unreadable(path: Path) -> str | None:
-    try:
-        with Image.open(path) as image:
-            # A JPEG is decoded at an eighth of its size: all of its data is still read, in a third of the time.
-            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
-            image.load()
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        return f"{path}: {error}"
-    return None

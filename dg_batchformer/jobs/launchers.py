@@ -154,7 +154,7 @@ def _serve(connection: Connection, threads: int) -> None:
     import torch
 
     from dg_batchformer.data.benchmarks import load_dataset
-    from dg_batchformer.training.run import run
+    from dg_batchformer.training.run import data_arguments, run
 
     torch.set_num_threads(threads)
     loaded: tuple[Any, Any] = (None, None)
@@ -164,10 +164,9 @@ def _serve(connection: Connection, threads: int) -> None:
         except EOFError:
             return
         try:
-            key = (job.arguments.dataset, job.arguments.data_dir)
+            key = data_arguments(job.arguments)
             if loaded[0] != key:
-                # The launcher has checked the images.
-                loaded = (key, load_dataset(*key, check_images=False, threads=threads))
+                loaded = (key, load_dataset(**key, threads=threads))
             run(job.arguments, loaded[1], echo=False)
             connection.send(None)
         except Exception as error:

@@ -37,6 +37,8 @@ class Sweep:
     hparams: str | None = None
     holdout_fraction: float = 0.2
     skip_model_save: bool = False
+    cache_dir: str | None = None
+    skip_corrupt: bool = False
     pairs: bool = False
 
 
@@ -80,14 +82,16 @@ class Job:
 def job_id(arguments: dict[str, Any], benchmark: Benchmark) -> str:
     """Hash of what changes a run's result on a benchmark: not of where its data or its output lie."""
     what = dict(arguments)
-    for name in ("data_dir", "output_dir", "skip_model_save", "save_model_every_checkpoint"):
+    for name in ("data_dir", "output_dir", "skip_model_save", "save_model_every_checkpoint", "cache_dir"):
         what.pop(name)
+    if not what["skip_corrupt"]:  # which is older sweeps' only way
+        what.pop("skip_corrupt")
     what["dataset"] = path_free(what["dataset"])
     for name in ("steps", "checkpoint_freq"):
         what[name] = what[name] or getattr(benchmark, name)
     what["hparams"] = parse_hparams(what["hparams"])
     weights = what["hparams"].get("weights")
-    if weights not in (None, "imagenet"):
+    if weights not in (None, "imagenet", "offline"):
         what["hparams"]["weights"] = _content_hash(weights)
     return hashlib.md5(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()
 
@@ -127,6 +131,8 @@ def plan(sweep: Sweep) -> list[Job]:
                             checkpoint_freq=sweep.checkpoint_freq,
                             holdout_fraction=sweep.holdout_fraction,
                             skip_model_save=sweep.skip_model_save,
+                            cache_dir=sweep.cache_dir,
+                            skip_corrupt=sweep.skip_corrupt,
                         )
                         folder = Path(sweep.output_dir) / job_id(dataclasses.asdict(arguments), benchmark)
                         jobs.append(Job(dataclasses.replace(arguments, output_dir=str(folder))))

@@ -16,7 +16,7 @@ from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.evaluate import BATCH_SIZE, correct_and_loss
-from dg_batchformer.training.run import make_algorithm
+from dg_batchformer.training.run import data_arguments, make_algorithm
 
 STEPS = 3
 
@@ -30,7 +30,7 @@ def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
     total = 0.0
     for name in dict.fromkeys(job.arguments.dataset for job in to_do):
         own = [job.arguments for job in to_do if job.arguments.dataset == name]
-        dataset = load_dataset(name, own[0].data_dir)
+        dataset = load_dataset(**data_arguments(own[0]))
         for note in dataset.notes:
             print(f"{name}: {note}")
         check_algorithms(own, dataset)

@@ -17,7 +17,10 @@ from dg_batchformer.registry import default_hparams, hyperparameters, random_hpa
 
 @dataclass(frozen=True)
 class RunArguments:
-    """DomainBed's training flags under their own names; `steps` and `checkpoint_freq` None: the dataset's own."""
+    """DomainBed's training flags under their own names; `steps` and `checkpoint_freq` None: the dataset's own.
+
+    `cache_dir` and `skip_corrupt` are ours, and those of `load_dataset`.
+    """
 
     dataset: str = "RotatedDigits"
     algorithm: str = "ERM"
@@ -33,6 +36,8 @@ class RunArguments:
     output_dir: str = "train_output"
     skip_model_save: bool = False
     save_model_every_checkpoint: bool = False
+    cache_dir: str | None = None
+    skip_corrupt: bool = False
 
 
 def parse_hparams(text: str | None) -> dict[str, Any]:
@@ -68,8 +73,9 @@ def check(arguments: RunArguments) -> dict[str, Any]:
     except InputError as error:
         problems.append(str(error))
     if known:
-        problems += problems_with(given, known)
-    problems += weights_problems(given)
+        wrong = problems_with(given, known)
+        defaults = default_hparams(arguments.algorithm, arguments.dataset)
+        problems += wrong or backbone_problems({**defaults, **given})
     problems += folder_problems(Path(arguments.output_dir))
     if problems:
         raise InputError("\n".join(problems))
@@ -115,12 +121,17 @@ def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> li
     return problems
 
 
-def weights_problems(given: dict[str, Any]) -> list[str]:
-    """A weights file that is not there."""
-    weights = given.get("weights", "imagenet")
-    if not isinstance(weights, str) or weights == "imagenet" or Path(weights).is_file():
-        return []
-    return [f"hparam 'weights' is {weights!r}: expected 'imagenet', null or an existing file"]
+def backbone_problems(hparams: dict[str, Any]) -> list[str]:
+    """A backbone or weights that cannot be had; the networks of DomainBed's own algorithms name neither."""
+    # Imports torch, which what only reads results does not need.
+    from dg_batchformer.weights import check_backbone
+
+    try:
+        if "weights" in hparams:
+            check_backbone(hparams)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def folder_problems(folder: Path) -> list[str]:

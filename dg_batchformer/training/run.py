@@ -45,7 +45,7 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
         raise InputError(
             f"{arguments.output_dir} holds a finished run: give another --output_dir, or --overwrite to replace it"
         )
-    dataset = dataset or load_dataset(arguments.dataset, arguments.data_dir)
+    dataset = dataset or load_dataset(**data_arguments(arguments))
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
     prepared = _Run(arguments, hparams, dataset, splits)
     folder = Path(arguments.output_dir)
@@ -61,6 +61,16 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
             records.mark(folder / records.FAILED, f"{type(error).__name__}: {error}\n")
             raise
     records.mark(folder / records.DONE, "done")
+
+
+def data_arguments(arguments: RunArguments) -> dict[str, Any]:
+    """What `load_dataset` takes of a run's arguments."""
+    return {
+        "name": arguments.dataset,
+        "data_dir": arguments.data_dir,
+        "cache_dir": arguments.cache_dir,
+        "skip_corrupt": arguments.skip_corrupt,
+    }
 
 
 class _Run:
@@ -87,6 +97,7 @@ class _Run:
         self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
         self.identity: dict[str, Any] = {
             **(describe(featurizer, hparams) if featurizer is not None else {}),
+            **({"skipped_images": dataset.skipped} if dataset.skipped else {}),
             "device": machine.device_name(),
             "versions": machine.versions(),
         }

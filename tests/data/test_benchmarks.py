@@ -75,12 +75,17 @@ def test_missing_data_is_said(name, data_dir, message):
         load_dataset(name, data_dir)
 
 
-def test_an_unreadable_image_stops_the_loading_unless_it_was_checked(tmp_path):
+def test_a_corrupt_image_stops_the_loading_unless_it_is_to_be_skipped(tmp_path):
     root = image_tree(tmp_path / "mine")
-    (root / "a" / "cat" / "0.jpg").write_text("no image")
-    with pytest.raises(ValueError, match=r"a/cat/0\.jpg"):
+    (root / "b" / "cat" / "0.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"1 corrupt image\(s\) in .*--skip_corrupt\nb/cat/0\.jpg: cannot identify"):
         load_dataset(f"folder:{root}")
-    assert load_dataset(f"folder:{root}", check_images=False).sizes == [8, 8, 8]
+    dataset = load_dataset(f"folder:{root}", skip_corrupt=True)
+    assert dataset.sizes == [8, 7, 8]
+    assert dataset.environments[1].labels.tolist() == [0] * 3 + [1] * 4
+    assert [line.partition(":")[0] for line in dataset.skipped] == ["b/cat/0.jpg"]
+    assert "WARNING: skipped 1 corrupt image(s): b/cat/0.jpg: cannot identify" in dataset.notes[-1]
+    assert all(x.abs().max() > 0.1 for x in dataset.environments[1].inputs(torch.arange(7)))
 
 
 @pytest.mark.parametrize(("name", "size"), [("Debug28", 28), ("Debug224", 224)])

@@ -1,0 +1,159 @@
+"""A benchmark's images, decoded once into a memory-mapped file.
+
+The file is built whole or not at all, and anew when a name, size or time of the images changes. Images keep their size
+where all share one of at most SIDE pixels a side; others are resized to SIDE x SIDE, whatever their aspect, which is
+kept beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from dg_batchformer.data.folders import CACHE, Folder
+from dg_batchformer.errors import InputError, first_line
+
+SIDE = 256
+VERSION = 1
+IMAGES, INDEX = "images.npy", "index.json"
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Decoded images of all environments, one after another: uint8 (n, height, width, 3).
+
+    `originals` has the height and width of each file's own image, and `corrupt` says, by index, what is wrong with
+    those that could not be decoded and are black here.
+    """
+
+    folder: Path
+    images: Tensor
+    originals: list[Size]
+    corrupt: dict[int, str]
+
+
+def cache_folder(root: Path, cache_dir: str | None) -> Path:
+    """Where the caches of images under `root` lie: beside them, or in a folder of their own in `cache_dir`."""
+    if cache_dir is None:
+        return root / CACHE
+    name = hashlib.md5(str(root.resolve()).encode("utf-8")).hexdigest()[:8]
+    return Path(cache_dir) / f"{root.resolve().name}-{name}"
+
+
+def fingerprint(root: Path, folders: Sequence[Folder]) -> str:
+    """Hash of the names, sizes and times of image files, relative to `root`: of what a cache was built from."""
+    digest = hashlib.md5(f"{VERSION} {SIDE}".encode())
+    for folder in folders:
+        for path in folder.paths:
+            stat = path.stat()
+            digest.update(f"{path.relative_to(root).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def place_of(name: str, root: Path, folders: Sequence[Folder], cache_dir: str | None) -> Path:
+    """Where the cache lies, or would lie, that fits the files of a benchmark called `name`."""
+    # `folder:` names have a character that not every file system takes.
+    return cache_folder(root, cache_dir) / f"{name.replace(':', '-')}-{fingerprint(root, folders)}"
+
+
+def open_cache(name: str, root: Path, folders: Sequence[Folder], cache_dir: str | None, threads: int) -> Cache:
+    """The cache of a benchmark called `name`, built where there is none that fits its files."""
+    folder = place_of(name, root, folders, cache_dir)
+    if not folder.is_dir():
+        build(folder, [path for one in folders for path in one.paths], threads)
+        for old in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+            if old != folder and "partial" not in old.name:
+                shutil.rmtree(old, ignore_errors=True)
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    # Copy on write: PyTorch takes no read-only memory.
+    images = torch.from_numpy(np.load(folder / IMAGES, mmap_mode="c"))
+    corrupt = {int(i): problem for i, problem in index["corrupt"].items()}
+    originals = [(height, width) for height, width in index["originals"]]
+    return Cache(folder, images, originals, corrupt)
+
+
+def build(folder: Path, paths: Sequence[Path], threads: int) -> None:
+    """Decodes images into the cache `folder`, which appears when all are there; two builders may meet."""
+    partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"{partial.parent} cannot be written to ({error.strerror}): give another --cache_dir"
+        ) from error
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            sizes = list(pool.map(size_of, paths))
+            height, width = common_size([size for size in sizes if isinstance(size, tuple)])
+            shape = (len(paths), height, width, 3)
+            images = np.lib.format.open_memmap(partial / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+            corrupt = {i: size for i, size in enumerate(sizes) if isinstance(size, str)}
+
+            def decode(i: int) -> str | None:
+                return None if i in corrupt else decode_into(images[i], paths[i])
+
+            decoded = track(pool.map(decode, range(len(paths))), f"decoding {len(paths)} images", total=len(paths))
+            corrupt.update({i: problem for i, problem in enumerate(decoded) if problem})
+            images.flush()
+        originals = [size if isinstance(size, tuple) else (height, width) for size in sizes]
+        index = {"originals": originals, "corrupt": corrupt}
+        (partial / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        os.rename(partial, folder)
+    except OSError:
+        if not folder.is_dir():  # else another builder was first
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def size_of(path: Path) -> Size | str:
+    """Height and width of an image, from its header, or what is wrong with the file."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return first_line(error)
+
+
+def common_size(sizes: Sequence[Size]) -> Size:
+    """The size at which images are kept."""
+    if len(set(sizes)) == 1 and max(sizes[0]) <= SIDE:
+        return sizes[0]
+    return SIDE, SIDE
+
+
+def decode_into(place: np.ndarray, path: Path) -> str | None:
+    """Decodes an image into uint8 (height, width, 3), or says what is wrong with it."""
+    height, width = place.shape[:2]
+    rgb = decoded(path)
+    if isinstance(rgb, str):
+        return rgb
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    place[:] = np.asarray(rgb)
+    return None
+
+
+def decoded(path: Path) -> Image.Image | str:
+    """An image file in RGB, or what is wrong with it."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return first_line(error)
