@@ -1,0 +1,98 @@
+"""Images a second that come out of loading and augmentation: ours against DomainBed's own loaders, on the same cores.
+
+    python benchmarks/loading.py --data_dir DATA --domainbed DomainBed
+
+`DATA` has PACS in DomainBed's folders, `DomainBed` is a checkout (or the environment variable DOMAINBED). Both sides
+give minibatches of three training environments; they take turns, so that what else the machine does slows both, and
+DomainBed's worker processes are stopped while it is not their turn. There are as many of them as its datasets ask for,
+or `--workers` an environment. The cache is built before, and its time is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dg_batchformer import machine
+from dg_batchformer.data.batches import minibatches
+from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data.splits import split_environments
+
+TEST_ENV = 3
+
+
+def ours(args: argparse.Namespace) -> Iterator[Any]:
+    """Our minibatches, on the CPU."""
+    dataset = load_dataset("PACS", args.data_dir)
+    splits = split_environments(dataset.sizes, 0.2, 0)
+    hparams = {"batch_size": args.batch_size, "class_balanced": False, "data_augmentation": True}
+    return minibatches(dataset, splits, [TEST_ENV], hparams, 0, "cpu")
+
+
+def theirs(args: argparse.Namespace) -> Iterator[Any]:
+    """DomainBed's minibatches, from its datasets, splits and loaders as its training script makes them."""
+    if not args.domainbed:
+        raise SystemExit("no checkout of DomainBed: give --domainbed, or set DOMAINBED")
+    sys.path.insert(0, args.domainbed)
+    datasets, misc, loaders = (
+        importlib.import_module(f"domainbed.{name}") for name in ("datasets", "lib.misc", "lib.fast_data_loader")
+    )
+    dataset = datasets.PACS(args.data_dir, [TEST_ENV], {"data_augmentation": True})
+    workers = dataset.N_WORKERS if args.workers is None else args.workers
+    splits = [misc.split_dataset(env, int(0.2 * len(env)), misc.seed_hash(0, i))[1] for i, env in enumerate(dataset)]
+    return zip(
+        *(
+            loaders.InfiniteDataLoader(split, None, args.batch_size, workers)
+            for i, split in enumerate(splits)
+            if i != TEST_ENV
+        ),
+        strict=True,
+    )
+
+
+def images_per_second(steps: Iterator[Any], n: int, *, in_workers: bool) -> float:
+    """Rate over n steps, of which others' processes do the work or not."""
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signal.SIGCONT if in_workers else signal.SIGSTOP)
+    started = time.monotonic()
+    images = sum(len(x) for _ in range(n) for x, _ in next(steps))
+    return images / (time.monotonic() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--domainbed", default=os.environ.get("DOMAINBED"))
+    parser.add_argument("--batch_size", type=int, default=32, help="per environment (default 32)")
+    parser.add_argument("--workers", type=int, help="DomainBed's worker processes an environment (default: its own)")
+    parser.add_argument("--steps", type=int, default=20, help="a turn (default 20)")
+    parser.add_argument("--turns", type=int, default=5)
+    args = parser.parse_args()
+    print(f"{machine.available_cores()} cores; {machine.versions()}")
+    started = time.monotonic()
+    sides = {"ours": ours(args), "DomainBed": theirs(args)}
+    print(f"ready after {time.monotonic() - started:.1f} s, the cache included")
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(args.turns + 1):
+        for name, steps in sides.items():
+            rate = images_per_second(steps, args.steps, in_workers=name == "DomainBed")
+            if turn:  # the first is to warm up
+                rates[name].append(rate)
+    for name, values in rates.items():
+        print(f"{name:10} {statistics.median(values):8.0f} images/s ({min(values):.0f} to {max(values):.0f})")
+    ratios = [a / b for a, b in zip(rates["ours"], rates["DomainBed"], strict=True)]
+    print(
+        f"ratio      {statistics.median(ratios):8.2f} (of {args.turns} turns: {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
