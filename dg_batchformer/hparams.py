@@ -104,13 +104,15 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         Hyperparameter("class_balanced", False),
         Hyperparameter("nonlinear_classifier", False),
         Hyperparameter("weights", "imagenet", kinds=(str, type(None))),
+        Hyperparameter("freeze_backbone", False),
+        Hyperparameter("head_widths", [512, 256]),
         lr,
         Hyperparameter("weight_decay", 0.0, None if small else lambda r: 10 ** r.uniform(-6, -2), minimum=0),
         batch_size,
     )
 
 
-OURS = ("backbone", "weights")
+OURS = ("backbone", "weights", "freeze_backbone", "head_widths")
 """Shared hyper-parameters that DomainBed does not have."""
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dg_batchformer.backbones import Backbone, make_backbone
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import require
+from dg_batchformer.weights import backbone_name
 
 Shape = tuple[int, ...]
 
@@ -35,6 +36,24 @@ class MLP(nn.Module):
         for layer in (self.input, *self.hiddens):
             x = F.relu(self.dropout(layer(x)))
         return self.output(x)
+
+
+class Head(nn.Module):
+    """Layers with ReLU on the features (N, D) of a frozen backbone, of the widths in hparam `head_widths`."""
+
+    stages: Mapping[str, nn.Module] = {}
+
+    def __init__(self, n_inputs: int, hparams: Mapping[str, Any]) -> None:
+        super().__init__()
+        widths = require(hparams, "head_widths")
+        if not widths or not all(type(width) is int and width >= 1 for width in widths):
+            raise InputError(f"hparam 'head_widths' is {widths}: expected a list of widths, such as [512, 256]")
+        pairs = zip([n_inputs, *widths], widths, strict=False)
+        self.layers = nn.Sequential(*(layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())))
+        self.n_outputs = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 
 class ConvNet(nn.Module):
@@ -108,10 +127,15 @@ class WideResNet(nn.Module):
 def make_featurizer(input_shape: Shape, hparams: Mapping[str, Any]) -> Any:
     """The featurizer for an input shape, (D,) or (channels, height, width).
 
-    With hparam `backbone` that network, for images of any size. Without, DomainBed's choice: D features: MLP;
+    With hparam `freeze_backbone` a head on that backbone's features (D,), else with hparam `backbone` that network, for
+    images of any size. Without, DomainBed's choice: D features: MLP;
     224x224: ResNet; 32x32: wide ResNet; 28x28: DomainBed's CNN; below 28: a smaller CNN.
     """
     size = input_shape[1:]
+    if hparams.get("freeze_backbone"):
+        if len(input_shape) != 1:
+            raise InputError(f"hparam 'freeze_backbone' is for features (D,) of its backbone: got inputs {input_shape}")
+        return Head(input_shape[0], hparams)
     if size == (224, 224) or hparams.get("backbone") is not None:
         return make_backbone(input_shape, hparams)
     if len(input_shape) == 1:
@@ -152,7 +176,9 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
     Call it on a featurizer in training mode; the weights of one that is not from here are "unknown".
     """
     norms = [m for m in featurizer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if isinstance(featurizer, Backbone):
+    if isinstance(featurizer, Head):
+        name, weights = f"{backbone_name(hparams)}, frozen", hparams["weights"] or "random"
+    elif isinstance(featurizer, Backbone):
         name, weights = featurizer.name, hparams["weights"] or "random"
     else:
         own = isinstance(featurizer, MLP | ConvNet | WideResNet)

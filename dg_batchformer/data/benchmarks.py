@@ -192,6 +192,7 @@ def _load_images(benchmark: Benchmark, root: Path, cache_dir: str | None, skip_c
         benchmark.checkpoint_freq,
         [*_ignored(tree.ignored), *_count_notes(benchmark, environments), *_skipped_note(skipped)],
         skipped,
+        cache.folder,
     )
 
 

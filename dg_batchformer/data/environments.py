@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -72,7 +73,10 @@ class ImageEnvironment:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A benchmark, loaded: its environments in DomainBed's order and what a run needs to know of them."""
+    """A benchmark, loaded: its environments in DomainBed's order and what a run needs to know of them.
+
+    `skipped` are the corrupt images that were left out, `cache` the folder of what was decoded from files.
+    """
 
     name: str
     environments: list[Environment]
@@ -82,6 +86,7 @@ class Dataset:
     checkpoint_freq: int
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    cache: Path | None = None
 
     @property
     def sizes(self) -> list[int]:

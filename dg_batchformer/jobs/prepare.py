@@ -16,6 +16,7 @@ from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.evaluate import BATCH_SIZE, correct_and_loss
+from dg_batchformer.training.features import with_features
 from dg_batchformer.training.run import data_arguments, make_algorithm
 
 STEPS = 3
@@ -44,7 +45,8 @@ def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
 def check_algorithms(runs: Sequence[RunArguments], dataset: Dataset) -> None:
     """Constructs each algorithm of a sweep once, so that one that cannot be is said before any run."""
     for arguments in {arguments.algorithm: arguments for arguments in runs}.values():
-        make_algorithm(arguments, dataset, check(arguments))
+        hparams = check(arguments)
+        make_algorithm(arguments, with_features(dataset, hparams), hparams)
 
 
 def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> float:
@@ -54,6 +56,7 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> fl
     """
     torch.set_num_threads(threads)
     hparams = check(arguments)
+    dataset = with_features(dataset, hparams)
     device = machine.device()
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
     algorithm = make_algorithm(arguments, dataset, hparams).to(device)

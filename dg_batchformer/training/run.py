@@ -26,6 +26,7 @@ from dg_batchformer.training import records
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.checkpoint import save_model
 from dg_batchformer.training.evaluate import evaluate
+from dg_batchformer.training.features import with_features
 from dg_batchformer.training.progress import Progress
 
 
@@ -45,7 +46,7 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
         raise InputError(
             f"{arguments.output_dir} holds a finished run: give another --output_dir, or --overwrite to replace it"
         )
-    dataset = dataset or load_dataset(**data_arguments(arguments))
+    dataset = with_features(dataset or load_dataset(**data_arguments(arguments)), hparams)
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
     prepared = _Run(arguments, hparams, dataset, splits)
     folder = Path(arguments.output_dir)

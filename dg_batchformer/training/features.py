@@ -1,0 +1,75 @@
+"""Frozen backbones: a benchmark as the features of its images, computed once and kept beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from dg_batchformer import machine
+from dg_batchformer.backbones import make_backbone
+from dg_batchformer.data.environments import Dataset, Environment, TensorEnvironment
+from dg_batchformer.weights import backbone_name
+
+BATCH_SIZE = 64
+
+
+def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
+    """The dataset itself; with hparam `freeze_backbone` its images' features (n, C) in their place, never augmented.
+
+    They are those of the backbone in evaluation mode. Where the images are files they are kept in the images' cache,
+    by backbone and weights.
+    """
+    if not hparams.get("freeze_backbone"):
+        return dataset
+    if dataset.cache:
+        features = torch.from_numpy(np.load(stored(dataset, dataset.cache, hparams), mmap_mode="c"))
+    else:
+        features = compute(dataset, hparams)
+    environments: list[Environment] = [
+        TensorEnvironment(environment.name, own, environment.labels)
+        for environment, own in zip(dataset.environments, features.split(dataset.sizes), strict=True)
+    ]
+    return dataclasses.replace(dataset, environments=environments, input_shape=(features.shape[1],))
+
+
+def stored(dataset: Dataset, folder: Path, hparams: Mapping[str, Any]) -> Path:
+    """The file in `folder` of a dataset's features, made where it is not there."""
+    weights = hparams["weights"]
+    of_file = weights and Path(weights).is_file() and hashlib.md5(Path(weights).read_bytes()).hexdigest()
+    key = hashlib.md5(repr((backbone_name(hparams), of_file or weights)).encode("utf-8")).hexdigest()
+    path = folder / f"features-{key}.npy"
+    if not path.exists():
+        partial = path.with_suffix(f".partial-{uuid.uuid4().hex[:8]}.npy")
+        np.save(partial, compute(dataset, hparams).numpy())
+        os.replace(partial, path)
+    return path
+
+
+@torch.no_grad()
+def compute(dataset: Dataset, hparams: Mapping[str, Any]) -> Tensor:
+    """Features (n, C) of all images, environment after environment."""
+    device = machine.device()
+    with torch.random.fork_rng([]):
+        # A backbone without trained weights is always the same one.
+        torch.manual_seed(0)
+        backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval().to(device)
+    batches = [
+        (environment, indices)
+        for environment in dataset.environments
+        for indices in torch.arange(len(environment.labels)).split(BATCH_SIZE)
+    ]
+    features = [
+        backbone(environment.inputs(indices).to(device)).cpu()
+        for environment, indices in track(batches, f"features of {sum(dataset.sizes)} images by {backbone.name}")
+    ]
+    return torch.cat(features)
