@@ -16,7 +16,8 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
-from .on_features import check_parts, constructing, optimizers_of, try_update, update_on_features
+from .on_features import update_on_features
+from .trial import check_parts, constructing, optimizers_of, try_update
 
 HYPERPARAMETERS = (
     Hyperparameter("batchformer_layers", 1, minimum=1),

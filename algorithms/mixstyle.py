@@ -15,7 +15,8 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
 from .erm import features_in_one_pass
-from .on_features import check_parts, constructing, try_update, update_on_features
+from .on_features import update_on_features
+from .trial import check_parts, constructing, try_update
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),

@@ -1,5 +1,7 @@
 """MixStyle's formula, its partners, and when it fires."""
 
+import copy
+
 import pytest
 import torch
 from helpers import SHAPE, Plain, make, minibatches, weights
@@ -152,3 +154,45 @@ def test_wrong_hparams_are_named(hparams, message):
 def test_a_network_without_maps_is_refused():
     with pytest.raises(ValueError, match="MLP"):
         make("MixStyle", shape=(5,), mlp_width=8, mlp_depth=3, mlp_dropout=0.0)
+
+
+class OnACopy(OneByOne):
+    """Trains on the gradient of a copy of the network."""
+
+    def update(self, minibatches, unlabeled=None):
+        inner = copy.deepcopy(self.network)
+        loss = sum(nn.functional.cross_entropy(inner(x), y) for x, y in minibatches)
+        loss.backward()
+        for parameter, of_copy in zip(self.network.parameters(), inner.parameters(), strict=True):
+            parameter.grad = of_copy.grad
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+
+@pytest.mark.parametrize("modify", [with_mixstyle, lambda cls: with_batchformer(with_mixstyle(cls))])
+@pytest.mark.parametrize("mix", ["random", "crossdomain"])
+def test_a_copy_of_the_network_mixes_too(mix, modify):
+    algorithm = make(modify(OnACopy), mixstyle_mix=mix, mixstyle_p=1.0)
+    before = weights(algorithm)
+    algorithm.update(minibatches((4, 5, 6)))
+    assert all(not torch.equal(value, before[name]) for name, value in weights(algorithm).items())
+
+
+class ExtendsOurs(ERM):
+    """Extends one of ours with an update that takes environments one by one."""
+
+    def update(self, minibatches, unlabeled=None):
+        for x, y in minibatches:
+            loss = nn.functional.cross_entropy(self.predict(x), y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return {"loss": loss.item()}
+
+
+def test_a_class_that_extends_ours_with_an_update_of_its_own_mixes_all_environments():
+    algorithm = make(with_mixstyle(ExtendsOurs), mixstyle_mix="crossdomain", mixstyle_p=1.0)
+    seen = []
+    algorithm.featurizer.stages["layer1"].register_forward_hook(lambda stage, x, output: seen.append(len(output)))
+    algorithm.update(minibatches((4, 5, 6)))
+    assert seen == [15, 15, 15]
