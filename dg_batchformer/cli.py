@@ -136,7 +136,9 @@ def _data_parser(p: argparse.ArgumentParser) -> None:
 
 def _data_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data_dir", help="folder in which the benchmarks' folders lie")
-    p.add_argument("--cache_dir", help="where decoded images are kept (default: a hidden folder beside the images)")
+    p.add_argument(
+        "--cache_dir", help="where decoded images are kept (default: a hidden folder beside the benchmark's)"
+    )
     p.add_argument("--skip_corrupt", action="store_true", help="leave corrupt images out, and say so in every record")
 
 

@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 SIZE = 224
 MEAN = (0.485, 0.456, 0.406)
@@ -29,27 +29,38 @@ Box = tuple[int, int, int, int]
 """Top, left, height and width of a crop, in pixels."""
 
 
-def plain(images: Tensor) -> Tensor:
-    """Images resized to SIZE x SIZE without regard to their aspect, and normalised."""
-    return normalise(F.resize(images, [SIZE, SIZE], antialias=True).float().div_(255))
+def plain(images: Tensor, out: Tensor | None = None) -> Tensor:
+    """Images resized to SIZE x SIZE without regard to their aspect, and normalised; into `out` where given."""
+    return normalise(resized(images).float().div_(255), out)
 
 
-def augmented(images: Tensor, originals: Sequence[tuple[int, int]], draws: Sequence[Sequence[float]]) -> Tensor:
-    """Images augmented as `draws`, DRAWS uniform numbers each, say, and normalised.
+def augmented(
+    images: Tensor,
+    originals: Sequence[tuple[int, int]],
+    draws: Sequence[Sequence[float]],
+    out: Tensor | None = None,
+) -> Tensor:
+    """Images augmented as `draws`, DRAWS uniform numbers each, say, and normalised; into `out` where given.
 
     `originals` are the height and width that each image had on the disk: crops have their geometry.
     """
     height, width = images.shape[-2:]
     cropped = []
-    for image, (h, w), row in zip(images, originals, draws, strict=True):
+    for i, ((h, w), row) in enumerate(zip(originals, draws, strict=True)):
         box = crop_box(h, w, row[: 4 * CROP_TRIES])
-        cropped.append(F.resized_crop(image, *scaled(box, height / h, width / w), [SIZE, SIZE], antialias=True))
-    x = torch.stack(cropped).float().div_(255)
+        top, left, box_height, box_width = scaled(box, height / h, width / w)
+        cropped.append(resized(images[i : i + 1, :, top : top + box_height, left : left + box_width]))
+    x = torch.cat(cropped).float().div_(255)
     flip, gray, *rest = zip(*(row[4 * CROP_TRIES :] for row in draws), strict=True)
     x = where(x, [value < 0.5 for value in flip], lambda chosen: chosen.flip(-1))
     x = jitter(x, list(zip(*rest[:4], strict=True)), list(zip(*rest[4:], strict=True)))
     x = where(x, [value < 0.1 for value in gray], lambda chosen: luma(chosen).repeat(1, 3, 1, 1))
-    return normalise(x)
+    return normalise(x, out)
+
+
+def resized(images: Tensor) -> Tensor:
+    """Images at SIZE x SIZE, bilinear with antialiasing, as Pillow does it."""
+    return F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
 
 
 def crop_box(height: int, width: int, draws: Sequence[float]) -> Box:
@@ -93,7 +104,9 @@ def jitter(images: Tensor, strengths: Sequence[Sequence[float]], order: Sequence
     amounts = 0.6 * torch.tensor(strengths, device=images.device) - 0.3
     for turn in range(4):
         for kind, change in enumerate((brightness, contrast, saturation, hue)):
-            own = [turns[i][turn] == kind for i in range(len(turns))]
+            own = [one[turn] == kind for one in turns]
+            if not any(own):
+                continue
             amount = amounts[torch.tensor(own), kind].view(-1, 1, 1, 1)
             images = where(images, own, functools.partial(change, amount=amount))
     return images
@@ -141,7 +154,7 @@ def hue(images: Tensor, amount: Tensor) -> Tensor:
     return torch.stack([torch.addcmul(lowest, chroma, share.clamp_(0, 1)) for share in shares], dim=-3)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Float images of mean 0 and deviation 1 over ImageNet, from ones in [0, 1]."""
+def normalise(images: Tensor, out: Tensor | None = None) -> Tensor:
+    """Float images of mean 0 and deviation 1 over ImageNet, from ones in [0, 1]; into `out` where given."""
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
-    return images.sub_(mean).div_(std)
+    return torch.sub(images, mean, out=out).div_(std)

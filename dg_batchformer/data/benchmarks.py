@@ -123,9 +123,9 @@ def load_dataset(
 ) -> Dataset:
     """Loads a benchmark; its `notes` say what was passed over and how its image counts compare.
 
-    Images are decoded once into a cache, beside them or in `cache_dir`, and augmented by `threads` threads, by default
-    one a core. Corrupt ones are an InputError that names them; with `skip_corrupt` they are left out, and `skipped` and
-    the notes say which.
+    Images are decoded once into a cache, beside their folder or in `cache_dir`, and augmented by `threads` threads, by
+    default one a core. Corrupt ones are an InputError that names them; with `skip_corrupt` they are left out, and
+    `skipped` and the notes say which.
     """
     from dg_batchformer.data.environments import Dataset
 
@@ -172,7 +172,7 @@ def _load_images(benchmark: Benchmark, root: Path, cache_dir: str | None, skip_c
     skipped = [f"{paths[i].relative_to(root)}: {problem}" for i, problem in sorted(cache.corrupt.items())]
     if skipped and not skip_corrupt:
         raise InputError(corrupt_images(root, skipped))
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     environments: list[Environment] = []
     start = 0
     for environment, folder in zip(benchmark.environments, tree.folders, strict=True):

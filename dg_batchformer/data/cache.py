@@ -49,11 +49,12 @@ class Cache:
 
 
 def cache_folder(root: Path, cache_dir: str | None) -> Path:
-    """Where the caches of images under `root` lie: beside them, or in a folder of their own in `cache_dir`."""
+    """Where the caches of images under `root` lie: in a hidden folder beside `root`, or in `cache_dir`."""
+    root = root.resolve()
     if cache_dir is None:
-        return root / CACHE
-    name = hashlib.md5(str(root.resolve()).encode("utf-8")).hexdigest()[:8]
-    return Path(cache_dir) / f"{root.resolve().name}-{name}"
+        # Not in `root`, where DomainBed takes every folder for an environment.
+        return root.parent / CACHE / root.name
+    return Path(cache_dir) / f"{root.name}-{hashlib.md5(str(root).encode('utf-8')).hexdigest()[:8]}"
 
 
 def fingerprint(root: Path, folders: Sequence[Folder]) -> str:

@@ -52,23 +52,21 @@ class ImageEnvironment:
 
     def inputs(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
         chosen = indices.tolist()
-        if generator is None:
-            images = self.pool.map(self._plain, chosen)
-        else:
-            # All that is random is drawn here, in order, so that threads cannot change the result.
-            draws = torch.rand(len(chosen), augment.DRAWS, generator=generator).tolist()
-            images = self.pool.map(self._augmented, chosen, draws)
-        return torch.cat(list(images))
+        # All that is random is drawn here, in order, so that threads cannot change the result.
+        draws = None if generator is None else torch.rand(len(chosen), augment.DRAWS, generator=generator).tolist()
+        x = torch.empty(len(chosen), 3, augment.SIZE, augment.SIZE)
 
-    # One image at a time stays in a core's own memory.
-    def _plain(self, i: int) -> Tensor:
-        return augment.plain(self._pixels(i))
+        def put(place: int) -> None:
+            # One image at a time stays in a core's own memory.
+            i = chosen[place]
+            pixels, out = self.images[i : i + 1].permute(0, 3, 1, 2), x[place : place + 1]
+            if draws is None:
+                augment.plain(pixels, out)
+            else:
+                augment.augmented(pixels, [self.originals[i]], [draws[place]], out)
 
-    def _augmented(self, i: int, draws: list[float]) -> Tensor:
-        return augment.augmented(self._pixels(i), [self.originals[i]], [draws])
-
-    def _pixels(self, i: int) -> Tensor:
-        return self.images[i : i + 1].permute(0, 3, 1, 2)
+        list(self.pool.map(put, range(len(chosen))))
+        return x
 
 
 @dataclass(frozen=True)

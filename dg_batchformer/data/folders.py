@@ -14,7 +14,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 CACHE = ".dg-batchformer-cache"
-"""Where decoded images may lie, beside the environments."""
+"""Where decoded images lie, beside the folder of a benchmark."""
 
 
 @dataclass(frozen=True)

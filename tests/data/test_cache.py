@@ -83,7 +83,8 @@ def test_it_is_built_once_and_again_when_the_images_change(tmp_path, monkeypatch
 
 def test_it_lies_beside_the_images_or_where_it_is_told_to(tmp_path):
     root = image_tree(tmp_path / "mine")
-    assert opened(root).folder.parent == root / ".dg-batchformer-cache"
+    assert opened(root).folder.parent == tmp_path / ".dg-batchformer-cache" / "mine"
+    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["a", "b", "c"]  # DomainBed's environments
     assert opened(root, str(tmp_path / "elsewhere")).folder.is_relative_to(tmp_path / "elsewhere")
     assert [folder.name for folder in scan(root).folders] == ["a", "b", "c"]
     two = [opened(root, str(tmp_path / "elsewhere"), name).folder for name in ("mine", "yours")]
@@ -111,7 +112,7 @@ def test_a_build_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(caches, "decode_into", full)
     with pytest.raises(OSError, match="No space left"):
         opened(root)
-    assert list((root / ".dg-batchformer-cache").iterdir()) == []
+    assert list((tmp_path / ".dg-batchformer-cache" / "mine").iterdir()) == []
 
 
 def test_two_builders_at_once_make_one_cache(tmp_path):
