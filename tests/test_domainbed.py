@@ -196,6 +196,10 @@ def test_without_domainbed_the_reason_is_given(package, capsys):
             ["sweep", "launch", "--algorithms", "Other_BatchFormer", "--hparams", '{"batchformer_heads": 3}'],
             "hparam 'batchformer_heads' is 3: expected a divisor of 8",
         ),
+        (
+            ["sweep", "launch", "--command_launcher", "slurm"],
+            "unknown launcher 'slurm': known are local, multi_gpu, cpu_w",
+        ),
         (["train", "--algorithm", "Othr_SWAD"], "unknown algorithm 'Othr_SWAD': did you mean Other_SWAD"),
         (
             ["sweep", "launch", "--algo", "ERM", "NoFeaturizer_MixStyle"],

@@ -35,7 +35,11 @@ def run(name: str, argv: Sequence[str]) -> int:
     # Whatever DomainBed's flag is called of these, and as much of it as a user types.
     parser.add_argument("--algorithms", nargs="+", default=[])
     parser.add_argument("--hparams", type=parse_hparams, default={})
+    parser.add_argument("--command_launcher")
     given = parser.parse_known_args(argv)[0]
+    launchers = importlib.import_module("domainbed.command_launchers").REGISTRY
+    if name == "sweep" and given.command_launcher not in (None, *launchers):
+        raise InputError(unknown("launcher", given.command_launcher, launchers))
     check_algorithms(given.algorithms, given.hparams)
     run_script(name, argv)
     return 0
