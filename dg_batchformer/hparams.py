@@ -6,11 +6,13 @@ another, and an algorithm and its BatchFormer variant get the same learning rate
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,20 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
 
 OURS = ("backbone", "weights", "freeze_backbone", "head_widths")
 """Shared hyper-parameters that DomainBed does not have."""
+
+
+def weights_identity(weights: str | None) -> str | None:
+    """What stands for hparam `weights` whatever its path: the hash of a file's content, else `weights` itself."""
+    if weights is None or weights in ("imagenet", "offline"):
+        return weights
+    stat = Path(weights).stat()
+    return _content_hash(weights, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _content_hash(path: str, size: int, time: int) -> str:
+    """Hash of a file, read once while its size and time stay."""
+    return hashlib.md5(Path(path).read_bytes()).hexdigest()
 
 
 def require(hparams: Mapping[str, Any], name: str) -> Any:

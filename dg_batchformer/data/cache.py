@@ -30,6 +30,9 @@ SIDE = 256
 VERSION = 1
 IMAGES, INDEX = "images.npy", "index.json"
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no images, or no whole ones."""
+
 Size = tuple[int, int]
 """Height and width."""
 
@@ -128,7 +131,7 @@ def size_of(path: Path) -> Size | str:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return first_line(error)
 
 
@@ -156,5 +159,5 @@ def decoded(path: Path) -> Image.Image | str:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return first_line(error)

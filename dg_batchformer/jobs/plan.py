@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import shlex
@@ -15,7 +14,7 @@ from typing import Any
 
 from dg_batchformer.data.benchmarks import Benchmark, find_benchmark, path_free
 from dg_batchformer.errors import InputError
-from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
+from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
 from dg_batchformer.training import records
 from dg_batchformer.training.arguments import RunArguments, check, folder_problems, number_problems, parse_hparams
@@ -90,15 +89,9 @@ def job_id(arguments: dict[str, Any], benchmark: Benchmark) -> str:
     for name in ("steps", "checkpoint_freq"):
         what[name] = what[name] or getattr(benchmark, name)
     what["hparams"] = parse_hparams(what["hparams"])
-    weights = what["hparams"].get("weights")
-    if weights not in (None, "imagenet", "offline"):
-        what["hparams"]["weights"] = _content_hash(weights)
+    if "weights" in what["hparams"]:
+        what["hparams"]["weights"] = weights_identity(what["hparams"]["weights"])
     return hashlib.md5(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()
-
-
-@functools.cache
-def _content_hash(path: str) -> str:
-    return hashlib.md5(Path(path).read_bytes()).hexdigest()
 
 
 def test_env_sets(n: int, *, pairs: bool) -> list[list[int]]:

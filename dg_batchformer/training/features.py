@@ -18,6 +18,7 @@ from torch import Tensor
 from dg_batchformer import machine
 from dg_batchformer.backbones import make_backbone
 from dg_batchformer.data.environments import Dataset, Environment, TensorEnvironment
+from dg_batchformer.hparams import weights_identity
 from dg_batchformer.weights import backbone_name
 
 BATCH_SIZE = 64
@@ -44,9 +45,8 @@ def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
 
 def stored(dataset: Dataset, folder: Path, hparams: Mapping[str, Any]) -> Path:
     """The file in `folder` of a dataset's features, made where it is not there."""
-    weights = hparams["weights"]
-    of_file = weights and Path(weights).is_file() and hashlib.md5(Path(weights).read_bytes()).hexdigest()
-    key = hashlib.md5(repr((backbone_name(hparams), of_file or weights)).encode("utf-8")).hexdigest()
+    what = (backbone_name(hparams), weights_identity(hparams["weights"]))
+    key = hashlib.md5(repr(what).encode("utf-8")).hexdigest()
     path = folder / f"features-{key}.npy"
     if not path.exists():
         partial = path.with_suffix(f".partial-{uuid.uuid4().hex[:8]}.npy")

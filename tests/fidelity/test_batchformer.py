@@ -8,15 +8,21 @@ from helpers import make, minibatches
 pytestmark = pytest.mark.domainbed
 
 
-def test_loss_gradients_and_updates(transformer_decorator):
-    ours = make("ERM_BatchFormer", batchformer_dropout=0.0)
-    base = make("ERM")
+def decorated(transformer_decorator, base, ours):
+    """The featurizer of `base` in the authors' decorator, without dropout and with our BatchFormer's weights."""
     theirs = transformer_decorator(base.featurizer, add_bt=1, dim=64)
     theirs.encoder_layers.load_state_dict(ours.batchformer.layers[0].state_dict())
     for module in theirs.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     theirs.encoder_layers.self_attn.dropout = 0.0
+    return theirs
+
+
+def test_loss_gradients_and_updates(transformer_decorator):
+    ours = make("ERM_BatchFormer", batchformer_dropout=0.0)
+    base = make("ERM")
+    theirs = decorated(transformer_decorator, base, ours)
     adam = torch.optim.Adam([*theirs.parameters(), *base.classifier.parameters()], lr=1e-3)
     for step in range(5):
         batches = minibatches((4, 6, 5), seed=step)
@@ -44,12 +50,7 @@ def test_as_released(released, transformer_decorator, name):
     """The released scripts' own training loops, on two environments, against the preset."""
     ours = make(f"{name}_BatchFormer", batchformer_dropout=0.0, batchformer_as_released=True, lr=1e-2)
     base = make(name, lr=1e-2)
-    theirs = transformer_decorator(base.featurizer, add_bt=1, dim=64)
-    theirs.encoder_layers.load_state_dict(ours.batchformer.layers[0].state_dict())
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    theirs.encoder_layers.self_attn.dropout = 0.0
+    theirs = decorated(transformer_decorator, base, ours)
     start = {key: value.clone() for key, value in theirs.encoder_layers.state_dict().items()}
     batches = [minibatches((6, 6), seed=step) for step in range(5)]
     # What `get_parameters` hands to their optimizer: all but the pooling layer.
