@@ -37,6 +37,12 @@ class AnnealedPenalty(ERM):
         super().__init__(input_shape, num_classes, num_domains, hparams)
         self.update_count: Tensor
         self.register_buffer("update_count", torch.tensor([0]))
+        # Reading the buffer, which DomainBed has, would make a GPU wait at every step.
+        self.n_updates = 0
+        self.register_load_state_dict_post_hook(AnnealedPenalty._read_count)
+
+    def _read_count(self, *of_hook: Any) -> None:
+        self.n_updates = int(self.update_count)
 
     def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor, nll: Tensor) -> Tensor:
         """The penalty, given logits and labels by environment, the cross-entropies (D,) and their mean ().
@@ -50,13 +56,14 @@ class AnnealedPenalty(ERM):
         losses = torch.stack([F.cross_entropy(one, y) for one, y in zip(logits, labels, strict=True)])
         nll = losses.mean()
         penalty = self.penalty(list(logits), labels, losses, nll)
-        annealed = int(self.update_count) >= require(self.hparams, f"{self.method}_penalty_anneal_iters")
+        annealed = self.n_updates >= require(self.hparams, f"{self.method}_penalty_anneal_iters")
         weight = require(self.hparams, f"{self.method}_lambda") if annealed else 1.0
         return {"loss": nll + weight * penalty, "nll": nll, "penalty": penalty}
 
     def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
-        if int(self.update_count) == require(self.hparams, f"{self.method}_penalty_anneal_iters"):
+        if self.n_updates == require(self.hparams, f"{self.method}_penalty_anneal_iters"):
             self.optimizer = self.new_optimizer()
         values = super().update(minibatches, unlabeled)
         self.update_count += 1
+        self.n_updates += 1
         return values

@@ -50,7 +50,8 @@ def with_batchformer(cls: type) -> Any:
     `batchformer_shared_classifier` (False: the loss sees h alone), `batchformer_trainable` (False: it stays at its
     random start), `batchformer_scope` ("all", or "environment": attention inside one environment only) and
     `batchformer_as_released`: what the paper's released scripts for ERM, CORAL, IRM and VREx did, where BatchFormer
-    stays at its random start and the groups of IRM's penalty are the two branches, all z and all h.
+    stays at its random start and IRM's penalty takes as its groups the chunks of [z ; h], as many as there are
+    environments: with two these are the branches, all z and all h.
     """
     return compose(cls, "BatchFormer")
 
@@ -105,13 +106,13 @@ def _batchformer(cls: Any) -> type:
                 after = attend(batchformer, before, own["batchformer_scope"])
                 if not own["batchformer_shared_classifier"]:
                     return after
-                if by_branch:
-                    return [torch.cat(before), torch.cat(after)]
+                if in_chunks:
+                    return list(torch.cat([*before, *after]).chunk(len(before)))
                 return [torch.cat([z, h]) for z, h in zip(before, after, strict=True)]
 
-            by_branch = own["batchformer_as_released"] and own["batchformer_shared_classifier"] and is_irm(cls)
-            if by_branch:
-                labels = [torch.cat(labels)] * 2
+            in_chunks = own["batchformer_as_released"] and own["batchformer_shared_classifier"] and is_irm(cls)
+            if in_chunks:
+                labels = list(torch.cat(labels * 2).chunk(len(labels)))
             elif own["batchformer_shared_classifier"]:
                 labels = [torch.cat([y, y]) for y in labels]
             wanted = (cls.__name__, "BatchFormer")

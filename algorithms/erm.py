@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.hparams import Hyperparameter, require, settings
 from dg_batchformer.networks import Shape, make_classifier, make_featurizer
+from dg_batchformer.optimizers import make_optimizer
 from dg_batchformer.registry import register_algorithm
 
 
@@ -26,7 +27,7 @@ class ERM(nn.Module):
     """Empirical risk minimisation (Vapnik, 1998): the cross-entropy over all environments' samples.
 
     An objective overrides `objective`; the update step, the networks and the optimizer are here. As DomainBed's
-    ERM it has `featurizer`, `classifier`, `network` (the two in a row) and `optimizer` (Adam).
+    ERM it has `featurizer`, `classifier`, `network` (the two in a row) and `optimizer` (Adam by default).
 
     Args:
         input_shape: (channels, height, width), or (D,) for vectors.
@@ -36,6 +37,8 @@ class ERM(nn.Module):
     """
 
     hyperparameters: tuple[Hyperparameter, ...] = ()
+    reads_values = True
+    """Whether `update` returns floats, as DomainBed's; if not, tensors, for which no GPU has to be waited for."""
 
     def __init__(self, input_shape: Shape, num_classes: int, num_domains: int, hparams: Mapping[str, Any]) -> None:
         super().__init__()
@@ -50,11 +53,7 @@ class ERM(nn.Module):
 
     def new_optimizer(self) -> torch.optim.Optimizer:
         """A fresh optimizer over the network."""
-        return torch.optim.Adam(
-            self.network.parameters(),
-            lr=require(self.hparams, "lr"),
-            weight_decay=require(self.hparams, "weight_decay"),
-        )
+        return make_optimizer(self.network.parameters(), self.hparams)
 
     def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
         """Features (n_d, C) of each environment d, from the algorithm's featurizer or a copy of it."""
@@ -64,14 +63,17 @@ class ERM(nn.Module):
         """What is minimised, under "loss", and its parts by name, given features and labels by environment."""
         return {"loss": F.cross_entropy(self.classifier(torch.cat(features)), torch.cat(labels))}
 
-    def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
+    def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, Any]:
         """One step on one minibatch (x, y) per training environment; returns the objective's values."""
         features = self.features_by_environment(self.featurizer, minibatches)
-        values = self.objective(features, [y for _, y in minibatches])
+        # What autocast computes in bfloat16 is too coarse for penalties: the classifier and the losses are exact.
+        with torch.autocast(features[0].device.type, enabled=False):
+            exact = [z.to(torch.promote_types(z.dtype, torch.float32)) for z in features]
+            values = self.objective(exact, [y for _, y in minibatches])
         self.optimizer.zero_grad()
         values["loss"].backward()
         self.optimizer.step()
-        return {name: value.item() for name, value in values.items()}
+        return {name: value.item() if self.reads_values else value.detach() for name, value in values.items()}
 
     def predict(self, x: Tensor) -> Tensor:
         """Logits (N, num_classes) of inputs (N, *input_shape)."""

@@ -33,13 +33,18 @@ def constructing(name: str, what: str) -> Iterator[None]:
         ) from error
 
 
+def all_optimizers(algorithm: Any) -> list[torch.optim.Optimizer]:
+    """An algorithm's optimizers, under whatever names."""
+    found = {id(value): value for value in vars(algorithm).values() if isinstance(value, torch.optim.Optimizer)}
+    return list(found.values())
+
+
 def optimizers_of(algorithm: Any) -> list[torch.optim.Optimizer]:
     """An algorithm's optimizers that hold parameters of its featurizer."""
     own = set(algorithm.featurizer.parameters())
-    found = {id(value): value for value in vars(algorithm).values() if isinstance(value, torch.optim.Optimizer)}
     return [
         optimizer
-        for optimizer in found.values()
+        for optimizer in all_optimizers(algorithm)
         if any(parameter in own for group in optimizer.param_groups for parameter in group["params"])
     ]
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dg_batchformer import machine
-from dg_batchformer.data.batches import minibatches
+from dg_batchformer.data.batches import Training, load, with_replacement
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.splits import split_environments
 
@@ -33,8 +33,9 @@ def ours(args: argparse.Namespace) -> Iterator[Any]:
     """Our minibatches, on the CPU."""
     dataset = load_dataset("PACS", args.data_dir)
     splits = split_environments(dataset.sizes, 0.2, 0)
-    hparams = {"batch_size": args.batch_size, "class_balanced": False, "data_augmentation": True}
-    return minibatches(dataset, splits, [TEST_ENV], hparams, 0, "cpu")
+    trained = [i for i in range(len(splits)) if i != TEST_ENV]
+    training = Training(dataset, splits, trained, args.batch_size, seed=0)
+    return load(dataset, with_replacement(training), "cpu")
 
 
 def theirs(args: argparse.Namespace) -> Iterator[Any]:

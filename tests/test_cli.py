@@ -172,7 +172,7 @@ def test_collect_says_what_it_passed_over(tmp_path, capsys):
         file.write('{"torn')
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path, "--format", "csv")
     assert status == 0
-    assert out.startswith("selection,dataset,")
+    assert out.startswith("selection,protocol,dataset,")
     assert err == f"note: {tmp_path}/a/results.jsonl:2 is not a whole record and was skipped\n"
     (tmp_path / "a" / "done").unlink()
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path)

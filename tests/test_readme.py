@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dg_batchformer import ALGORITHMS, cli, get_algorithm_class, registry
+from dg_batchformer import ALGORITHMS, cli, flags, get_algorithm_class, registry
 from dg_batchformer.hparams import shared_hyperparameters
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,7 @@ def commands():
 
 @pytest.mark.parametrize("argv", commands(), ids=" ".join)
 def test_commands_parse(argv):
-    cli.parser().parse_args(argv)
+    flags.parser().parse_args(argv)
 
 
 def test_make_targets_exist():

@@ -4,13 +4,16 @@ Training: a random resized crop (70 to 100 % of the area, aspect 3/4 to 4/3), a 
 brightness, contrast, saturation and hue in random order, and grayscale in one of ten. Otherwise: a plain resize.
 Images come as uint8 (n, 3, height, width) and leave as float (n, 3, SIZE, SIZE), normalised over ImageNet. Colours are
 computed in floats, where Pillow rounds to eight bits after every step.
+
+Images are changed one at a time and in place, so that they stay in a core's own memory; the operations are few and on
+whole images, since threads wait for each other between two of them.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +32,10 @@ Box = tuple[int, int, int, int]
 """Top, left, height and width of a crop, in pixels."""
 
 
-def plain(images: Tensor, out: Tensor | None = None) -> Tensor:
+def plain(images: Tensor, interpolation: str = "bilinear", out: Tensor | None = None) -> Tensor:
     """Images resized to SIZE x SIZE without regard to their aspect, and normalised; into `out` where given."""
-    return normalise(resized(images).float().div_(255), out)
+    out = torch.empty(len(images), 3, SIZE, SIZE) if out is None else out
+    return normalise(out.copy_(resized(images, interpolation)).div_(255))
 
 
 def augmented(
@@ -44,23 +48,29 @@ def augmented(
 
     `originals` are the height and width that each image had on the disk: crops have their geometry.
     """
-    height, width = images.shape[-2:]
-    cropped = []
-    for i, ((h, w), row) in enumerate(zip(originals, draws, strict=True)):
-        box = crop_box(h, w, row[: 4 * CROP_TRIES])
-        top, left, box_height, box_width = scaled(box, height / h, width / w)
-        cropped.append(resized(images[i : i + 1, :, top : top + box_height, left : left + box_width]))
-    x = torch.cat(cropped).float().div_(255)
-    flip, gray, *rest = zip(*(row[4 * CROP_TRIES :] for row in draws), strict=True)
-    x = where(x, [value < 0.5 for value in flip], lambda chosen: chosen.flip(-1))
-    x = jitter(x, list(zip(*rest[:4], strict=True)), list(zip(*rest[4:], strict=True)))
-    x = where(x, [value < 0.1 for value in gray], lambda chosen: luma(chosen).repeat(1, 3, 1, 1))
-    return normalise(x, out)
+    out = torch.empty(len(images), 3, SIZE, SIZE) if out is None else out
+    for image, original, row, place in zip(images.split(1), originals, draws, out, strict=True):
+        flip, gray, *rest = row[4 * CROP_TRIES :]
+        top, left, height, width = crop(original, images.shape[-2:], row)
+        (pixels,) = resized(image[..., top : top + height, left : left + width])
+        place.copy_(pixels.flip(-1) if flip < 0.5 else pixels).div_(255)
+        jitter(place, rest[:4], rest[4:])
+        if gray < 0.1:
+            place.copy_(luma(place))
+        normalise(place)
+    return out
 
 
-def resized(images: Tensor) -> Tensor:
-    """Images at SIZE x SIZE, bilinear with antialiasing, as Pillow does it."""
-    return F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
+def resized(images: Tensor, interpolation: str = "bilinear") -> Tensor:
+    """Images at SIZE x SIZE, bilinear or bicubic with antialiasing, as Pillow does it."""
+    return F.interpolate(images, (SIZE, SIZE), mode=interpolation, antialias=True).contiguous()
+
+
+def crop(original: Sequence[int], kept: Sequence[int], draws: Sequence[float]) -> Box:
+    """What `draws` crop from an image, in pixels of the height and width it is kept at."""
+    height, width = original
+    box = crop_box(height, width, draws[: 4 * CROP_TRIES])
+    return scaled(box, kept[0] / height, kept[1] / width)
 
 
 def crop_box(height: int, width: int, draws: Sequence[float]) -> Box:
@@ -85,76 +95,68 @@ def scaled(box: Box, vertical: float, horizontal: float) -> Box:
     return edges[0], edges[1], max(1, ends[0] - edges[0]), max(1, ends[1] - edges[1])
 
 
-def where(images: Tensor, chosen: Sequence[bool], change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Images with `change` made to the chosen ones."""
-    if all(chosen):
-        return change(images)
-    if any(chosen):
-        indices = torch.tensor(chosen, device=images.device).nonzero().squeeze(1)
-        images[indices] = change(images[indices])
-    return images
+def jitter(image: Tensor, strengths: Sequence[float], order: Sequence[float]) -> Tensor:
+    """Brightness, contrast, saturation (factors 0.7 to 1.3) and hue (shift -0.3 to 0.3), of an image in [0, 1].
 
-
-def jitter(images: Tensor, strengths: Sequence[Sequence[float]], order: Sequence[Sequence[float]]) -> Tensor:
-    """Brightness, contrast, saturation (factors 0.7 to 1.3) and hue (shift -0.3 to 0.3), of float images in [0, 1].
-
-    `strengths` and `order` have four uniform numbers an image; the changes come by rising `order`.
+    `strengths` and `order` are four uniform numbers each; the changes come by rising `order`, in place.
     """
-    turns = [sorted(range(4), key=row.__getitem__) for row in order]
-    amounts = 0.6 * torch.tensor(strengths, device=images.device) - 0.3
-    for turn in range(4):
-        for kind, change in enumerate((brightness, contrast, saturation, hue)):
-            own = [one[turn] == kind for one in turns]
-            if not any(own):
-                continue
-            amount = amounts[torch.tensor(own), kind].view(-1, 1, 1, 1)
-            images = where(images, own, functools.partial(change, amount=amount))
-    return images
+    changes = (brightness, contrast, saturation, hue)
+    for kind in sorted(range(4), key=order.__getitem__):
+        changes[kind](image, 0.6 * strengths[kind] - 0.3)
+    return image
 
 
 def luma(images: Tensor) -> Tensor:
-    """Gray values (n, 1, height, width) of colour images (n, 3, height, width)."""
+    """Gray values (..., 1, height, width) of colour images (..., 3, height, width)."""
     red, green, blue = images.unbind(-3)
     return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(-3)
 
 
-def brightness(images: Tensor, amount: Tensor) -> Tensor:
-    return (images * (1 + amount)).clamp_(0, 1)
+def brightness(image: Tensor, amount: float) -> Tensor:
+    """The image away from black by `amount`, in place."""
+    return image.mul_(1 + amount).clamp_(0, 1)
 
 
-def contrast(images: Tensor, amount: Tensor) -> Tensor:
-    mean = luma(images).mean(dim=(-3, -2, -1), keepdim=True)
-    return (images * (1 + amount)).sub_(amount * mean).clamp_(0, 1)
+def contrast(image: Tensor, amount: float) -> Tensor:
+    """The image away from its own mean gray by `amount`, in place."""
+    mean = sum(share * value for share, value in zip(LUMA, image.mean(dim=(-2, -1)).tolist(), strict=True))
+    return image.mul_(1 + amount).sub_(amount * mean).clamp_(0, 1)
 
 
-def saturation(images: Tensor, amount: Tensor) -> Tensor:
-    return (images * (1 + amount)).sub_(amount * luma(images)).clamp_(0, 1)
+def saturation(image: Tensor, amount: float) -> Tensor:
+    """The image away from the gray of each pixel by `amount`, in place."""
+    return image.lerp_(luma(image), -amount).clamp_(0, 1)
 
 
-def hue(images: Tensor, amount: Tensor) -> Tensor:
-    """Hue turned by `amount` of a full circle, at the same saturation and value of HSV."""
-    red, green, blue = images.unbind(-3)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    lowest = torch.minimum(torch.minimum(red, green), blue)
-    chroma = value - lowest
-    per_chroma = chroma.clamp_min(1e-8).reciprocal_()
-    # In sixths of the circle, from red: 0 to 6.
-    turn = torch.where(
-        value == red,
-        (green - blue).mul_(per_chroma),
-        torch.where(value == green, (blue - red).mul_(per_chroma).add_(2), (red - green).mul_(per_chroma).add_(4)),
-    )
-    turn += 6 * amount.squeeze(-3)
-    turn -= 6 * (turn / 6).floor_()
-    shares = (
-        (turn - 3).abs_().sub_(1),
-        (turn - 2).abs_().neg_().add_(2),
-        (turn - 4).abs_().neg_().add_(2),
-    )
-    return torch.stack([torch.addcmul(lowest, chroma, share.clamp_(0, 1)) for share in shares], dim=-3)
+def hue(image: Tensor, amount: float) -> Tensor:
+    """Hue turned by `amount` of a full circle, at the same saturation and value of HSV; in place.
+
+    A third of the circle is a change of channels. What is left, at most a sixth either way, moves a channel by its
+    difference from the one that it turns to and by a part of the chroma, between the pixel's lowest and highest
+    channel: that is the trapezoid that a channel is over hue, without an angle, a division or a choice of sector.
+    """
+    thirds = round(3 * amount)
+    sixth = 6 * amount - 2 * thirds
+    ahead = -1 if sixth > 0 else 1
+    lowest, highest = image.amin(0), image.amax(0)
+    this = image.roll(thirds, 0) if thirds else image
+    moved = this - this.roll(ahead, 0)
+    side = moved.roll(ahead, 0).sign_()
+    moved += torch.lerp(lowest, highest, 0.5)
+    moved.addcmul_(highest - lowest, side, value=0.5 - abs(sixth))
+    return torch.clamp(moved, lowest, highest, out=image)
 
 
-def normalise(images: Tensor, out: Tensor | None = None) -> Tensor:
-    """Float images of mean 0 and deviation 1 over ImageNet, from ones in [0, 1]; into `out` where given."""
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
-    return torch.sub(images, mean, out=out).div_(std)
+def normalise(images: Tensor) -> Tensor:
+    """Images of mean 0 and deviation 1 over ImageNet, from ones in [0, 1]; in place."""
+    scale, shift = imagenet(images.device)
+    return images.mul_(scale).add_(shift)
+
+
+@functools.cache
+def imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factor and summand (3, 1, 1) that normalise images on a device."""
+    # An evaluation may be the first to ask, and a tensor that is made in inference mode cannot be trained with.
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        return (1 / std).to(device, non_blocking=True), (-mean / std).to(device, non_blocking=True)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from dg_batchformer.data import augment
+from dg_batchformer.data.transfer import sent
+
+if TYPE_CHECKING:
+    from dg_batchformer.data.resident import Resident
 
 
 class Environment(Protocol):
-    """One environment: labels (n,), and inputs by index, augmented where a generator is given."""
+    """One environment: labels (n,), and inputs by index.
+
+    They are augmented by `draws`, `n_draws` uniform numbers each; images that are not are resized by `interpolation`,
+    "bilinear" or "bicubic".
+    """
 
     @property
     def name(self) -> str: ...
@@ -22,7 +31,24 @@ class Environment(Protocol):
     @property
     def labels(self) -> Tensor: ...
 
-    def inputs(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+    @property
+    def n_draws(self) -> int: ...
+
+    def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one environment, by its number and theirs, and the uniform numbers that augment each, if any."""
+
+    environment: int
+    indices: Tensor
+    draws: Tensor | None = None
+
+
+def augmentation(environment: Environment, n: int, generator: torch.Generator) -> Tensor | None:
+    """Uniform numbers (n, n_draws) that augment n samples; None where an environment's are never augmented."""
+    return torch.rand(n, environment.n_draws, generator=generator) if environment.n_draws else None
 
 
 @dataclass(frozen=True)
@@ -32,9 +58,10 @@ class TensorEnvironment:
     name: str
     images: Tensor
     labels: Tensor
+    n_draws: int = 0
 
-    def inputs(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.images[indices]
+    def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
+        return self.images[indices.to(self.images.device)]
 
 
 @dataclass(frozen=True)
@@ -49,21 +76,21 @@ class ImageEnvironment:
     originals: list[tuple[int, int]]
     labels: Tensor
     pool: ThreadPoolExecutor = field(repr=False)
+    n_draws: int = augment.DRAWS
 
-    def inputs(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
         chosen = indices.tolist()
-        # All that is random is drawn here, in order, so that threads cannot change the result.
-        draws = None if generator is None else torch.rand(len(chosen), augment.DRAWS, generator=generator).tolist()
+        rows = None if draws is None else draws.tolist()
         x = torch.empty(len(chosen), 3, augment.SIZE, augment.SIZE)
 
         def put(place: int) -> None:
             # One image at a time stays in a core's own memory.
             i = chosen[place]
             pixels, out = self.images[i : i + 1].permute(0, 3, 1, 2), x[place : place + 1]
-            if draws is None:
-                augment.plain(pixels, out)
+            if rows is None:
+                augment.plain(pixels, interpolation, out)
             else:
-                augment.augmented(pixels, [self.originals[i]], [draws[place]], out)
+                augment.augmented(pixels, [self.originals[i]], [rows[place]], out)
 
         list(self.pool.map(put, range(len(chosen))))
         return x
@@ -73,7 +100,8 @@ class ImageEnvironment:
 class Dataset:
     """A benchmark, loaded: its environments in DomainBed's order and what a run needs to know of them.
 
-    `skipped` are the corrupt images that were left out, `cache` the folder of what was decoded from files.
+    `skipped` are the corrupt images that were left out, `cache` the folder of what was decoded from files, `resident`
+    the decoded images on a GPU, and `interpolation` how images are resized that are not augmented.
     """
 
     name: str
@@ -85,7 +113,18 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     cache: Path | None = None
+    resident: Resident | None = None
+    interpolation: str = "bilinear"
 
     @property
     def sizes(self) -> list[int]:
         return [len(environment.labels) for environment in self.environments]
+
+    def inputs(self, samples: Sequence[Samples], device: str) -> list[Tensor]:
+        """The inputs of samples of environments, of which all are augmented or none, on `device`."""
+        if self.resident:
+            return self.resident.inputs(samples, self.interpolation)
+        return [
+            sent(self.environments[one.environment].inputs(one.indices, one.draws, self.interpolation), device)
+            for one in samples
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +29,33 @@ def split_indices(n: int, n_first: int, seed: int) -> tuple[list[int], list[int]
     return keys[:n_first], keys[n_first:]
 
 
-def split_environments(sizes: list[int], holdout_fraction: float, trial_seed: int) -> list[Split]:
+def split_environments(sizes: Sequence[int], holdout_fraction: float, trial_seed: int) -> list[Split]:
     """The split of each environment, given their sizes; both parts must have an image."""
     splits = []
     for i, size in enumerate(sizes):
         out, inside = split_indices(size, int(size * holdout_fraction), seed_hash(trial_seed, i))
-        if not out or not inside:
-            raise InputError(
-                f"holdout_fraction {holdout_fraction} leaves environment {i} with {len(inside)} images to train on "
-                f"and {len(out)} held out, of {size}: expected at least one each"
-            )
-        splits.append(Split(torch.tensor(inside), torch.tensor(out)))
+        splits.append(_checked(i, inside, out, holdout_fraction))
     return splits
+
+
+def split_with_one_seed(
+    sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
+) -> list[Split]:
+    """Transfer-Learning-Library's splits: one seed for all environments, the in-split drawn first.
+
+    The in-split of a test environment is all of it.
+    """
+    splits = []
+    for i, size in enumerate(sizes):
+        inside, out = split_indices(size, int(size * (1 - holdout_fraction)), trial_seed)
+        splits.append(_checked(i, list(range(size)) if i in test_envs else inside, out, holdout_fraction))
+    return splits
+
+
+def _checked(i: int, inside: list[int], out: list[int], holdout_fraction: float) -> Split:
+    if not out or not inside:
+        raise InputError(
+            f"holdout_fraction {holdout_fraction} leaves environment {i} with {len(inside)} images to train on "
+            f"and {len(out)} held out: expected at least one each"
+        )
+    return Split(torch.tensor(inside), torch.tensor(out))

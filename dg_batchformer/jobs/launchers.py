@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.training import records
+from dg_batchformer.training.arguments import data_arguments
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,15 @@ class Ended:
 
 Report = Callable[[Ended], None]
 Launcher = Callable[[Sequence[Job], int, Report], None]
+DataArguments = tuple[tuple[str, Any], ...]
+Share = Callable[[DataArguments], Any]
+"""Gives what all workers share of a dataset, which the arguments of `load_dataset` name."""
 
 
-def default_workers(jobs: Sequence[Job]) -> int:
-    """Worker processes: one a core for small images, one for each four cores for large ones; one on a GPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return 1
+def default_workers(jobs: Sequence[Job], jobs_per_gpu: int) -> int:
+    """Worker processes: one a core for small images, one for four cores for large ones; `jobs_per_gpu` on a GPU."""
+    if machine.device() == "cuda":
+        return jobs_per_gpu
     small = all(job.arguments.dataset in SMALL_IMAGES for job in jobs)
     return max(1, min(len(jobs), machine.available_cores() // (1 if small else 4)))
 
@@ -60,11 +63,13 @@ def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
     """Runs jobs in `n_workers` processes of this machine, each with its share of the cores.
 
     A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the
-    run it had, which is marked failed, and is replaced. `report` is called as runs end.
+    run it had, which is marked failed, and is replaced. `report` is called as runs end. Several workers on a GPU read
+    one copy of the decoded images there.
     """
     waiting = deque(jobs)
     n_workers = min(n_workers, len(jobs))
-    workers = [_Worker(threads_of_each(n_workers)) for _ in range(n_workers)]
+    share = sharing(n_workers)
+    workers = [_Worker(threads_of_each(n_workers), share) for _ in range(n_workers)]
     try:
         for worker in workers:
             worker.give(waiting)
@@ -77,6 +82,27 @@ def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
     finally:
         for worker in workers:
             worker.stop()
+
+
+def sharing(n_workers: int) -> Share:
+    """What so many workers share: on a GPU decoded images; on a CPU they map the same file into memory anyway."""
+    if machine.device() == "cuda" and n_workers > 1:
+        return functools.cache(images_on_gpu)
+    return lambda arguments: None
+
+
+def images_on_gpu(arguments: DataArguments) -> Any:
+    """A benchmark's decoded images on the GPU, for all workers there; None where they do not fit.
+
+    What is sent to workers is where they lie: this process has to keep them.
+    """
+    # Teaches pickle to send where a tensor lies instead of what it holds.
+    import torch.multiprocessing  # noqa: F401
+
+    from dg_batchformer.data.benchmarks import load_dataset
+    from dg_batchformer.data.resident import resident_images
+
+    return resident_images(load_dataset(**dict(arguments)), "cuda")
 
 
 LAUNCHERS: dict[str, Launcher] = {"local": local, "dummy": dummy}
@@ -92,8 +118,8 @@ def find_launcher(name: str) -> Launcher:
 class _Worker:
     """A process that runs jobs, seen from the launcher."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, share: Share) -> None:
+        self.threads, self.share = threads, share
         self.job: Job | None = None
         self.started = 0.0
         self._start()
@@ -117,7 +143,7 @@ class _Worker:
             if not self.process.is_alive():
                 self._start()
             self.started = time.monotonic()
-            self.connection.send(self.job)
+            self.connection.send((self.job, self.share(tuple(data_arguments(self.job.arguments).items()))))
 
     def collect(self) -> Ended:
         """How the present job ended."""
@@ -153,20 +179,20 @@ def _serve(connection: Connection, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
-    from dg_batchformer.data.benchmarks import load_dataset
-    from dg_batchformer.training.run import data_arguments, run
+    from dg_batchformer.training.run import load_data, run
 
     torch.set_num_threads(threads)
     loaded: tuple[Any, Any] = (None, None)
     while True:
+        job: Job
         try:
-            job: Job = connection.recv()
+            job, shared = connection.recv()
         except EOFError:
             return
         try:
             key = data_arguments(job.arguments)
             if loaded[0] != key:
-                loaded = (key, load_dataset(**key, threads=threads))
+                loaded = (key, load_data(job.arguments, threads, shared))
             run(job.arguments, loaded[1], echo=False)
             connection.send(None)
         except Exception as error:

@@ -17,7 +17,15 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
 from dg_batchformer.training import records
-from dg_batchformer.training.arguments import RunArguments, check, folder_problems, number_problems, parse_hparams
+from dg_batchformer.training.arguments import (
+    RunArguments,
+    check,
+    folder_problems,
+    number_problems,
+    parse_hparams,
+    protocol_problems,
+)
+from dg_batchformer.training.protocols import DOMAINBED, find_protocol
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,9 @@ class Sweep:
     skip_model_save: bool = False
     cache_dir: str | None = None
     skip_corrupt: bool = False
+    protocol: str = DOMAINBED
+    precision: str = "fp32"
+    compile: bool = False
     pairs: bool = False
 
 
@@ -83,11 +94,13 @@ def job_id(arguments: dict[str, Any], benchmark: Benchmark) -> str:
     what = dict(arguments)
     for name in ("data_dir", "output_dir", "skip_model_save", "save_model_every_checkpoint", "cache_dir"):
         what.pop(name)
-    if not what["skip_corrupt"]:  # which is older sweeps' only way
-        what.pop("skip_corrupt")
+    length = find_protocol(what["protocol"]).length(benchmark)
+    for name, usual in zip(("steps", "checkpoint_freq"), length, strict=True):
+        what[name] = what[name] or usual
+    for name in ("skip_corrupt", "protocol", "precision", "compile"):
+        if what[name] == getattr(RunArguments, name):  # which is older sweeps' only way
+            what.pop(name)
     what["dataset"] = path_free(what["dataset"])
-    for name in ("steps", "checkpoint_freq"):
-        what[name] = what[name] or getattr(benchmark, name)
     what["hparams"] = parse_hparams(what["hparams"])
     if "weights" in what["hparams"]:
         what["hparams"]["weights"] = weights_identity(what["hparams"]["weights"])
@@ -126,6 +139,9 @@ def plan(sweep: Sweep) -> list[Job]:
                             skip_model_save=sweep.skip_model_save,
                             cache_dir=sweep.cache_dir,
                             skip_corrupt=sweep.skip_corrupt,
+                            protocol=sweep.protocol,
+                            precision=sweep.precision,
+                            compile=sweep.compile,
                         )
                         folder = Path(sweep.output_dir) / job_id(dataclasses.asdict(arguments), benchmark)
                         jobs.append(Job(dataclasses.replace(arguments, output_dir=str(folder))))
@@ -156,8 +172,10 @@ def _check(sweep: Sweep) -> None:
         steps=sweep.steps,
         checkpoint_freq=sweep.checkpoint_freq,
         holdout_fraction=sweep.holdout_fraction,
+        precision=sweep.precision,
     )
     problems += number_problems(common) + folder_problems(Path(sweep.output_dir))
+    problems += protocol_problems(sweep.protocol, sweep.n_hparams - 1)
     known: list[Hyperparameter] = []
     for dataset in sweep.datasets:
         problems += _raised(lambda dataset=dataset: find_benchmark(dataset))
@@ -222,6 +240,6 @@ def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
         if other and other.folder.name != job.folder.name:
             raise InputError(
                 f"{output_dir} holds this sweep with other settings ({other}): expected the same --steps, "
-                "--checkpoint_freq, --hparams and --holdout_fraction, or another --output_dir "
+                "--checkpoint_freq, --hparams, --holdout_fraction and --precision, or another --output_dir "
                 "(delete_incomplete deletes the runs that are not done)"
             )

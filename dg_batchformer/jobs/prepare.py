@@ -7,17 +7,14 @@ from collections.abc import Sequence
 
 import torch
 
-from dg_batchformer import machine
-from dg_batchformer.data.batches import minibatches
-from dg_batchformer.data.benchmarks import load_dataset
-from dg_batchformer.data.environments import Dataset
-from dg_batchformer.data.splits import split_environments
+from dg_batchformer.data.environments import Dataset, Samples
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
 from dg_batchformer.training.arguments import RunArguments, check
-from dg_batchformer.training.evaluate import BATCH_SIZE, correct_and_loss
-from dg_batchformer.training.features import with_features
-from dg_batchformer.training.run import data_arguments, make_algorithm
+from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
+from dg_batchformer.training.evaluate import correct_and_loss
+from dg_batchformer.training.protocols import find_protocol
+from dg_batchformer.training.run import length, load_data, make_algorithm, prepared_data, training_minibatches
 
 STEPS = 3
 
@@ -31,7 +28,7 @@ def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
     total = 0.0
     for name in dict.fromkeys(job.arguments.dataset for job in to_do):
         own = [job.arguments for job in to_do if job.arguments.dataset == name]
-        dataset = load_dataset(**data_arguments(own[0]))
+        dataset = load_data(own[0])
         for note in dataset.notes:
             print(f"{name}: {note}")
         check_algorithms(own, dataset)
@@ -46,7 +43,7 @@ def check_algorithms(runs: Sequence[RunArguments], dataset: Dataset) -> None:
     """Constructs each algorithm of a sweep once, so that one that cannot be is said before any run."""
     for arguments in {arguments.algorithm: arguments for arguments in runs}.values():
         hparams = check(arguments)
-        make_algorithm(arguments, with_features(dataset, hparams), hparams)
+        make_algorithm(arguments, prepared_data(arguments, hparams, dataset), hparams)
 
 
 def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> float:
@@ -56,21 +53,28 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> fl
     """
     torch.set_num_threads(threads)
     hparams = check(arguments)
-    dataset = with_features(dataset, hparams)
-    device = machine.device()
-    splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
-    algorithm = make_algorithm(arguments, dataset, hparams).to(device)
-    batches = minibatches(dataset, splits, arguments.test_envs, hparams, arguments.seed, device)
-    algorithm.update(next(batches))
+    dataset = prepared_data(arguments, hparams, dataset)
+    compute = Compute.of(arguments)
+    splits = find_protocol(arguments.protocol).splits(
+        dataset.sizes, arguments.holdout_fraction, arguments.trial_seed, arguments.test_envs
+    )
+    algorithm = compute.place(make_algorithm(arguments, dataset, hparams))
+    batches = training_minibatches(arguments, hparams, dataset, splits, compute.device)
+
+    def update() -> None:
+        with compute.autocast():
+            values = algorithm.update(next(batches))
+        [float(value) for value in values.values()]  # which waits for a GPU
+
+    update()
     started = time.monotonic()
     for _ in range(STEPS):
-        algorithm.update(next(batches))
+        update()
     per_step = (time.monotonic() - started) / STEPS
     algorithm.eval()
-    chunk = splits[0].inside[:BATCH_SIZE]
+    chunk = splits[0].inside[: EVALUATION_BATCH[compute.device]]
     started = time.monotonic()
-    correct_and_loss(algorithm, dataset.environments[0], chunk, device)
+    float(correct_and_loss(algorithm, dataset, Samples(0, chunk), compute)[1])
     per_image = (time.monotonic() - started) / len(chunk)
-    steps = arguments.steps or dataset.steps
-    evaluations = 1 + steps // (arguments.checkpoint_freq or dataset.checkpoint_freq)
-    return steps * per_step + evaluations * sum(dataset.sizes) * per_image
+    steps, checkpoint_freq = length(arguments)
+    return steps * per_step + (1 + steps // checkpoint_freq) * sum(dataset.sizes) * per_image

@@ -15,6 +15,7 @@ from rich.table import Table
 from dg_batchformer.selection.methods import TITLES
 from dg_batchformer.selection.pairs import differences
 from dg_batchformer.selection.table import AVERAGE, Cell, Section, entries
+from dg_batchformer.training.protocols import DOMAINBED
 
 LEGEND = (
     "Accuracy in percent on the in-split (80 % unless the runs say otherwise) of the environment left out; out-splits "
@@ -22,11 +23,18 @@ LEGEND = (
     "own splits and, in a random search, its own draw of hyper-parameters. Avg is the mean over the columns. A row "
     "that begins with 'change' is the variant less its base, trial by trial."
 )
+TLLIB_LEGEND = " Under protocol tllib the accuracy is that on all images of the environment left out."
+
+
+def legend(sections: Sequence[Section]) -> str:
+    """What the numbers of the sections are."""
+    return LEGEND + TLLIB_LEGEND * any(section.protocol == "tllib" for section in sections)
 
 
 def title(section: Section) -> str:
     """What a section shows, its selection method and its trials."""
     what = "averages over environments" if section.dataset == AVERAGE else section.dataset
+    what += "" if section.protocol == DOMAINBED else f", protocol {section.protocol}"
     most = max((cell.n for cells in section.rows.values() for cell in cells.values()), default=0)
     trials = "1 trial, so no standard error" if most == 1 else f"{most} trials"
     return f"{what}, model selection: {TITLES[section.selection]}" + (f"; {trials}" if most else "")
@@ -81,8 +89,8 @@ def text(sections: Sequence[Section]) -> str:
         for row in lines(section):
             table.add_row(*row)
         console.print(table)
-    legend = textwrap.fill(LEGEND, 100)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + f"\n{legend}\n"
+    below = textwrap.fill(legend(sections), 100)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + f"\n{below}\n"
 
 
 def markdown(sections: Sequence[Section]) -> str:
@@ -95,7 +103,7 @@ def markdown(sections: Sequence[Section]) -> str:
         rule = "|---|" + "---:|" * len(section.columns)
         rows = ["| " + " | ".join(row) + " |" for row in [["Algorithm", *section.columns], *lines(section)]]
         parts.append("\n".join([f"### {title(section)}", "", rows[0], rule, *rows[1:]]))
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+    return "\n\n".join([*parts, legend(sections)]) + "\n"
 
 
 def latex(sections: Sequence[Section]) -> str:
@@ -121,7 +129,7 @@ def latex(sections: Sequence[Section]) -> str:
                 ]
             )
         )
-    return "\n\n".join([*parts, f"% {LEGEND}"]) + "\n"
+    return "\n\n".join([*parts, f"% {legend(sections)}"]) + "\n"
 
 
 def _escaped(cell: str) -> str:
@@ -131,7 +139,7 @@ def _escaped(cell: str) -> str:
 def csv_table(sections: Sequence[Section]) -> str:
     """One line a cell that has a number."""
     file = io.StringIO()
-    names = ["selection", "dataset", "algorithm", "environment", "mean", "stderr", "n"]
+    names = ["selection", "protocol", "dataset", "algorithm", "environment", "mean", "stderr", "n"]
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(entries(sections))

@@ -95,7 +95,7 @@ def _read(folder: Path, found: Collected) -> Run | None:
 def _repeated(folder: Path, run: Run, earlier: Path, found: Collected) -> None:
     """Notes a run that is there twice; raises InputError where the two are not of the same settings."""
     kept = next(one for one in found.runs if one.key == run.key)
-    for name in ("steps", "checkpoint_freq", "holdout_fraction", "hparams"):
+    for name in ("steps", "checkpoint_freq", "holdout_fraction", "hparams", "precision"):
         values = [one.records[-1]["args"].get(name) for one in (kept, run)]
         if values[0] != values[1]:
             raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 from dg_batchformer.registry import in_order
 from dg_batchformer.selection.methods import METHODS
 from dg_batchformer.selection.runs import Collected, Run, environment_names
+from dg_batchformer.training.protocols import DOMAINBED
 from dg_batchformer.training.records import RunKey
 
 AVERAGE = "Avg"
@@ -45,30 +46,36 @@ class Cell:
 
 @dataclass(frozen=True)
 class Section:
-    """One table: algorithms down, environments across (or datasets, where `dataset` is "Avg")."""
+    """One table, of one protocol: algorithms down, environments across (or datasets, where `dataset` is "Avg")."""
 
     selection: str
     dataset: str
     columns: tuple[str, ...]
     rows: dict[str, dict[str, Cell]]
+    protocol: str = DOMAINBED
 
 
 def build(collected: Collected) -> list[Section]:
-    """All tables of the collected runs, by selection method, then dataset, then the averages over datasets."""
+    """All tables of the collected runs, by selection method, protocol and dataset, then the averages over datasets."""
     sections = []
     for selection in METHODS:
-        own = []
-        for dataset in sorted({key.dataset for key in collected.planned}):
-            runs = [run for run in collected.runs if run.key.dataset == dataset]
-            planned = {key for key in collected.planned if key.dataset == dataset}
-            own.append(_section(selection, dataset, runs, planned))
-        sections += own
-        if len(own) > 1:
-            sections.append(_averages(selection, own))
+        for protocol in sorted({key.protocol for key in collected.planned}):
+            planned = {key for key in collected.planned if key.protocol == protocol}
+            runs = [run for run in collected.runs if run.key.protocol == protocol]
+            own = [_section(selection, dataset, protocol, runs, planned) for dataset in _datasets(planned)]
+            sections += own
+            if len(own) > 1:
+                sections.append(_averages(selection, protocol, own))
     return sections
 
 
-def _section(selection: str, dataset: str, runs: Sequence[Run], planned: set[RunKey]) -> Section:
+def _datasets(keys: Iterable[RunKey]) -> list[str]:
+    return sorted({key.dataset for key in keys})
+
+
+def _section(selection: str, dataset: str, protocol: str, runs: Sequence[Run], planned: set[RunKey]) -> Section:
+    runs = [run for run in runs if run.key.dataset == dataset]
+    planned = {key for key in planned if key.dataset == dataset}
     environments = environment_names(dataset, runs)
     trials = sorted({key.trial_seed for key in planned})
     rows = {}
@@ -78,7 +85,7 @@ def _section(selection: str, dataset: str, runs: Sequence[Run], planned: set[Run
         cells = {name: _cell(selection, env, trials, own, own_planned) for env, name in enumerate(environments)}
         cells[AVERAGE] = average(list(cells.values()))
         rows[algorithm] = cells
-    return Section(selection, dataset, (*environments, AVERAGE), rows)
+    return Section(selection, dataset, (*environments, AVERAGE), rows, protocol)
 
 
 def _cell(selection: str, env: int, trials: Sequence[int], runs: Sequence[Run], planned: set[RunKey]) -> Cell:
@@ -130,7 +137,7 @@ def average(cells: Sequence[Cell]) -> Cell:
     return Cell(values, missing, tuple(cell.mean for cell in cells))
 
 
-def _averages(selection: str, sections: Sequence[Section]) -> Section:
+def _averages(selection: str, protocol: str, sections: Sequence[Section]) -> Section:
     """Datasets across: each one's average over environments."""
     rows = {}
     for algorithm in in_order(name for section in sections for name in section.rows):
@@ -140,14 +147,15 @@ def _averages(selection: str, sections: Sequence[Section]) -> Section:
         }
         cells[AVERAGE] = average(list(cells.values()))
         rows[algorithm] = cells
-    return Section(selection, AVERAGE, (*(section.dataset for section in sections), AVERAGE), rows)
+    return Section(selection, AVERAGE, (*(section.dataset for section in sections), AVERAGE), rows, protocol)
 
 
 def entries(sections: Sequence[Section]) -> list[dict[str, object]]:
-    """The cells that have a number, flat: selection, dataset, algorithm, environment, mean, stderr and n."""
+    """The cells that have a number, flat: selection, protocol, dataset, algorithm, environment, mean, stderr, n."""
     return [
         {
             "selection": section.selection,
+            "protocol": section.protocol,
             "dataset": section.dataset,
             "algorithm": algorithm,
             "environment": column,

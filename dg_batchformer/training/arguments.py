@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from dg_batchformer.data.benchmarks import find_benchmark
-from dg_batchformer.errors import InputError
+from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import default_hparams, hyperparameters, random_hparams
+from dg_batchformer.training.protocols import DOMAINBED, find_protocol
 
 
 @dataclass(frozen=True)
 class RunArguments:
     """DomainBed's training flags under their own names; `steps` and `checkpoint_freq` None: the dataset's own.
 
-    `cache_dir` and `skip_corrupt` are ours, and those of `load_dataset`.
+    Ours are `cache_dir` and `skip_corrupt`, those of `load_dataset`; `protocol`, which holds fixed what is not said
+    here; `precision`, "fp32" or "bf16"; and `compile`.
     """
 
     dataset: str = "RotatedDigits"
@@ -38,6 +40,22 @@ class RunArguments:
     save_model_every_checkpoint: bool = False
     cache_dir: str | None = None
     skip_corrupt: bool = False
+    protocol: str = DOMAINBED
+    precision: str = "fp32"
+    compile: bool = False
+
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def data_arguments(arguments: RunArguments) -> dict[str, Any]:
+    """What `load_dataset` takes of a run's arguments."""
+    return {
+        "name": arguments.dataset,
+        "data_dir": arguments.data_dir,
+        "cache_dir": arguments.cache_dir,
+        "skip_corrupt": arguments.skip_corrupt,
+    }
 
 
 def parse_hparams(text: str | None) -> dict[str, Any]:
@@ -57,7 +75,9 @@ def parse_hparams(text: str | None) -> dict[str, Any]:
 
 def check(arguments: RunArguments) -> dict[str, Any]:
     """The hparams of a run whose arguments are sound; else an InputError that lists all that is wrong."""
-    problems = number_problems(arguments)
+    problems = number_problems(arguments) + protocol_problems(arguments.protocol, arguments.hparams_seed)
+    if arguments.precision not in PRECISIONS:
+        problems.append(unknown("precision", arguments.precision, PRECISIONS))
     try:
         problems += test_env_problems(arguments.test_envs, find_benchmark(arguments.dataset).environments)
     except InputError as error:
@@ -83,11 +103,27 @@ def check(arguments: RunArguments) -> dict[str, Any]:
 
 
 def drawn_hparams(arguments: RunArguments) -> dict[str, Any]:
-    """Defaults at hparams_seed 0, else DomainBed's draw for (hparams_seed, trial_seed)."""
-    if arguments.hparams_seed == 0:
-        return default_hparams(arguments.algorithm, arguments.dataset)
-    seed = seed_hash(arguments.hparams_seed, arguments.trial_seed)
-    return random_hparams(arguments.algorithm, arguments.dataset, seed)
+    """Defaults at hparams_seed 0, the protocol's among them, else DomainBed's draw for (hparams_seed, trial_seed)."""
+    if arguments.hparams_seed:
+        seed = seed_hash(arguments.hparams_seed, arguments.trial_seed)
+        return random_hparams(arguments.algorithm, arguments.dataset, seed)
+    defaults = default_hparams(arguments.algorithm, arguments.dataset)
+    own = find_protocol(arguments.protocol).hparams(arguments.algorithm, arguments.dataset)
+    return {**defaults, **{name: value for name, value in own.items() if name in defaults}}
+
+
+def protocol_problems(name: str, last_hparams_seed: int) -> list[str]:
+    """A protocol that is not known, or that has no random search where one is asked for."""
+    try:
+        protocol = find_protocol(name)
+    except InputError as error:
+        return [str(error)]
+    if last_hparams_seed and not protocol.searches:
+        return [
+            f"protocol {name} fixes the hyper-parameters, and has no search: expected hparams_seed 0 (--n_hparams 1); "
+            "--hparams changes single ones"
+        ]
+    return []
 
 
 def number_problems(arguments: RunArguments) -> list[str]:

@@ -9,43 +9,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dg_batchformer.data.environments import Environment
+from dg_batchformer.data.environments import Dataset, Samples, augmentation
 from dg_batchformer.data.splits import Split
+from dg_batchformer.data.transfer import sent
+from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
 
-BATCH_SIZE = 64
 
-
-@torch.no_grad()
-def correct_and_loss(algorithm: Any, environment: Environment, indices: Tensor, device: str) -> tuple[int, float]:
-    """Number of correct predictions and summed cross-entropy on some images of an environment, unaugmented."""
-    labels = environment.labels[indices].to(device)
-    logits = algorithm.predict(environment.inputs(indices).to(device))
-    return int((logits.argmax(1) == labels).sum()), float(F.cross_entropy(logits, labels, reduction="sum"))
+def correct_and_loss(algorithm: Any, dataset: Dataset, samples: Samples, compute: Compute) -> tuple[Tensor, Tensor]:
+    """Number of correct predictions and summed cross-entropy on some samples, as tensors that nothing waited for."""
+    labels = sent(dataset.environments[samples.environment].labels[samples.indices], compute.device)
+    (inputs,) = dataset.inputs([samples], compute.device)
+    with torch.inference_mode(), compute.autocast():
+        logits = algorithm.predict(inputs).float()
+        return (logits.argmax(1) == labels).sum(), F.cross_entropy(logits, labels, reduction="sum")
 
 
 def evaluate(
     algorithm: Any,
-    environments: Sequence[Environment],
+    dataset: Dataset,
     splits: Sequence[Split],
     test_envs: Sequence[int],
-    device: str,
+    compute: Compute,
     progress: Callable[[int, int], None],
+    augment: torch.Generator | None = None,
 ) -> dict[str, float]:
     """`env{i}_in_acc` and `env{i}_out_acc` of every environment, and `validation_loss`.
 
     `validation_loss` is the mean over the training environments of the cross-entropy on their out-splits. `progress`
-    is called after each batch with the images done and their number.
+    is called after each batch with the images done and their number; where `augment` is given, it augments the
+    images of the training environments, as DomainBed does.
     """
     algorithm.eval()
     n_done, n_images = 0, sum(len(split.inside) + len(split.out) for split in splits)
     values, losses = {}, []
-    for i, (environment, split) in enumerate(zip(environments, splits, strict=True)):
+    for i, split in enumerate(splits):
+        generator = augment if i not in test_envs else None
         for name, indices in (("in", split.inside), ("out", split.out)):
-            correct, loss = 0, 0.0
-            for chunk in torch.split(indices, BATCH_SIZE):
-                chunk_correct, chunk_loss = correct_and_loss(algorithm, environment, chunk, device)
-                correct, loss, n_done = correct + chunk_correct, loss + chunk_loss, n_done + len(chunk)
+            totals = []
+            for chunk in torch.split(indices, EVALUATION_BATCH[compute.device]):
+                draws = augmentation(dataset.environments[i], len(chunk), generator) if generator else None
+                totals.append(correct_and_loss(algorithm, dataset, Samples(i, chunk, draws), compute))
+                n_done += len(chunk)
                 progress(n_done, n_images)
+            correct, loss = (float(torch.stack(column).double().sum()) for column in zip(*totals, strict=True))
             values[f"env{i}_{name}_acc"] = correct / len(indices)
         if i not in test_envs:
             losses.append(loss / len(split.out))

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from dg_batchformer import machine
 from dg_batchformer.backbones import make_backbone
-from dg_batchformer.data.environments import Dataset, Environment, TensorEnvironment
+from dg_batchformer.data.environments import Dataset, Environment, Samples, TensorEnvironment
 from dg_batchformer.hparams import weights_identity
+from dg_batchformer.training.compute import EVALUATION_BATCH
 from dg_batchformer.weights import backbone_name
-
-BATCH_SIZE = 64
 
 
 def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
@@ -37,15 +36,17 @@ def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
     else:
         features = compute(dataset, hparams)
     environments: list[Environment] = [
-        TensorEnvironment(environment.name, own, environment.labels)
+        TensorEnvironment(environment.name, own.to(machine.device()), environment.labels)
         for environment, own in zip(dataset.environments, features.split(dataset.sizes), strict=True)
     ]
-    return dataclasses.replace(dataset, environments=environments, input_shape=(features.shape[1],))
+    return dataclasses.replace(dataset, environments=environments, input_shape=(features.shape[1],), resident=None)
 
 
 def stored(dataset: Dataset, folder: Path, hparams: Mapping[str, Any]) -> Path:
     """The file in `folder` of a dataset's features, made where it is not there."""
-    what = (backbone_name(hparams), weights_identity(hparams["weights"]))
+    what: tuple[str | None, ...] = (backbone_name(hparams), weights_identity(hparams["weights"]))
+    if dataset.interpolation != "bilinear":
+        what = (*what, dataset.interpolation)
     key = hashlib.md5(repr(what).encode("utf-8")).hexdigest()
     path = folder / f"features-{key}.npy"
     if not path.exists():
@@ -64,12 +65,12 @@ def compute(dataset: Dataset, hparams: Mapping[str, Any]) -> Tensor:
         torch.manual_seed(0)
         backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval().to(device)
     batches = [
-        (environment, indices)
-        for environment in dataset.environments
-        for indices in torch.arange(len(environment.labels)).split(BATCH_SIZE)
+        Samples(i, indices)
+        for i, size in enumerate(dataset.sizes)
+        for indices in torch.arange(size).split(EVALUATION_BATCH[device])
     ]
     features = [
-        backbone(environment.inputs(indices).to(device)).cpu()
-        for environment, indices in track(batches, f"features of {sum(dataset.sizes)} images by {backbone.name}")
+        backbone(*dataset.inputs([samples], device)).cpu()
+        for samples in track(batches, f"features of {sum(dataset.sizes)} images by {backbone.name}")
     ]
     return torch.cat(features)

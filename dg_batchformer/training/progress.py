@@ -19,12 +19,13 @@ class Progress:
         self.started = self.last = time.monotonic()
         self.header_due = True
 
+    def due(self, step: int) -> bool:
+        """Whether a line is due after this step: after the first, and every few seconds."""
+        return step == 0 or time.monotonic() - self.last >= EVERY_SECONDS
+
     def step(self, step: int, values: dict[str, float]) -> None:
-        """Called after each step; the first one prints at once."""
-        now = time.monotonic()
-        if step and now - self.last < EVERY_SECONDS:
-            return
-        self.last = now
+        """Prints where the run is."""
+        self.last = now = time.monotonic()
         rate = (step + 1) / (now - self.started)
         left = datetime.timedelta(seconds=round((self.steps - step - 1) / rate))
         listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())

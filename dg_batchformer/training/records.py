@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dg_batchformer.data.benchmarks import path_free
+from dg_batchformer.training.protocols import DOMAINBED
 
 Record = dict[str, Any]
 
@@ -35,6 +36,7 @@ class RunKey:
     test_envs: tuple[int, ...]
     trial_seed: int
     hparams_seed: int
+    protocol: str = DOMAINBED
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> RunKey:
@@ -44,6 +46,7 @@ class RunKey:
             tuple(args["test_envs"]),
             args["trial_seed"],
             args["hparams_seed"],
+            args.get("protocol", DOMAINBED),
         )
 
 

@@ -7,7 +7,7 @@ import math
 import random
 import time
 import traceback
-from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,24 @@ import numpy as np
 import torch
 
 from dg_batchformer import machine
-from dg_batchformer.data.batches import minibatches
-from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data.batches import Minibatches, Training, load
+from dg_batchformer.data.benchmarks import find_benchmark, load_dataset
 from dg_batchformer.data.environments import Dataset
-from dg_batchformer.data.splits import Split, split_environments
+from dg_batchformer.data.resident import Resident, on_gpu
+from dg_batchformer.data.splits import Split
 from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import seed_hash
 from dg_batchformer.networks import describe
 from dg_batchformer.registry import get_algorithm_class
 from dg_batchformer.training import records
-from dg_batchformer.training.arguments import RunArguments, check
+from dg_batchformer.training.arguments import RunArguments, check, data_arguments
 from dg_batchformer.training.checkpoint import save_model
+from dg_batchformer.training.compute import Compute, Values
 from dg_batchformer.training.evaluate import evaluate
 from dg_batchformer.training.features import with_features
 from dg_batchformer.training.progress import Progress
+from dg_batchformer.training.protocols import find_protocol
+from dg_batchformer.training.schedule import Schedule
 
 
 class DivergedError(RuntimeError):
@@ -46,9 +51,7 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
         raise InputError(
             f"{arguments.output_dir} holds a finished run: give another --output_dir, or --overwrite to replace it"
         )
-    dataset = with_features(dataset or load_dataset(**data_arguments(arguments)), hparams)
-    splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
-    prepared = _Run(arguments, hparams, dataset, splits)
+    prepared = _Run(arguments, hparams, prepared_data(arguments, hparams, dataset))
     folder = Path(arguments.output_dir)
     replaced = records.start(folder)
     with records.captured(folder, echo=echo):
@@ -64,35 +67,72 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
     records.mark(folder / records.DONE, "done")
 
 
-def data_arguments(arguments: RunArguments) -> dict[str, Any]:
-    """What `load_dataset` takes of a run's arguments."""
-    return {
-        "name": arguments.dataset,
-        "data_dir": arguments.data_dir,
-        "cache_dir": arguments.cache_dir,
-        "skip_corrupt": arguments.skip_corrupt,
-    }
+def load_data(arguments: RunArguments, threads: int | None = None, shared: Resident | None = None) -> Dataset:
+    """The dataset of a run, on the GPU if there is one, its images perhaps in another process's copy there."""
+    dataset = load_dataset(**data_arguments(arguments), threads=threads)
+    if shared:
+        return dataclasses.replace(dataset, resident=shared)
+    return on_gpu(dataset) if machine.device() == "cuda" else dataset
+
+
+def prepared_data(arguments: RunArguments, hparams: dict[str, Any], dataset: Dataset | None = None) -> Dataset:
+    """The data of a run with its protocol's transforms, or the features of its frozen backbone."""
+    dataset = find_protocol(arguments.protocol).prepared(dataset or load_data(arguments))
+    return with_features(dataset, hparams)
+
+
+def length(arguments: RunArguments) -> tuple[int, int]:
+    """Steps of a run, and from one checkpoint to the next: its own, or its protocol's."""
+    steps, checkpoint_freq = find_protocol(arguments.protocol).length(find_benchmark(arguments.dataset))
+    return arguments.steps or steps, arguments.checkpoint_freq or checkpoint_freq
+
+
+def training_minibatches(
+    arguments: RunArguments, hparams: dict[str, Any], dataset: Dataset, splits: list[Split], device: str
+) -> Iterator[Minibatches]:
+    """The endless minibatches of a run."""
+    training = Training(
+        dataset,
+        splits,
+        [i for i in range(len(splits)) if i not in arguments.test_envs],
+        hparams["batch_size"],
+        arguments.seed,
+        balanced=hparams["class_balanced"],
+        augment=hparams["data_augmentation"],
+    )
+    steps = find_protocol(arguments.protocol).steps(training, arguments.algorithm, hparams)
+    return load(dataset, steps, device)
 
 
 class _Run:
     """The state of a run while it lasts."""
 
-    def __init__(self, arguments: RunArguments, hparams: dict[str, Any], dataset: Dataset, splits: list[Split]) -> None:
-        self.arguments, self.hparams, self.dataset, self.splits = arguments, hparams, dataset, splits
+    def __init__(self, arguments: RunArguments, hparams: dict[str, Any], dataset: Dataset) -> None:
+        self.arguments, self.hparams, self.dataset = arguments, hparams, dataset
+        self.protocol = find_protocol(arguments.protocol)
+        self.splits = self.protocol.splits(
+            dataset.sizes, arguments.holdout_fraction, arguments.trial_seed, arguments.test_envs
+        )
         self.folder = Path(arguments.output_dir)
-        self.steps = arguments.steps or dataset.steps
-        self.checkpoint_freq = arguments.checkpoint_freq or dataset.checkpoint_freq
-        self.device = machine.device()
-        self.training = [i for i in range(len(splits)) if i not in arguments.test_envs]
+        self.steps, self.checkpoint_freq = length(arguments)
+        self.compute = Compute.of(arguments)
         self.started = time.monotonic()
+        self.values = Values()
         self.last_values: dict[str, float] = {}
+        self.segment_started, self.segment_images = time.monotonic(), 0
         seed_everything(arguments.seed)
         self.shape = {
             "input_shape": dataset.input_shape,
             "num_classes": dataset.num_classes,
-            "num_domains": len(self.training),
+            "num_domains": len(self.splits) - len(arguments.test_envs),
         }
-        self.algorithm = make_algorithm(arguments, dataset, hparams).to(self.device)
+        self.algorithm = self.compute.place(make_algorithm(arguments, dataset, hparams))
+        self.schedule: Schedule | None = None
+        if self.protocol.has_schedule:
+            self.schedule = Schedule(self.algorithm, self.protocol.learning_rate, self.steps)
+        self.validation: torch.Generator | None = None
+        if hparams.get("val_augment"):
+            self.validation = torch.Generator().manual_seed(seed_hash(arguments.seed, "validation"))
         self.yields_one_model = hasattr(self.algorithm, "finish")
         featurizer = getattr(self.algorithm, "featurizer", None)
         self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
@@ -104,25 +144,15 @@ class _Run:
         }
 
     def train(self) -> None:
-        """All steps, with a checkpoint each `checkpoint_freq` of them and after the last."""
+        """All steps, with the protocol's checkpoints and one after the last step."""
         self._print_header()
-        steps = minibatches(
-            self.dataset, self.splits, self.arguments.test_envs, self.hparams, self.arguments.seed, self.device
-        )
-        values: defaultdict[str, list[float]] = defaultdict(list)
+        self.segment_started = time.monotonic()
+        minibatches = training_minibatches(self.arguments, self.hparams, self.dataset, self.splits, self.compute.device)
         for step in range(self.steps):
-            step_started = time.monotonic()
-            step_values = self.algorithm.update(next(steps))
-            values["step_time"].append(time.monotonic() - step_started)
-            self._stop_if_diverged(step, step_values)
-            self.last_values = step_values
-            for name, value in step_values.items():
-                values[name].append(value)
-            self.progress.step(step, step_values)
-            if step % self.checkpoint_freq == 0 or step == self.steps - 1:
-                record = self._checkpoint(step, values)
+            self._update(step, next(minibatches))
+            if self.protocol.is_checkpoint(step, self.checkpoint_freq) or step == self.steps - 1:
+                record = self._checkpoint(step)
                 self.progress.checkpoint(record, self.arguments.test_envs)
-                values.clear()
         if self.yields_one_model:
             self.algorithm.finish()
             final = {**record, **self._evaluate(), **self._finished()}
@@ -131,20 +161,36 @@ class _Run:
         if not self.arguments.skip_model_save:
             self._save(records.MODEL)
 
-    def _checkpoint(self, step: int, values: dict[str, list[float]]) -> records.Record:
+    def _update(self, step: int, minibatches: Minibatches) -> None:
+        with self.compute.autocast():
+            self.values.add(step, self.algorithm.update(minibatches))
+        if self.schedule:
+            self.schedule.after(step)
+        self.segment_images += sum(len(x) for x, _ in minibatches)
+        if self.progress.due(step):
+            self.progress.step(step, self._read()[-1])
+
+    def _read(self) -> list[dict[str, float]]:
+        """The values of the steps since the last checkpoint, all of them finite."""
+        rows = self.values.read()
+        for step, row in zip(self.values.steps, rows, strict=True):
+            self._stop_if_diverged(step, row)
+            self.last_values = row
+        return rows
+
+    def _checkpoint(self, step: int) -> records.Record:
         """Evaluates the current weights and writes the record."""
-        batch = self.hparams["batch_size"]
+        means = self._means()
         # As in DomainBed, over all environments, the test environments too.
-        steps_per_epoch = min(len(split.inside) for split in self.splits) / batch
+        steps_per_epoch = min(len(split.inside) for split in self.splits) / self.hparams["batch_size"]
         evaluated = self._evaluate()
         self._stop_if_diverged(step, {"validation_loss": evaluated["validation_loss"]})
         record = {
             "step": step,
             "epoch": step / steps_per_epoch,
-            **{name: float(np.mean(value)) for name, value in values.items()},
+            **means,
             **evaluated,
-            "mem_gb": torch.cuda.max_memory_allocated() / 2**30 if self.device == "cuda" else 0.0,
-            "images_per_second": batch * len(self.training) / float(np.mean(values["step_time"])),
+            "mem_gb": torch.cuda.max_memory_allocated() / 2**30 if self.compute.device == "cuda" else 0.0,
             "run_seconds": time.monotonic() - self.started,
             **self.identity,
             "environments": [environment.name for environment in self.dataset.environments],
@@ -157,16 +203,28 @@ class _Run:
         records.append(self.folder / name, record)
         if self.arguments.save_model_every_checkpoint:
             self._save(f"model_step{step}.pkl")
+        self.segment_started, self.segment_images = time.monotonic(), 0
         return record
+
+    def _means(self) -> dict[str, float]:
+        """The mean of each value since the last checkpoint, the seconds of a step, and images a second."""
+        rows = self._read()
+        # Only now has the device done all that it was given.
+        seconds = time.monotonic() - self.segment_started
+        names = dict.fromkeys(name for row in rows for name in row)
+        means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+        self.values.clear()
+        return {**means, "step_time": seconds / len(rows), "images_per_second": self.segment_images / seconds}
 
     def _evaluate(self) -> dict[str, float]:
         return evaluate(
             self.algorithm,
-            self.dataset.environments,
+            self.dataset,
             self.splits,
             self.arguments.test_envs,
-            self.device,
+            self.compute,
             self.progress.evaluation,
+            self.validation,
         )
 
     def _finished(self) -> dict[str, Any]:
@@ -199,19 +257,21 @@ class _Run:
             for name, value in table.items():
                 print(f"  {name}: {value}")
         batch = self.hparams["batch_size"]
-        print(f"batch: {batch} per environment, {batch * len(self.training)} a step", flush=True)
+        print(f"batch: {batch} per environment, {batch * self.shape['num_domains']} a step", flush=True)
 
 
 def make_algorithm(arguments: RunArguments, dataset: Dataset, hparams: dict[str, Any]) -> Any:
-    """The algorithm of a run with its initial weights."""
+    """The algorithm of a run with its initial weights; InputError where it does not keep the run's protocol."""
     num_domains = len(dataset.environments) - len(arguments.test_envs)
     try:
         cls = get_algorithm_class(arguments.algorithm)
-        return cls(dataset.input_shape, dataset.num_classes, num_domains, hparams)
+        algorithm = cls(dataset.input_shape, dataset.num_classes, num_domains, hparams)
     except NotImplementedError as error:  # how DomainBed's networks say it
         raise InputError(
             f"{arguments.algorithm} has no network for the inputs {dataset.input_shape} of {dataset.name}"
         ) from error
+    find_protocol(arguments.protocol).check(arguments.algorithm, algorithm)
+    return algorithm
 
 
 def seed_everything(seed: int) -> None:

@@ -567,7 +567,7 @@ def test_construction_draws_weights_and_nothing_else():
 
 
 @pytest.mark.parametrize("name", ["ERM", "CORAL", "VREx", "IRM"])
-def test_as_released_it_stays_at_its_start_and_irm_groups_by_branch(name):
+def test_as_released_it_stays_at_its_start_and_irm_with_two_environments_groups_by_branch(name):
     algorithm = without_dropout(name, batchformer_as_released=True)
     batches = minibatches((4, 6))
     z = [algorithm.featurizer(x) for x, _ in batches]

@@ -1,5 +1,6 @@
 """Transforms against torchvision's on Pillow images, which are DomainBed's."""
 
+import colorsys
 import math
 
 import numpy as np
@@ -89,34 +90,40 @@ def test_crops_of_a_resized_image_are_those_of_the_original(picture):
 )
 @pytest.mark.parametrize("amount", [-0.3, -0.1, 0.0, 0.2, 0.3])
 def test_each_colour_change_is_torchvisions(picture, ours, theirs, amount):
-    image = as_tensor(picture).float() / 255
-    changed = 255 * ours(image, torch.full((1, 1, 1, 1), amount))
+    changed = 255 * ours(as_tensor(picture)[0].float() / 255, amount)
     difference = (changed - as_tensor(theirs(picture, amount))).abs()
     # Pillow's way to hue and back is through eight bits, where hue has 256 steps.
     assert difference.mean() < (2.5 if ours is augment.hue else 0.6)
     assert difference.max() < (20 if ours is augment.hue else 1.6)
 
 
-def test_changes_come_in_the_order_that_is_drawn_for_each_image(picture):
-    image = as_tensor(picture).float() / 255
-    strengths = torch.rand(24, 4)
-    order = torch.rand(24, 4)
-    together = augment.jitter(image.repeat(24, 1, 1, 1), strengths.tolist(), order.tolist())
+@pytest.mark.parametrize("amount", [-0.3, -0.17, 0.0, 0.08, 0.25, 0.3])
+def test_hue_is_turned_as_python_turns_it(amount):
+    """Against colorsys: all combinations of eleven values a channel, gray ones and pure ones among them."""
+    grid = torch.cartesian_prod(*[torch.linspace(0, 1, 11)] * 3)
+    expected = []
+    for color in grid.double().tolist():
+        h, s, v = colorsys.rgb_to_hsv(*color)
+        expected.append(colorsys.hsv_to_rgb((h + amount) % 1, s, v))
+    turned = augment.hue(grid.T.reshape(3, 11, 121).clone(), amount)
+    torch.testing.assert_close(turned.view(3, -1).T, torch.tensor(expected), rtol=0, atol=2e-6)
+
+
+def test_changes_come_in_the_order_that_is_drawn(picture):
+    image = as_tensor(picture)[0].float() / 255
     changes = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
-    for i in range(24):
+    for strengths, order in zip(torch.rand(24, 4).tolist(), torch.rand(24, 4), strict=True):
         expected = image.clone()
-        for k in order[i].argsort().tolist():
-            expected = changes[k](expected, (0.6 * strengths[i, k] - 0.3).view(1, 1, 1, 1))
-        torch.testing.assert_close(together[i : i + 1], expected)
+        for k in order.argsort().tolist():
+            changes[k](expected, 0.6 * strengths[k] - 0.3)
+        torch.testing.assert_close(augment.jitter(image.clone(), strengths, order.tolist()), expected)
 
 
 def test_colours_are_distributed_as_torchvisions(picture):
     jitter = transforms.ColorJitter(0.3, 0.3, 0.3, 0.3)
-    draws = torch.rand(500, 8)
-    image = as_tensor(picture).float() / 255
-    ours = torch.cat(
-        [255 * augment.jitter(image.clone(), [row[:4]], [row[4:]]).mean(dim=(2, 3)) for row in draws.tolist()]
-    )
+    image = as_tensor(picture)[0].float() / 255
+    rows = torch.rand(500, 8).tolist()
+    ours = torch.stack([255 * augment.jitter(image.clone(), row[:4], row[4:]).mean(dim=(1, 2)) for row in rows])
     theirs = torch.stack([as_tensor(jitter(picture)).float().mean(dim=(0, 2, 3)) for _ in range(500)])
     error = torch.hypot(ours.std(0), theirs.std(0)) / math.sqrt(500)
     assert ((ours.mean(0) - theirs.mean(0)).abs() < 4 * error).all()

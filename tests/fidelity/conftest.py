@@ -147,7 +147,7 @@ def released():
             path = root / "Transfer-Learning-Library" / "dglib" / "generalization" / "irm.py"
             extra = [
                 one_definition(path, "InvariancePenaltyLoss", torch=torch, nn=torch.nn, F=F, autograd=torch.autograd)(),
-                2,
+                len(batches[0]),
             ]
         train(joined, Model(), optimizer, scheduler, *extra, 0, args)
 

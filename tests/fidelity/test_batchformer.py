@@ -45,14 +45,15 @@ def test_loss_gradients_and_updates(transformer_decorator):
     assert ((a - b).norm() / a.norm()).item() < 1e-3
 
 
+@pytest.mark.parametrize("sizes", [(6, 6), (6, 6, 6)])
 @pytest.mark.parametrize("name", ["ERM", "IRM"])
-def test_as_released(released, transformer_decorator, name):
-    """The released scripts' own training loops, on two environments, against the preset."""
+def test_as_released(released, transformer_decorator, name, sizes):
+    """The released scripts' own training loops, on two and three environments, against the preset."""
     ours = make(f"{name}_BatchFormer", batchformer_dropout=0.0, batchformer_as_released=True, lr=1e-2)
     base = make(name, lr=1e-2)
     theirs = decorated(transformer_decorator, base, ours)
     start = {key: value.clone() for key, value in theirs.encoder_layers.state_dict().items()}
-    batches = [minibatches((6, 6), seed=step) for step in range(5)]
+    batches = [minibatches(sizes, seed=step) for step in range(5)]
     # What `get_parameters` hands to their optimizer: all but the pooling layer.
     optimizer = torch.optim.Adam(base.network.parameters(), lr=1e-2)
     released(name.lower(), theirs, base.classifier, optimizer, batches, ours.hparams)

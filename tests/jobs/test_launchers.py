@@ -1,13 +1,19 @@
 """Worker processes: they share out the runs, and one that fails or dies costs only its run."""
 
+import functools
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from helpers import image_tree
 
+from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data.resident import resident_images
 from dg_batchformer.errors import InputError
+from dg_batchformer.jobs import launchers
 from dg_batchformer.jobs.launchers import default_workers, find_launcher
 from dg_batchformer.jobs.plan import Sweep, plan, write
 from dg_batchformer.jobs.status import last_lines, measured_seconds, report, summary
@@ -101,9 +107,9 @@ def test_workers_by_cores_and_image_size(tmp_path, monkeypatch, dataset, cores, 
     monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: cores)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     jobs = plan(Sweep([dataset], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1))
-    assert default_workers(jobs) == workers
+    assert default_workers(jobs, 1) == workers
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert default_workers(jobs) == 1
+    assert [default_workers(jobs, n) for n in (1, 3)] == [1, 3]
 
 
 def test_the_report_shows_where_an_unfinished_run_is(tmp_path):
@@ -160,3 +166,29 @@ def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(alive(pid) for pid in pids)
+
+
+def test_workers_share_one_copy_of_the_images(tmp_path, monkeypatch):
+    """As on a GPU, with the copy in shared memory instead."""
+    import torch.multiprocessing  # noqa: F401
+
+    dataset = f"folder:{image_tree(tmp_path / 'mine')}"
+    given = {"steps": 1, "n_hparams": 1, "n_trials": 1, "skip_model_save": True}
+    hparams = '{"batch_size": 2, "resnet18": true, "weights": null}'
+    jobs = plan(Sweep([dataset], str(tmp_path / "sweep"), ["ERM"], hparams=hparams, **given))
+    made = []
+
+    def black(arguments):
+        """Not the dataset's own images, so that it shows whose were read."""
+        made.append(resident_images(load_dataset(**dict(arguments)), "cpu"))
+        made[-1].images.zero_()
+        return made[-1]
+
+    monkeypatch.setattr(launchers, "sharing", lambda n_workers: functools.cache(black))
+    write(jobs)
+    launchers.local(jobs, 2, lambda ended: None)
+    assert len(made) == 1
+    assert [job.state for job in jobs] == ["done"] * 3
+    accuracies = [json.loads((job.folder / "results.jsonl").read_text()) for job in jobs]
+    # Of images that are all the same, the two classes of each environment get one prediction.
+    assert all(record[f"env{i}_in_acc"] * 7 in (3, 4) for record in accuracies for i in range(3))

@@ -105,6 +105,7 @@ def test_csv_and_json_hold_the_same_cells():
     flat = json.loads(FORMATS["json"]([TABLE, EMPTY]))
     assert flat[0] == {
         "selection": "training-domain",
+        "protocol": "domainbed",
         "dataset": "PACS",
         "algorithm": "ERM",
         "environment": "A",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import args, record, write_run
 
+from dg_batchformer.selection import render
 from dg_batchformer.selection.runs import collect
 from dg_batchformer.selection.table import AVERAGE, Cell, average, build, entries
 
@@ -94,7 +95,8 @@ def test_entries_are_the_cells_with_a_number(tmp_path):
         run_of(tmp_path, env, 0.25)
     flat = entries(build(collect(tmp_path)))
     assert all(
-        list(entry) == ["selection", "dataset", "algorithm", "environment", "mean", "stderr", "n"] for entry in flat
+        list(entry) == ["selection", "protocol", "dataset", "algorithm", "environment", "mean", "stderr", "n"]
+        for entry in flat
     )
     chosen = [(e["selection"], e["environment"], e["mean"], e["stderr"], e["n"]) for e in flat]
     assert chosen == [(s, name, 25.0, 0.0, 1) for s in ("training-domain", "oracle") for name in "ACP"]
@@ -141,3 +143,20 @@ def test_random_sweep_against_the_arithmetic_written_out_anew(tmp_path):
                 expected = [reference(runs, one.selection, algorithm, env, trial) for trial in range(3)]
                 assert list(cells[name].values.values()) == pytest.approx(expected), (one.selection, algorithm, name)
                 assert cells[name].missing == ""
+
+
+def test_protocols_are_never_mixed(tmp_path):
+    """The same algorithm, trial and environment under two protocols: two tables, each with its own numbers."""
+    for env in range(4):
+        run_of(tmp_path, env, 0.5)
+        of = {**args([env]), "protocol": "tllib"}
+        write_run(tmp_path / f"tllib-{env}", [record(499, [0.8] * 4, [0.5] * 4, of)])
+    sections = [one for one in build(collect(tmp_path)) if one.selection == "oracle"]
+    found = {one.protocol: (one.rows["ERM"][AVERAGE].mean, one.rows["ERM"][AVERAGE].n) for one in sections}
+    assert found == {"domainbed": (pytest.approx(50), 1), "tllib": (pytest.approx(80), 1)}
+    titles = [render.title(one) for one in sections]
+    assert titles[0].startswith("PACS, model selection")
+    assert titles[1].startswith("PACS, protocol tllib, model selection")
+    assert "all images of the environment left out" in render.legend(sections)
+    assert "all images" not in render.legend(sections[:1])
+    assert [entry["protocol"] for entry in entries(sections)] == ["domainbed"] * 5 + ["tllib"] * 5

@@ -5,7 +5,7 @@ import importlib
 import pytest
 from helpers import args, record, write_run
 
-from dg_batchformer import cli, sweeps
+from dg_batchformer import cli, flags, sweeps
 
 SCRIPTS = {
     "pacs": "PACS",
@@ -25,7 +25,7 @@ def test_each_launches_its_benchmark_and_collects(monkeypatch, tmp_path, script,
     # The status is that of the launch: 1 says that some runs failed.
     assert module.main(["--output_dir", str(tmp_path), "--n_trials", "2"]) == 1
     (launch,) = calls
-    parsed = cli.parser().parse_args(launch)
+    parsed = flags.parser().parse_args(launch)
     assert (parsed.datasets, parsed.output_dir, parsed.n_trials) == ([dataset], str(tmp_path), 2)
     assert parsed.skip_confirmation
     assert (tmp_path / "selection.md").read_text().startswith("### PACS, model selection: training-domain validation")

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from dg_batchformer.data.environments import TensorEnvironment
+from dg_batchformer.data.environments import Dataset, TensorEnvironment
 from dg_batchformer.data.splits import Split
+from dg_batchformer.training.compute import Compute
 from dg_batchformer.training.evaluate import evaluate
 
 
@@ -33,7 +34,8 @@ def test_values_by_hand():
     ]
     splits = [Split(torch.tensor([0, 1, 2]), torch.tensor([3]))] * 2 + [Split(torch.tensor([1]), torch.tensor([0, 2]))]
     seen = []
-    values = evaluate(algorithm, environments, splits, [1], "cpu", lambda done, n: seen.append((done, n)))
+    dataset = Dataset("echo", environments, (), 2, 1, 1)
+    values = evaluate(algorithm, dataset, splits, [1], Compute("cpu"), lambda done, n: seen.append((done, n)))
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     assert values == {
         "env0_in_acc": 1.0,

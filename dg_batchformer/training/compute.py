@@ -1,0 +1,74 @@
+"""How a run computes: on which device, in which precision, compiled or not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dg_batchformer import machine
+from dg_batchformer.training.arguments import RunArguments
+
+EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
+"""Images that are evaluated at once; a batch that stays in a CPU's cache is the faster one."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The device of a run, its networks' precision ("fp32", or "bf16" by autocast), and whether it compiles them."""
+
+    device: str
+    precision: str = "fp32"
+    compile: bool = False
+
+    @classmethod
+    def of(cls, arguments: RunArguments) -> Compute:
+        """That of a run on this machine."""
+        return cls(machine.device(), arguments.precision, arguments.compile)
+
+    def place(self, algorithm: Any) -> Any:
+        """The algorithm, made ready to train there."""
+        algorithm = algorithm.to(self.device)
+        if self.device == "cuda":
+            algorithm = algorithm.to(memory_format=torch.channels_last)
+            if hasattr(algorithm, "new_optimizer"):
+                # Made on the CPU, it would not be fused.
+                algorithm.optimizer = algorithm.new_optimizer()
+        if hasattr(algorithm, "reads_values"):
+            algorithm.reads_values = False
+        if self.compile and hasattr(algorithm, "featurizer"):
+            algorithm.featurizer.compile()
+        return algorithm
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context of updates and predictions."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+class Values:
+    """What updates return, by step since it was last cleared; read when asked, since reading makes a GPU wait."""
+
+    def __init__(self) -> None:
+        self.unread: list[tuple[int, Mapping[str, float | Tensor]]] = []
+        self.steps: list[int] = []
+        self.by_step: list[dict[str, float]] = []
+
+    def add(self, step: int, values: Mapping[str, float | Tensor]) -> None:
+        """Takes in the values of a step."""
+        self.unread.append((step, values))
+
+    def read(self) -> list[dict[str, float]]:
+        """The values of all steps since it was last cleared."""
+        for step, values in self.unread:
+            self.steps.append(step)
+            self.by_step.append({name: float(value) for name, value in values.items()})
+        self.unread.clear()
+        return self.by_step
+
+    def clear(self) -> None:
+        """Forgets all steps."""
+        self.unread, self.steps, self.by_step = [], [], []

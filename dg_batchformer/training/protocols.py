@@ -1,0 +1,167 @@
+"""The three protocols in which results are published: all that is fixed beside algorithm, benchmark and seeds.
+
+Each is as its authors' code has it: DomainBed b93c22a, swad 252190e, and Transfer-Learning-Library's scripts in
+BatchFormer 305efaa. `docs/protocols.md` sets them side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dg_batchformer.data.benchmarks import Benchmark
+from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.registry import split_name
+
+# What imports torch is imported where it is used: the table and a sweep's status need none of it.
+if TYPE_CHECKING:
+    from dg_batchformer.data.batches import Step, Training
+    from dg_batchformer.data.environments import Dataset
+    from dg_batchformer.data.splits import Split
+
+
+DOMAINBED = "domainbed"
+
+
+class Protocol:
+    """DomainBed's protocol, and what another one may do otherwise.
+
+    `searches` says whether there is a random search over hyper-parameters, `optimizer` names what an algorithm must
+    train with ("": anything), `freezes_batch_norm` whether its batch norm must be frozen, and `has_schedule` whether
+    learning rates change.
+    """
+
+    name = DOMAINBED
+    searches = True
+    optimizer = ""
+    freezes_batch_norm = False
+    has_schedule = False
+
+    def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
+        """Defaults that are not DomainBed's."""
+        return {}
+
+    def length(self, benchmark: Benchmark) -> tuple[int, int]:
+        """Steps of a run, and from one checkpoint to the next."""
+        return benchmark.steps, benchmark.checkpoint_freq
+
+    def is_checkpoint(self, step: int, checkpoint_freq: int) -> bool:
+        """Whether a checkpoint follows the update at `step`, which counts from 0."""
+        return step % checkpoint_freq == 0
+
+    def splits(
+        self, sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
+    ) -> list[Split]:
+        """The split of each environment."""
+        from dg_batchformer.data.splits import split_environments
+
+        return split_environments(list(sizes), holdout_fraction, trial_seed)
+
+    def steps(self, training: Training, algorithm: str, hparams: Mapping[str, Any]) -> Iterator[Step]:
+        """The samples of each step."""
+        from dg_batchformer.data.batches import with_replacement
+
+        return with_replacement(training)
+
+    def prepared(self, dataset: Dataset) -> Dataset:
+        """The dataset with this protocol's transforms."""
+        return dataset
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Share of the learning rate at a step of so many, counted from when the optimizer was made."""
+        return 1.0
+
+    def check(self, name: str, algorithm: Any) -> None:
+        """InputError where the algorithm called `name`, as constructed, does not keep the protocol."""
+        from dg_batchformer.algorithms.trial import all_optimizers
+        from dg_batchformer.networks import has_free_batch_norm
+
+        kinds = {type(optimizer).__name__ for optimizer in all_optimizers(algorithm)}
+        if self.optimizer and kinds != {self.optimizer}:
+            raise InputError(
+                f"protocol {self.name} trains with {self.optimizer}, and {name} makes {' and '.join(sorted(kinds))}: "
+                "expected an algorithm whose optimizer is `make_optimizer(parameters, hparams)`"
+            )
+        if self.freezes_batch_norm and has_free_batch_norm(algorithm):
+            raise InputError(
+                f"protocol {self.name} freezes batch norm, and that of {name} is free: expected a network that keeps "
+                "hparam 'freeze_bn'"
+            )
+
+
+class Swad(Protocol):
+    """That of SWAD (Cha et al., NeurIPS 2021): DomainBed's with frozen batch norm and a checkpoint each 100 steps."""
+
+    name = "swad"
+    searches = False
+    optimizer = "Adam"
+    freezes_batch_norm = True
+
+    def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
+        own: dict[str, Any] = {"optimizer": "adam", "freeze_bn": True, "resnet_dropout": 0.0, "swad_n_converge": 3}
+        own |= {"swad_n_tolerance": 6, "swad_tolerance_ratio": 0.2 if dataset == "VLCS" else 0.3}
+        return own | {"lr": 5e-5, "weight_decay": 0.0, "batch_size": 32, "val_augment": False}
+
+    def length(self, benchmark: Benchmark) -> tuple[int, int]:
+        return 5001, 50 if benchmark.name == "VLCS" else 100
+
+
+class TransferLearningLibrary(Protocol):
+    """That of Transfer-Learning-Library's scripts for domain generalization, from which the paper's most rows come.
+
+    SGD with Nesterov momentum 0.9 on a cosine over 20 epochs of 500 steps, an evaluation after each; 12 images of
+    each of 3 environments a step without replacement, or 36 of all together for what does not look at environments;
+    batch norm frozen on PACS alone, with dropout 0.1; images resized bicubically in evaluation; all of the environment
+    left out is tested on.
+    """
+
+    name = "tllib"
+    searches = False
+    optimizer = "SGD"
+    has_schedule = True
+    environments_per_step = 3
+
+    def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
+        pacs = dataset == "PACS"
+        layers = ["layer1", "layer2", "layer3"] if pacs else ["layer1", "layer2"]
+        lr = 1e-3 if split_name(algorithm)[0] == "ERM" else 5e-4
+        own: dict[str, Any] = {"optimizer": "sgd", "lr": lr, "weight_decay": 5e-4, "batch_size": 12}
+        own |= {"freeze_bn": pacs, "resnet_dropout": 0.1 if pacs else 0.0, "val_augment": False}
+        return own | {"mmd_gamma": 1.0, "irm_lambda": 1.0, "vrex_lambda": 3.0, "mixstyle_layers": layers}
+
+    def length(self, benchmark: Benchmark) -> tuple[int, int]:
+        return 20 * 500, 500
+
+    def is_checkpoint(self, step: int, checkpoint_freq: int) -> bool:
+        return (step + 1) % checkpoint_freq == 0
+
+    def splits(
+        self, sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
+    ) -> list[Split]:
+        from dg_batchformer.data.splits import split_with_one_seed
+
+        return split_with_one_seed(sizes, holdout_fraction, trial_seed, test_envs)
+
+    def steps(self, training: Training, algorithm: str, hparams: Mapping[str, Any]) -> Iterator[Step]:
+        from dg_batchformer.data.batches import pooled, without_replacement
+
+        looks_at_environments = split_name(algorithm)[0] != "ERM" or hparams.get("mixstyle_mix") == "crossdomain"
+        return without_replacement(training, self.environments_per_step) if looks_at_environments else pooled(training)
+
+    def prepared(self, dataset: Dataset) -> Dataset:
+        return dataclasses.replace(dataset, interpolation="bicubic")
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        return (1 + math.cos(math.pi * step / steps)) / 2
+
+
+PROTOCOLS: dict[str, Protocol] = {one.name: one for one in (Protocol(), Swad(), TransferLearningLibrary())}
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol called `name`."""
+    if name not in PROTOCOLS:
+        raise InputError(unknown("protocol", name, PROTOCOLS))
+    return PROTOCOLS[name]

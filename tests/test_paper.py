@@ -1,0 +1,56 @@
+"""The paper's rows: as printed, and every command one that can be run."""
+
+import shlex
+
+import pytest
+
+from dg_batchformer import cli
+from dg_batchformer.errors import InputError
+from dg_batchformer.flags import parser
+from dg_batchformer.jobs.plan import Sweep, plan
+from dg_batchformer.paper import listing, rows
+
+
+def test_the_rows_are_those_of_the_tables():
+    found = rows()
+    assert sum(len(row.entries) for row in found) == 138
+    assert sorted({row.table for row in found}) == ["14", "15", "6", "7"]
+    (row,) = (row for row in found if row.table == "14" and row.algorithm == "MixStyle_BatchFormer")
+    assert row.accuracies() == (
+        "art_painting 84.8 ± 0.4, cartoon 75.3 ± 0.0, sketch 81.1 ± 0.4, photo 93.6 ± 0.0, Avg 83.7"
+    )
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.table}-{row.backbone}-{row.dataset}-{row.algorithm}")
+def test_every_command_plans_the_rows_runs(row, tmp_path):
+    given = parser().parse_args(shlex.split(row.command(str(tmp_path)))[1:])
+    jobs = plan(
+        Sweep(
+            given.datasets,
+            str(tmp_path / "out"),
+            given.algorithms,
+            n_hparams=1,
+            n_trials=given.n_trials,
+            hparams=given.hparams,
+            protocol=given.protocol,
+        )
+    )
+    assert len(jobs) == 4 * (5 if row.is_own_baseline else 3)
+    assert {(job.arguments.algorithm, job.arguments.protocol) for job in jobs} == {(row.algorithm, row.protocol)}
+    assert f'"backbone": "{row.backbone}"' in jobs[0].arguments.hparams
+
+
+def test_what_is_odd_about_a_row_is_said(capsys):
+    assert cli.main(["paper", "--table", "6", "--data_dir", "mine"]) == 0
+    printed = capsys.readouterr().out
+    assert "SGD 30 epochs lr 0.001 drop at 24" in printed
+    assert "no protocol here has that schedule" in printed
+    assert "as released: BatchFormer stayed at its random start" in printed
+    assert printed.count("dg-batchformer sweep launch --protocol tllib") == 2
+    assert "--data_dir mine" in printed
+    assert "table 14" not in printed
+
+
+def test_an_unknown_table_is_refused():
+    with pytest.raises(InputError, match="--table is 5: expected one of 6, 7, 14, 15"):
+        listing(5, "DATA")
