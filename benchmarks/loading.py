@@ -15,13 +15,15 @@ import importlib
 import multiprocessing
 import os
 import signal
-import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from dg_batchformer import machine
+from common import environments, header, ratios, spread
+
 from dg_batchformer.data.batches import Training, load, with_replacement
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.splits import split_environments
@@ -40,9 +42,9 @@ def ours(args: argparse.Namespace) -> Iterator[Any]:
 
 def theirs(args: argparse.Namespace) -> Iterator[Any]:
     """DomainBed's minibatches, from its datasets, splits and loaders as its training script makes them."""
-    if not args.domainbed:
-        raise SystemExit("no checkout of DomainBed: give --domainbed, or set DOMAINBED")
-    sys.path.insert(0, args.domainbed)
+    with tempfile.TemporaryDirectory() as folder:
+        sys.path[:0] = environments(args.domainbed, Path(folder))["DomainBed"]["PYTHONPATH"].split(os.pathsep)
+        importlib.import_module("domainbed.datasets")
     datasets, misc, loaders = (
         importlib.import_module(f"domainbed.{name}") for name in ("datasets", "lib.misc", "lib.fast_data_loader")
     )
@@ -77,7 +79,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="a turn (default 20)")
     parser.add_argument("--turns", type=int, default=5)
     args = parser.parse_args()
-    print(f"{machine.available_cores()} cores; {machine.versions()}")
+    print(header(args), flush=True)
     started = time.monotonic()
     sides = {"ours": ours(args), "DomainBed": theirs(args)}
     print(f"ready after {time.monotonic() - started:.1f} s, the cache included")
@@ -88,11 +90,8 @@ def main() -> None:
             if turn:  # the first is to warm up
                 rates[name].append(rate)
     for name, values in rates.items():
-        print(f"{name:10} {statistics.median(values):8.0f} images/s ({min(values):.0f} to {max(values):.0f})")
-    ratios = [a / b for a, b in zip(rates["ours"], rates["DomainBed"], strict=True)]
-    print(
-        f"ratio      {statistics.median(ratios):8.2f} (of {args.turns} turns: {min(ratios):.2f} to {max(ratios):.2f})"
-    )
+        print(f"{name:10} {spread(values, 0)} images/s")
+    print(f"ratio      {spread(ratios(rates['ours'], rates['DomainBed']))} of {args.turns} turns")
 
 
 if __name__ == "__main__":

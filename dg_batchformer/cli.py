@@ -17,7 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, parser
 from dg_batchformer.jobs import status
-from dg_batchformer.jobs.launchers import LAUNCHERS, Ended, Launcher, default_workers, find_launcher, threads_of_each
+from dg_batchformer.jobs.launchers import (
+    LAUNCHERS,
+    Ended,
+    Launcher,
+    default_workers,
+    find_launcher,
+    threads_of_each,
+    warm_up,
+)
 from dg_batchformer.jobs.plan import Job, Sweep, check_folder, find, plan, write
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
@@ -111,6 +119,8 @@ def launch(arguments: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}: expected at least 1")
     launcher = find_launcher(arguments.command_launcher)
+    if launcher is LAUNCHERS["local"]:
+        warm_up()
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sweep)}
     given["datasets"] = given["datasets"] or DATASETS
     given["algorithms"] = given["algorithms"] or ALGORITHMS

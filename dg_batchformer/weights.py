@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from dg_batchformer.errors import InputError, first_line, unknown
@@ -85,6 +84,8 @@ def load_backbone(hparams: Mapping[str, Any]) -> Any:
 
 
 def _resnet(name: str, weights: str | None) -> Any:
+    import torchvision  # slow to import, and most small runs never need it
+
     network = torchvision.models.get_model(name, weights=None)
     if weights == "imagenet":
         # V1, as in DomainBed and in the tables of the literature; V2 is another training recipe.

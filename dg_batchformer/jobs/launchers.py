@@ -12,6 +12,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -84,6 +85,26 @@ def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
             worker.stop()
 
 
+PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.run", "torch._dynamo"]
+"""What workers need; the last is a second's import, which torch's optimizers make at their first step."""
+
+
+@functools.cache
+def start_method() -> Any:
+    """How workers start: as forks of one process that has imported what they need, else each with its own imports."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def warm_up() -> None:
+    """Starts what workers are forked from, so that it imports what they need while this process prepares."""
+    if start_method().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
 def sharing(n_workers: int) -> Share:
     """What so many workers share: on a GPU decoded images; on a CPU they map the same file into memory anyway."""
     if machine.device() == "cuda" and n_workers > 1:
@@ -125,7 +146,7 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = start_method()
         self.connection: Connection
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, self.threads), daemon=True)

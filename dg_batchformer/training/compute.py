@@ -32,12 +32,11 @@ class Compute:
 
     def place(self, algorithm: Any) -> Any:
         """The algorithm, made ready to train there."""
-        algorithm = algorithm.to(self.device)
-        if self.device == "cuda":
-            algorithm = algorithm.to(memory_format=torch.channels_last)
-            if hasattr(algorithm, "new_optimizer"):
-                # Made on the CPU, it would not be fused.
-                algorithm.optimizer = algorithm.new_optimizer()
+        # Convolutions are faster so: by half in evaluation on a CPU, and for tensor cores on a GPU.
+        algorithm = algorithm.to(self.device, memory_format=torch.channels_last)
+        if self.device == "cuda" and hasattr(algorithm, "new_optimizer"):
+            # Made on the CPU, it would not be fused.
+            algorithm.optimizer = algorithm.new_optimizer()
         if hasattr(algorithm, "reads_values"):
             algorithm.reads_values = False
         if self.compile and hasattr(algorithm, "featurizer"):

@@ -63,7 +63,8 @@ def compute(dataset: Dataset, hparams: Mapping[str, Any]) -> Tensor:
     with torch.random.fork_rng([]):
         # A backbone without trained weights is always the same one.
         torch.manual_seed(0)
-        backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval().to(device)
+        backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval()
+        backbone = backbone.to(device, memory_format=torch.channels_last)
     batches = [
         Samples(i, indices)
         for i, size in enumerate(dataset.sizes)

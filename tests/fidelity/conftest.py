@@ -6,7 +6,6 @@ Expected there: `DomainBed` (facebookresearch), `swad` (khanrc), `BatchFormer` (
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import os
@@ -15,19 +14,10 @@ import sys
 import time
 import types
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-PEERS = os.environ.get("PEERS", "")
-
-
-def checkout(name: str) -> Path:
-    """Folder of a peer's checkout, or a skip that names it."""
-    path = Path(PEERS, name)
-    if not PEERS or not path.is_dir():
-        pytest.skip(f"needs a checkout of {name} in the folder that PEERS names")
-    return path
+from .peers import PEERS, checkout, one_definition
 
 
 def pytest_report_header(config):
@@ -89,17 +79,6 @@ def loss_valley():
         for name in [name for name in sys.modules if name.split(".")[0] == "domainbed"]:
             del sys.modules[name]
         sys.modules.update(present)
-
-
-def one_definition(path: Path, name: str, **names: object) -> Any:
-    """One class or function of a script whose other imports are not to be had."""
-    tree = ast.parse(path.read_text())
-    (node,) = [node for node in tree.body if getattr(node, "name", "") == name]
-    # Annotations name what is not imported here.
-    lazily = ast.parse("from __future__ import annotations").body
-    namespace = dict(names)
-    exec(compile(ast.Module([*lazily, node], []), str(path), "exec"), namespace)
-    return namespace[name]
 
 
 @pytest.fixture(scope="session")
