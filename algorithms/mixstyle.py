@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
+from dg_batchformer.data.transfer import sent
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
@@ -97,9 +98,11 @@ class StyleMixer:
             return output
         if output.ndim != 4:
             raise InputError(f"a MixStyle layer gives {tuple(output.shape)}: expected maps (N, C, H, W)")
-        concentration = torch.tensor(self.alpha, device=output.device, dtype=torch.float32)
-        weights = torch.distributions.Beta(concentration, concentration).sample((len(output),))
-        return mix_styles(output, self.partners(len(output)).to(output.device), weights.to(output.dtype))
+        # No check of its values, and no copy, for which a GPU would have to be waited for.
+        concentration = torch.full((), self.alpha, device=output.device)
+        beta = torch.distributions.Beta(concentration, concentration, validate_args=False)
+        weights = beta.sample((len(output),)).to(output.dtype)
+        return mix_styles(output, sent(self.partners(len(output)), output.device), weights)
 
 
 def stages_of(featurizer: nn.Module) -> dict[str, nn.Module]:

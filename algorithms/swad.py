@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from dg_batchformer.batchformer import without_batchformer
 from dg_batchformer.data.batches import Minibatches
@@ -39,11 +40,11 @@ class Average:
 
     @torch.no_grad()
     def add(self, weights: dict[str, Tensor]) -> None:
-        for name, weight in weights.items():
-            if self.n == 0:
-                self.weights[name] = weight.detach().clone()
-            else:
-                self.weights[name] += (weight.detach() - self.weights[name]) / (self.n + 1)
+        if self.n == 0:
+            self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
+        else:
+            # All weights in few kernels.
+            get_swa_multi_avg_fn()(list(self.weights.values()), list(weights.values()), self.n)
         self.n += 1
 
 

@@ -22,7 +22,7 @@ from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.training import records
-from dg_batchformer.training.arguments import data_arguments
+from dg_batchformer.training.arguments import RunArguments, data_arguments, parse_hparams
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,17 @@ Share = Callable[[DataArguments], Any]
 
 
 def default_workers(jobs: Sequence[Job], jobs_per_gpu: int) -> int:
-    """Worker processes: one a core for small images, one for four cores for large ones; `jobs_per_gpu` on a GPU."""
+    """Worker processes: one a core for small inputs, one for four cores for large ones; `jobs_per_gpu` on a GPU."""
     if machine.device() == "cuda":
         return jobs_per_gpu
-    small = all(job.arguments.dataset in SMALL_IMAGES for job in jobs)
+    small = all(has_small_inputs(job.arguments) for job in jobs)
     return max(1, min(len(jobs), machine.available_cores() // (1 if small else 4)))
+
+
+def has_small_inputs(arguments: RunArguments) -> bool:
+    """Whether a run trains on small images, or on the features of a frozen backbone."""
+    frozen = parse_hparams(arguments.hparams).get("freeze_backbone", False)
+    return bool(frozen) or arguments.dataset in SMALL_IMAGES
 
 
 def threads_of_each(n_workers: int) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dg_batchformer import machine
+from dg_batchformer.errors import InputError
 from dg_batchformer.training.arguments import RunArguments
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
@@ -39,8 +40,14 @@ class Compute:
             algorithm.optimizer = algorithm.new_optimizer()
         if hasattr(algorithm, "reads_values"):
             algorithm.reads_values = False
-        if self.compile and hasattr(algorithm, "featurizer"):
-            algorithm.featurizer.compile()
+        if self.compile:
+            # Not the featurizer itself, whose `forward` BatchFormer replaces for each update.
+            network = getattr(getattr(algorithm, "featurizer", None), "network", None)
+            if not isinstance(network, torch.nn.Module):
+                raise InputError(
+                    "--compile is for pretrained backbones: this network is too small to gain, leave it out"
+                )
+            network.compile()
         return algorithm
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -64,7 +64,7 @@ def compute(dataset: Dataset, hparams: Mapping[str, Any]) -> Tensor:
         # A backbone without trained weights is always the same one.
         torch.manual_seed(0)
         backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval()
-        backbone = backbone.to(device, memory_format=torch.channels_last)
+        backbone = backbone.to(device).to(memory_format=torch.channels_last)
     batches = [
         Samples(i, indices)
         for i, size in enumerate(dataset.sizes)

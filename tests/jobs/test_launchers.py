@@ -102,11 +102,19 @@ def test_unknown_launcher():
         find_launcher("locl")
 
 
-@pytest.mark.parametrize(("dataset", "cores", "workers"), [("RotatedDigits", 6, 6), ("PACS", 8, 2), ("PACS", 2, 1)])
-def test_workers_by_cores_and_image_size(tmp_path, monkeypatch, dataset, cores, workers):
+@pytest.mark.parametrize(
+    ("dataset", "cores", "hparams", "workers"),
+    [
+        ("RotatedDigits", 6, None, 6),
+        ("PACS", 8, None, 2),
+        ("PACS", 2, None, 1),
+        ("PACS", 6, '{"freeze_backbone": true}', 6),
+    ],
+)
+def test_workers_by_cores_and_size_of_the_inputs(tmp_path, monkeypatch, dataset, cores, hparams, workers):
     monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: cores)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    jobs = plan(Sweep([dataset], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1))
+    jobs = plan(Sweep([dataset], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1, hparams=hparams))
     assert default_workers(jobs, 1) == workers
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [default_workers(jobs, n) for n in (1, 3)] == [1, 3]

@@ -15,6 +15,7 @@ from dg_batchformer.training.compute import Compute, Values
 from dg_batchformer.training.run import run
 
 NOISE = load_dataset("Debug28")
+original = torch.nn.Module.compile
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -57,12 +58,32 @@ def test_an_unknown_precision_is_refused():
         check(RunArguments(precision="fp16"))
 
 
-def test_compile_compiles_the_featurizer_and_leaves_names_alone():
-    algorithm = make("ERM_BatchFormer")
+def test_what_is_compiled_once_serves_all_updates(monkeypatch):
+    """Recompiling at each update, of which BatchFormer's replaces the featurizer's `forward`, would cost minutes."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: original(self, backend=backend))
+    given = {"shape": (3, 32, 32), "backbone": "resnet18", "weights": None, "batchformer_dropout": 0.0}
+    algorithm, reference = (make("ERM_BatchFormer", **given) for _ in range(2))
     names = list(algorithm.state_dict())
     Compute("cpu", compile=True).place(algorithm)
-    assert algorithm.featurizer._compiled_call_impl is not None
     assert list(algorithm.state_dict()) == names
+    for step in range(12):
+        batches = minibatches(shape=(3, 32, 32), seed=step)
+        loss = float(algorithm.update(batches)["loss"])
+        if step == 0:
+            first = len(compiled)
+            assert loss == pytest.approx(reference.update(batches)["loss"], rel=1e-4)
+    assert len(compiled) == first > 0
+
+
+def test_a_network_of_a_few_layers_is_not_compiled():
+    with pytest.raises(InputError, match="--compile is for pretrained backbones"):
+        Compute("cpu", compile=True).place(make("ERM"))
 
 
 def test_our_algorithms_give_tensors_that_are_read_late():
@@ -75,7 +96,7 @@ def test_our_algorithms_give_tensors_that_are_read_late():
     assert [set(row) for row in rows] == [{"loss", "nll", "penalty"}] * 2
     assert (values.unread, values.steps) == ([], [0, 1])
     reference = make("VREx_BatchFormer")
-    assert rows == [pytest.approx(reference.update(minibatches(seed=step)), rel=1e-6) for step in range(2)]
+    assert rows == [pytest.approx(reference.update(minibatches(seed=step)), rel=1e-3, abs=1e-5) for step in range(2)]
     assert all(isinstance(value, float) for value in reference.update(minibatches()).values())
 
 
