@@ -20,7 +20,7 @@ from tllib.modules.classifier import Classifier
 from torch import Tensor, nn
 
 from dg_batchformer.algorithms.irm import irm_penalty
-from dg_batchformer.data.batches import minibatches
+from dg_batchformer.data.batches import Training, load, with_replacement
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.data.splits import Split, split_environments
@@ -68,8 +68,8 @@ def train(args: argparse.Namespace, dataset: Dataset, splits: Sequence[Split], b
     groups = parameter_groups(classifier, args.lr, args.lr_scale) if batchformer else classifier.get_parameters(args.lr)
     optimizer = torch.optim.SGD(groups, args.lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
-    hparams = {"batch_size": args.batch_size, "class_balanced": False, "data_augmentation": False}
-    steps = minibatches(dataset, splits, [args.test_env], hparams, args.seed, "cpu")
+    trained = [i for i in range(len(splits)) if i != args.test_env]
+    steps = load(dataset, with_replacement(Training(dataset, splits, trained, args.batch_size, args.seed)), "cpu")
     classifier.train()
     for _, step in zip(range(args.steps), steps, strict=False):
         n_domains = len(step)
