@@ -70,8 +70,8 @@ class ERM(nn.Module):
         with torch.autocast(features[0].device.type, enabled=False):
             exact = [z.to(torch.promote_types(z.dtype, torch.float32)) for z in features]
             values = self.objective(exact, [y for _, y in minibatches])
-        self.optimizer.zero_grad()
-        values["loss"].backward()
+            self.optimizer.zero_grad()
+            values["loss"].backward()
         self.optimizer.step()
         return {name: value.item() if self.reads_values else value.detach() for name, value in values.items()}
 

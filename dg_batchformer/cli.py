@@ -119,8 +119,6 @@ def launch(arguments: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}: expected at least 1")
     launcher = find_launcher(arguments.command_launcher)
-    if launcher is LAUNCHERS["local"]:
-        warm_up()
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sweep)}
     given["datasets"] = given["datasets"] or DATASETS
     given["algorithms"] = given["algorithms"] or ALGORITHMS
@@ -136,6 +134,8 @@ def launch(arguments: argparse.Namespace) -> int:
     if launcher is LAUNCHERS["dummy"] or not to_do:
         launcher(to_do, 1, lambda ended: None)
         return 0
+    if launcher is LAUNCHERS["local"]:
+        warm_up()
     from dg_batchformer.jobs.prepare import prepare
 
     n_workers = min(arguments.n_workers or default_workers(to_do, arguments.jobs_per_gpu), len(to_do))

@@ -59,6 +59,8 @@ class Row:
             found.append("no protocol here has that schedule: the command trains on the library's")
         if self.hparams.get("batchformer_as_released"):
             found.append("as released: BatchFormer stayed at its random start; leave the preset out to train it")
+            if self.method == "IRM":
+                found.append("the scripts take 3 environments a step, so the penalty's groups are thirds of [z ; h]")
         if "batchformer_lr_scale" in self.hparams:
             found.append("learning rate of BatchFormer by the authors' advice for ResNet-50; the paper does not say")
         return found

@@ -30,7 +30,11 @@ def test_its_numbers_are_the_protocols(protocol):
     assert cells["lr"].startswith(value("ERM", "lr"))
     assert value("CORAL", "lr") in cells["lr"]
     assert cells["weight_decay"] == value("ERM", "weight_decay")
-    assert value("ERM", "batch_size") in cells["Batch"]
+    assert value("CORAL", "batch_size") in cells["Batch"]
+    assert value("MixStyle", "batch_size") in cells["Batch"]
+    layers, mix = value("MixStyle", "mixstyle_layers"), value("MixStyle", "mixstyle_mix")
+    assert ("layer3" in layers) == ("layer3" in cells["mixstyle_layers`, `mixstyle_mix"])
+    assert cells["mixstyle_layers`, `mixstyle_mix"].endswith(mix)
     assert cells["irm_lambda`, `vrex_lambda"] == f"{value('IRM', 'irm_lambda')}, {value('VREx', 'vrex_lambda')}"
     assert cells["swad_tolerance_ratio"].startswith(value("SWAD", "swad_tolerance_ratio"))
     assert value("SWAD", "swad_tolerance_ratio", "VLCS") in cells["swad_tolerance_ratio"]

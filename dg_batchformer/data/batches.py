@@ -88,14 +88,13 @@ def without_replacement(training: Training, n_environments: int) -> Iterator[Ste
             yield step
 
 
-def pooled(training: Training) -> Iterator[Step]:
-    """Endless steps of one minibatch from all environments together, in passes over their shuffled samples.
+def pooled(training: Training, n: int) -> Iterator[Step]:
+    """Endless steps of one minibatch of n samples of all environments together, in passes over all, shuffled.
 
-    As Transfer-Learning-Library trains what does not look at environments. The minibatch is as large as one of
-    `batch_size` per environment; the last samples of a pass, too few for another, are left out.
+    As Transfer-Learning-Library trains what does not look at environments. The last samples of a pass, too few for
+    another minibatch, are left out.
     """
     generator = torch.Generator().manual_seed(seed_hash(training.seed, "minibatches"))
-    n = training.batch_size * len(training.environments)
     insides = [(i, training.splits[i].inside) for i in training.environments]
     numbered = [torch.stack([torch.full_like(inside, i), inside], 1) for i, inside in insides]
     while True:

@@ -61,7 +61,7 @@ class TensorEnvironment:
     n_draws: int = 0
 
     def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
-        return self.images[indices.to(self.images.device)]
+        return self.images[sent(indices, self.images.device)]
 
 
 @dataclass(frozen=True)

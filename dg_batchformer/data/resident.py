@@ -33,10 +33,12 @@ class Resident:
         indices = torch.cat([self.starts[one.environment] + one.indices for one in samples])
         images = self.images[sent(indices, self.images.device)]
         draws = [one.draws for one in samples if one.draws is not None]
-        if draws:
-            x = augmented_batch(images, self.originals[indices], torch.cat(draws))
-        else:
-            x = plain_batch(images, interpolation)
+        # Whoever computes in bfloat16 does not want the images in it.
+        with torch.autocast(self.images.device.type, enabled=False):
+            if draws:
+                x = augmented_batch(images, self.originals[indices], torch.cat(draws))
+            else:
+                x = plain_batch(images, interpolation)
         return list(x.split([len(one.indices) for one in samples]))
 
 
@@ -61,11 +63,11 @@ def fits(n_bytes: int, device: str) -> bool:
     return n_bytes <= SHARE * torch.cuda.mem_get_info()[0]
 
 
-def on_gpu(dataset: Dataset) -> Dataset:
-    """A dataset whose data lie on the GPU as far as they fit."""
+def on_gpu(dataset: Dataset, resident: Resident | None) -> Dataset:
+    """A dataset whose tensors lie on the GPU as far as they fit, and whose images are those in `resident`."""
     environments: list[Environment] = []
     for one in dataset.environments:
         if isinstance(one, TensorEnvironment) and fits(one.images.nbytes, "cuda"):
             one = replace(one, images=one.images.cuda())
         environments.append(one)
-    return replace(dataset, environments=environments, resident=resident_images(dataset, "cuda"))
+    return replace(dataset, environments=environments, resident=resident)

@@ -108,18 +108,22 @@ def start_method() -> Any:
 def warm_up() -> None:
     """Starts what workers are forked from, so that it imports what they need while this process prepares."""
     if start_method().get_start_method() == "forkserver":
+        # It inherits that Ctrl-C is the launcher's.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         forkserver.ensure_running()
+        signal.signal(signal.SIGINT, before)
 
 
 def sharing(n_workers: int) -> Share:
     """What so many workers share: on a GPU decoded images; on a CPU they map the same file into memory anyway."""
     if machine.device() == "cuda" and n_workers > 1:
-        return functools.cache(images_on_gpu)
+        # Runs come dataset by dataset: two at a time are in use at most, while one follows the other.
+        return functools.lru_cache(maxsize=2)(images_on_gpu)
     return lambda arguments: None
 
 
 def images_on_gpu(arguments: DataArguments) -> Any:
-    """A benchmark's decoded images on the GPU, for all workers there; None where they do not fit.
+    """A benchmark's decoded images on the GPU, for all workers there; (None,) where they do not fit.
 
     What is sent to workers is where they lie: this process has to keep them.
     """
@@ -129,7 +133,7 @@ def images_on_gpu(arguments: DataArguments) -> Any:
     from dg_batchformer.data.benchmarks import load_dataset
     from dg_batchformer.data.resident import resident_images
 
-    return resident_images(load_dataset(**dict(arguments)), "cuda")
+    return (resident_images(load_dataset(**dict(arguments)), "cuda"),)
 
 
 LAUNCHERS: dict[str, Launcher] = {"local": local, "dummy": dummy}
@@ -170,7 +174,14 @@ class _Worker:
             if not self.process.is_alive():
                 self._start()
             self.started = time.monotonic()
-            self.connection.send((self.job, self.share(tuple(data_arguments(self.job.arguments).items()))))
+            self.connection.send(self.job)
+            self._send_shared(self.share(tuple(data_arguments(self.job.arguments).items())))
+
+    def _send_shared(self, shared: Any) -> None:
+        try:
+            self.connection.send(shared)
+        except RuntimeError:  # a GPU whose memory processes cannot share
+            self.connection.send(None)
 
     def collect(self) -> Ended:
         """How the present job ended."""
@@ -198,12 +209,19 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def received(connection: Connection) -> Any:
+    """What the launcher shares; None where this process cannot open it."""
+    try:
+        return connection.recv()
+    except RuntimeError:
+        return None
+
+
 def _serve(connection: Connection, threads: int) -> None:
     """Runs the jobs that come in, keeping the last dataset loaded; answers None, or the error, for each."""
     # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     from dg_batchformer.training.run import load_data, run
@@ -213,7 +231,8 @@ def _serve(connection: Connection, threads: int) -> None:
     while True:
         job: Job
         try:
-            job, shared = connection.recv()
+            job = connection.recv()
+            shared = received(connection)
         except EOFError:
             return
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 
 import torch
 
+from dg_batchformer import machine
 from dg_batchformer.data.environments import Dataset, Samples
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
@@ -36,6 +38,10 @@ def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
             print(f"{name}: timing a few steps", flush=True)
             measured[name] = probe_seconds(own[0], dataset, threads)
         total += len(own) * measured[name]
+    if machine.device() == "cuda":
+        # What was tried here is not kept from the runs.
+        gc.collect()
+        torch.cuda.empty_cache()
     return total
 
 
@@ -62,8 +68,9 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> fl
     batches = training_minibatches(arguments, hparams, dataset, splits, compute.device)
 
     def update() -> None:
+        minibatches = next(batches)
         with compute.autocast():
-            values = algorithm.update(next(batches))
+            values = algorithm.update(minibatches)
         [float(value) for value in values.values()]  # which waits for a GPU
 
     update()

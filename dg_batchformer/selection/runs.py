@@ -95,8 +95,10 @@ def _read(folder: Path, found: Collected) -> Run | None:
 def _repeated(folder: Path, run: Run, earlier: Path, found: Collected) -> None:
     """Notes a run that is there twice; raises InputError where the two are not of the same settings."""
     kept = next(one for one in found.runs if one.key == run.key)
-    for name in ("steps", "checkpoint_freq", "holdout_fraction", "hparams", "precision"):
-        values = [one.records[-1]["args"].get(name) for one in (kept, run)]
+    # DomainBed's records, and our older ones, lack the last three.
+    usual = {"precision": "fp32", "compile": False, "skip_corrupt": False}
+    for name in ("steps", "checkpoint_freq", "holdout_fraction", "hparams", *usual):
+        values = [one.records[-1]["args"].get(name, usual.get(name)) for one in (kept, run)]
         if values[0] != values[1]:
             raise InputError(
                 f"{earlier} and {folder} are one run with different settings ({name} {values[0]} and {values[1]}): "

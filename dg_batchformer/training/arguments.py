@@ -13,7 +13,7 @@ from dg_batchformer.data.benchmarks import find_benchmark
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import default_hparams, hyperparameters, random_hparams
-from dg_batchformer.training.protocols import DOMAINBED, find_protocol
+from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS, find_protocol
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ def check(arguments: RunArguments) -> dict[str, Any]:
         given = parse_hparams(arguments.hparams)
     except InputError as error:
         problems.append(str(error))
+    if given.get("class_balanced") and not getattr(PROTOCOLS.get(arguments.protocol), "balances", True):
+        problems.append(f"hparam 'class_balanced' is true, and protocol {arguments.protocol} draws without replacement")
     if known:
         wrong = problems_with(given, known)
         defaults = default_hparams(arguments.algorithm, arguments.dataset)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dg_batchformer import machine
+from dg_batchformer.algorithms.trial import all_optimizers
 from dg_batchformer.errors import InputError
 from dg_batchformer.training.arguments import RunArguments
 
@@ -28,16 +29,19 @@ class Compute:
 
     @classmethod
     def of(cls, arguments: RunArguments) -> Compute:
-        """That of a run on this machine."""
-        return cls(machine.device(), arguments.precision, arguments.compile)
+        """That of a run on this machine; InputError for a precision that its GPU does not have."""
+        device = machine.device()
+        if device == "cuda" and arguments.precision == "bf16" and not torch.cuda.is_bf16_supported():
+            raise InputError(f"--precision is bf16, which {machine.device_name()} does not have: expected fp32")
+        return cls(device, arguments.precision, arguments.compile)
 
     def place(self, algorithm: Any) -> Any:
         """The algorithm, made ready to train there."""
         # Convolutions are faster so: by half in evaluation on a CPU, and for tensor cores on a GPU.
         algorithm = algorithm.to(self.device, memory_format=torch.channels_last)
-        if self.device == "cuda" and hasattr(algorithm, "new_optimizer"):
-            # Made on the CPU, it would not be fused.
-            algorithm.optimizer = algorithm.new_optimizer()
+        if self.device == "cuda":
+            for optimizer in all_optimizers(algorithm):
+                fuse(optimizer)
         if hasattr(algorithm, "reads_values"):
             algorithm.reads_values = False
         if self.compile:
@@ -52,7 +56,16 @@ class Compute:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context of updates and predictions."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+        # Without a cache of cast weights: an update may take several steps, and the cache would miss all but the last.
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
+
+
+def fuse(optimizer: torch.optim.Optimizer) -> None:
+    """Makes the steps of an optimizer, which has taken none, one kernel on a GPU, where torch has that kernel."""
+    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            if not group.get("foreach") and not group.get("differentiable"):
+                group["fused"] = True
 
 
 class Values:

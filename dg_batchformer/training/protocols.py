@@ -29,8 +29,8 @@ class Protocol:
     """DomainBed's protocol, and what another one may do otherwise.
 
     `searches` says whether there is a random search over hyper-parameters, `optimizer` names what an algorithm must
-    train with ("": anything), `freezes_batch_norm` whether its batch norm must be frozen, and `has_schedule` whether
-    learning rates change.
+    train with ("": anything), `freezes_batch_norm` whether its batch norm must be frozen, `has_schedule` whether
+    learning rates change, and `balances` whether classes can be drawn equally often.
     """
 
     name = DOMAINBED
@@ -38,6 +38,7 @@ class Protocol:
     optimizer = ""
     freezes_batch_norm = False
     has_schedule = False
+    balances = True
 
     def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
         """Defaults that are not DomainBed's."""
@@ -111,23 +112,25 @@ class Swad(Protocol):
 class TransferLearningLibrary(Protocol):
     """That of Transfer-Learning-Library's scripts for domain generalization, from which the paper's most rows come.
 
-    SGD with Nesterov momentum 0.9 on a cosine over 20 epochs of 500 steps, an evaluation after each; 12 images of
-    each of 3 environments a step without replacement, or 36 of all together for what does not look at environments;
-    batch norm frozen on PACS alone, with dropout 0.1; images resized bicubically in evaluation; all of the environment
-    left out is tested on.
+    SGD with Nesterov momentum 0.9 on a cosine over 20 epochs of 500 steps, an evaluation after each; 36 images a step
+    without replacement, 12 of each of 3 environments, or for ERM with MixStyle 18 of each of 2, which mix with each
+    other, or for ERM without it of all together; batch norm frozen on PACS alone, with dropout 0.1; images resized
+    bicubically in evaluation; all of the environment left out is tested on.
     """
 
     name = "tllib"
     searches = False
     optimizer = "SGD"
     has_schedule = True
-    environments_per_step = 3
+    balances = False
+    images_per_step = 36
 
     def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
         pacs = dataset == "PACS"
         layers = ["layer1", "layer2", "layer3"] if pacs else ["layer1", "layer2"]
         lr = 1e-3 if split_name(algorithm)[0] == "ERM" else 5e-4
-        own: dict[str, Any] = {"optimizer": "sgd", "lr": lr, "weight_decay": 5e-4, "batch_size": 12}
+        own: dict[str, Any] = {"optimizer": "sgd", "lr": lr, "weight_decay": 5e-4, "mixstyle_mix": "crossdomain"}
+        own |= {"batch_size": self.images_per_step // (self.environments_per_step(algorithm) or 3)}
         own |= {"freeze_bn": pacs, "resnet_dropout": 0.1 if pacs else 0.0, "val_augment": False}
         return own | {"mmd_gamma": 1.0, "irm_lambda": 1.0, "vrex_lambda": 3.0, "mixstyle_layers": layers}
 
@@ -147,8 +150,17 @@ class TransferLearningLibrary(Protocol):
     def steps(self, training: Training, algorithm: str, hparams: Mapping[str, Any]) -> Iterator[Step]:
         from dg_batchformer.data.batches import pooled, without_replacement
 
-        looks_at_environments = split_name(algorithm)[0] != "ERM" or hparams.get("mixstyle_mix") == "crossdomain"
-        return without_replacement(training, self.environments_per_step) if looks_at_environments else pooled(training)
+        n_environments = self.environments_per_step(algorithm)
+        if n_environments:
+            return without_replacement(training, n_environments)
+        return pooled(training, 3 * training.batch_size)
+
+    def environments_per_step(self, algorithm: str) -> int:
+        """How many environments a minibatch comes from; 0: from all together, as for what does not look at them."""
+        objective, modifiers = split_name(algorithm)
+        if objective != "ERM":
+            return 3
+        return 2 if "MixStyle" in modifiers else 0
 
     def prepared(self, dataset: Dataset) -> Dataset:
         return dataclasses.replace(dataset, interpolation="bicubic")

@@ -18,7 +18,7 @@ from dg_batchformer import machine
 from dg_batchformer.data.batches import Minibatches, Training, load
 from dg_batchformer.data.benchmarks import find_benchmark, load_dataset
 from dg_batchformer.data.environments import Dataset
-from dg_batchformer.data.resident import Resident, on_gpu
+from dg_batchformer.data.resident import Resident, on_gpu, resident_images
 from dg_batchformer.data.splits import Split
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
@@ -67,12 +67,14 @@ def run(arguments: RunArguments, dataset: Dataset | None = None, *, echo: bool =
     records.mark(folder / records.DONE, "done")
 
 
-def load_data(arguments: RunArguments, threads: int | None = None, shared: Resident | None = None) -> Dataset:
-    """The dataset of a run, on the GPU if there is one, its images perhaps in another process's copy there."""
+def load_data(
+    arguments: RunArguments, threads: int | None = None, shared: tuple[Resident | None] | None = None
+) -> Dataset:
+    """The dataset of a run, on the GPU if there is one; `shared` are the images that several processes have there."""
     dataset = load_dataset(**data_arguments(arguments), threads=threads)
-    if shared:
-        return dataclasses.replace(dataset, resident=shared)
-    return on_gpu(dataset) if machine.device() == "cuda" else dataset
+    if machine.device() == "cuda":
+        return on_gpu(dataset, *(shared or (resident_images(dataset, "cuda"),)))
+    return dataclasses.replace(dataset, resident=shared[0]) if shared else dataset
 
 
 def prepared_data(arguments: RunArguments, hparams: dict[str, Any], dataset: Dataset | None = None) -> Dataset:
@@ -120,6 +122,8 @@ class _Run:
         self.values = Values()
         self.last_values: dict[str, float] = {}
         self.segment_started, self.segment_images = time.monotonic(), 0
+        if self.compute.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         seed_everything(arguments.seed)
         self.shape = {
             "input_shape": dataset.input_shape,

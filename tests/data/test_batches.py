@@ -65,7 +65,9 @@ def test_balanced_draws_have_equal_classes():
     assert y.float().mean().item() == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.parametrize("sampler", [with_replacement, pooled, lambda given: without_replacement(given, 2)])
+@pytest.mark.parametrize(
+    "sampler", [with_replacement, lambda given: pooled(given, 16), lambda given: without_replacement(given, 2)]
+)
 def test_one_seed_one_sequence_whatever_else_is_drawn(sampler):
     def drawn(seed):
         torch.rand(17)
@@ -112,8 +114,8 @@ def test_a_small_environment_gives_its_samples_with_replacement():
 
 
 def test_a_pooled_pass_takes_samples_of_all_environments_once():
-    given = training([5, 9], batch_size=3)  # minibatches of six: two a pass, and two samples are left out
-    drawn = list(itertools.islice(steps(pooled, given), 4))
+    given = training([5, 9])
+    drawn = list(itertools.islice(steps(pooled, given, 6), 4))  # two a pass, and two samples are left out
     assert [len(step) for step in drawn] == [1] * 4
     for passed in (drawn[:2], drawn[2:]):
         values = torch.cat([step[0][0] for step in passed]).flatten().tolist()
@@ -121,7 +123,7 @@ def test_a_pooled_pass_takes_samples_of_all_environments_once():
     x, y = drawn[0][0]
     sizes = torch.where(x.flatten() >= 1000, 9, 5)
     assert torch.equal(y, (x.flatten() % 1000).long() // (sizes - 2))
-    assert next(steps(pooled, training([3, 4], batch_size=6)))[0][0].shape == (12, 1)
+    assert next(steps(pooled, training([3, 4]), 12))[0][0].shape == (12, 1)
 
 
 def test_augmented_images_follow_the_generator(tmp_path):

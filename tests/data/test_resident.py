@@ -42,6 +42,15 @@ def test_inputs_are_the_same(dataset, device, augmented, interpolation):
         assert (levels > 2.1).float().mean() < 0.01
 
 
+def test_images_are_not_in_bfloat16_where_networks_are(dataset):
+    wanted = samples(dataset, augmented=True)
+    there = resident.resident_images(dataset, "cpu")
+    expected = there.inputs(wanted, "bilinear")
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = there.inputs(wanted, "bilinear")
+    assert all(torch.equal(a, b) for a, b in zip(expected, ours, strict=True))
+
+
 def test_what_does_not_fit_stays(dataset, monkeypatch):
     monkeypatch.setattr(resident, "fits", lambda n_bytes, device: False)
     assert resident.resident_images(dataset, "cpu") is None

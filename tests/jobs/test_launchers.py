@@ -190,7 +190,7 @@ def test_workers_share_one_copy_of_the_images(tmp_path, monkeypatch):
         """Not the dataset's own images, so that it shows whose were read."""
         made.append(resident_images(load_dataset(**dict(arguments)), "cpu"))
         made[-1].images.zero_()
-        return made[-1]
+        return (made[-1],)
 
     monkeypatch.setattr(launchers, "sharing", lambda n_workers: functools.cache(black))
     write(jobs)

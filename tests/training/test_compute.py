@@ -4,15 +4,16 @@ import json
 
 import pytest
 import torch
-from helpers import make, minibatches
+from helpers import image_tree, make, minibatches, weights
 
 from dg_batchformer import ALGORITHMS
 from dg_batchformer.algorithms import ERM
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
 from dg_batchformer.training.arguments import RunArguments, check
-from dg_batchformer.training.compute import Compute, Values
-from dg_batchformer.training.run import run
+from dg_batchformer.training.compute import Compute, Values, fuse
+from dg_batchformer.training.protocols import find_protocol
+from dg_batchformer.training.run import load_data, run, training_minibatches
 
 NOISE = load_dataset("Debug28")
 original = torch.nn.Module.compile
@@ -51,6 +52,38 @@ def test_losses_are_exact_under_bf16(monkeypatch):
     with Compute("cpu", "bf16").autocast():
         algorithm.update(minibatches())
     assert seen == [(torch.float32, False, torch.float32)]
+
+
+class Twice(ERM):
+    """An update of nine steps."""
+
+    def update(self, minibatches, unlabeled=None):
+        for _ in range(9):
+            values = super().update(minibatches, unlabeled)
+        return values
+
+
+def test_bf16_sees_the_weights_of_each_step_of_an_update():
+    """Autocast's cache of cast weights would keep those of the first."""
+    full, half = (make(Twice, lr=1e-2) for _ in range(2))
+    for _ in range(3):
+        loss = full.update(minibatches())["loss"]
+        with Compute("cpu", "bf16").autocast():
+            in_half = half.update(minibatches())["loss"]
+    assert loss < 0.5
+    assert in_half == pytest.approx(loss, abs=0.1)
+
+
+def test_gradients_of_the_losses_are_exact_under_bf16():
+    full, half = (make("CORAL") for _ in range(2))
+    frozen = [torch.randn(4, 64, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    for algorithm in (full, half):
+        algorithm.features_by_environment = lambda featurizer, batches: [z.clone().requires_grad_() for z in frozen]
+    full.update(minibatches((4, 4, 4)))
+    with Compute("cpu", "bf16").autocast():
+        half.update(minibatches((4, 4, 4)))
+    for a, b in zip(full.classifier.parameters(), half.classifier.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-7)
 
 
 def test_an_unknown_precision_is_refused():
@@ -116,9 +149,34 @@ def test_no_update_waits_for_the_gpu(algorithm):
     assert all(torch.isfinite(value) for value in values.values())
 
 
+def test_optimizers_are_fused_as_they_are():
+    """With what they train and how, also where a subclass made one of its own."""
+    algorithm = make("IRM_BatchFormer", batchformer_lr_scale=0.1)
+    parameters = [group["params"] for group in algorithm.optimizer.param_groups]
+    fuse(algorithm.optimizer)
+    assert all(group["fused"] for group in algorithm.optimizer.param_groups)
+    assert [group["params"] for group in algorithm.optimizer.param_groups] == parameters
+    before = weights(algorithm)
+    algorithm.update(minibatches())  # torch has the kernel for CPUs too
+    assert all(not torch.equal(value, before[name]) for name, value in weights(algorithm).items())
+    other = torch.optim.RMSprop(algorithm.network.parameters())
+    fuse(other)
+    assert "fused" not in other.param_groups[0]
+
+
 @pytest.mark.gpu
 @needs_gpu
-def test_our_optimizers_are_fused_on_a_gpu():
-    algorithm = Compute("cuda").place(make("IRM_BatchFormer"))
-    assert all(group["fused"] for group in algorithm.optimizer.param_groups)
-    assert len(algorithm.optimizer.param_groups) == 2
+@pytest.mark.parametrize("name", ["RotatedDigits", "images"])
+def test_no_minibatch_makes_the_gpu_wait(tmp_path, name):
+    dataset = f"folder:{image_tree(tmp_path / 'mine')}" if name == "images" else name
+    arguments = RunArguments(dataset=dataset, hparams='{"batch_size": 4}')
+    data = load_data(arguments)
+    splits = find_protocol("domainbed").splits(data.sizes, 0.2, 0, [0])
+    steps = training_minibatches(arguments, check(arguments), data, splits, "cuda")
+    next(steps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step = next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(x.is_cuda and y.is_cuda for x, y in step)

@@ -52,6 +52,7 @@ def test_tllib():
     assert (irm["lr"], irm["irm_lambda"], irm["irm_penalty_anneal_iters"]) == (5e-4, 1.0, 500)
     assert (vrex["lr"], vrex["vrex_lambda"], vrex["vrex_penalty_anneal_iters"]) == (5e-4, 3.0, 500)
     assert (mixstyle["lr"], mixstyle["mixstyle_layers"]) == (1e-3, ["layer1", "layer2", "layer3"])
+    assert (mixstyle["mixstyle_mix"], mixstyle["batch_size"]) == ("crossdomain", 18)
     home = hparams("tllib", "MixStyle", "OfficeHome")
     assert (home["freeze_bn"], home["resnet_dropout"], home["mixstyle_layers"]) == (False, 0.0, ["layer1", "layer2"])
     protocol = find_protocol("tllib")
@@ -111,7 +112,8 @@ def test_tllibs_rates_are_those_of_its_scripts(algorithm):
 
 def test_tllibs_batches():
     arguments = RunArguments(protocol="tllib", hparams='{"batch_size": 4}')
-    for algorithm, sizes in (("ERM", [12]), ("MixStyle_BatchFormer", [12]), ("CORAL", [4] * 3), ("IRM_SWAD", [4] * 3)):
+    sizes_of = {"ERM": [12], "MixStyle_BatchFormer": [4] * 2, "CORAL": [4] * 3, "IRM_MixStyle_SWAD": [4] * 3}
+    for algorithm, sizes in sizes_of.items():
         given = hparams("tllib", algorithm, "RotatedDigits", hparams='{"batch_size": 4}')
         splits = find_protocol("tllib").splits(DIGITS.sizes, 0.2, 0, [0])
         own = RunArguments(protocol="tllib", algorithm=algorithm, hparams=arguments.hparams)
@@ -125,6 +127,11 @@ def test_every_algorithm_trains_under_every_protocol(tmp_path, protocol, algorit
     last = train(tmp_path / "run", algorithm=algorithm, protocol=protocol)[-1]
     assert (last["step"], last["args"]["protocol"]) == (4, protocol)
     assert last["hparams"]["optimizer"] == ("sgd" if protocol == "tllib" else "adam")
+
+
+def test_tllib_cannot_balance_classes():
+    with pytest.raises(InputError, match="'class_balanced' is true, and protocol tllib draws without replacement"):
+        hparams("tllib", "ERM", "RotatedDigits", hparams='{"class_balanced": true}')
 
 
 def test_checkpoints_of_tllib_come_after_each_epoch(tmp_path):
