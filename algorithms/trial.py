@@ -33,10 +33,15 @@ def constructing(name: str, what: str) -> Iterator[None]:
         ) from error
 
 
+def optimizers_by_name(algorithm: Any) -> dict[str, torch.optim.Optimizer]:
+    """An algorithm's optimizers, each once, by the first name that it has."""
+    named = {id(v): (name, v) for name, v in reversed(vars(algorithm).items()) if isinstance(v, torch.optim.Optimizer)}
+    return dict(reversed(named.values()))
+
+
 def all_optimizers(algorithm: Any) -> list[torch.optim.Optimizer]:
     """An algorithm's optimizers, under whatever names."""
-    found = {id(value): value for value in vars(algorithm).values() if isinstance(value, torch.optim.Optimizer)}
-    return list(found.values())
+    return list(optimizers_by_name(algorithm).values())
 
 
 def optimizers_of(algorithm: Any) -> list[torch.optim.Optimizer]:

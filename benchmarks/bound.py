@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from common import BACKBONES, ON_GPU, clock, header, ratios, spread
 
+from dg_batchformer.data.batches import load
 from dg_batchformer.data.splits import split_environments
 from dg_batchformer.training.arguments import PRECISIONS, RunArguments, check
 from dg_batchformer.training.compute import Compute
-from dg_batchformer.training.run import make_algorithm, prepared_data, training_minibatches
+from dg_batchformer.training.parts import make_algorithm, prepared_data, training_steps
 
 
 def steps_per_second(algorithm: Any, steps: Iterator[Any], n: int, compute: Compute) -> float:
@@ -53,7 +54,7 @@ def main() -> None:
     dataset = prepared_data(arguments, checked)
     splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
     algorithm = compute.place(make_algorithm(arguments, dataset, checked)).train()
-    loaded = training_minibatches(arguments, checked, dataset, splits, compute.device)
+    loaded = load(dataset, training_steps(arguments, checked, dataset, splits), compute.device)
     resident = [(torch.randn_like(x), y) for x, y in next(loaded)]
     sides = {"from the cache": loaded, "bound": itertools.repeat(resident)}
     rates: dict[str, list[float]] = {name: [] for name in sides}

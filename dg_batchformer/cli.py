@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,16 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, parser
 from dg_batchformer.jobs import status
-from dg_batchformer.jobs.launchers import (
-    LAUNCHERS,
-    Ended,
-    Launcher,
-    default_workers,
-    find_launcher,
-    threads_of_each,
-    warm_up,
-)
+from dg_batchformer.jobs.launchers import LAUNCHERS, Launcher, default_workers, find_launcher, threads_of_each
 from dg_batchformer.jobs.plan import Job, Sweep, check_folder, find, plan, write
+from dg_batchformer.jobs.workers import Ended, warm_up
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
 from dg_batchformer.training.protocols import find_protocol
@@ -75,14 +69,19 @@ def data(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """One run in this process."""
-    from dg_batchformer.training.run import DivergedError, run
+    from dg_batchformer.training.claim import TakenError
+    from dg_batchformer.training.interrupt import Interrupted, LostError
+    from dg_batchformer.training.run import run
+    from dg_batchformer.training.trainer import DivergedError
 
     names = [field.name for field in dataclasses.fields(RunArguments)]
     try:
         run(RunArguments(**{name: getattr(arguments, name) for name in names}), overwrite=arguments.overwrite)
-    except DivergedError as error:
+    except (DivergedError, LostError, TakenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as error:
+        return 128 + signal.Signals[error.signal_name].value
     return 0
 
 
@@ -165,7 +164,7 @@ def run_and_report(launcher: Launcher, jobs: Sequence[Job], n_workers: int, expe
             seconds.append(ended.seconds)
             n_ended = len(seconds)
             left = status.duration(sum(seconds) / n_ended * (len(jobs) - n_ended) / n_workers)
-            outcome = f"FAILED: {ended.error}" if ended.error else "done"
+            outcome = f"FAILED: {ended.error}" if ended.error else "done elsewhere" if ended.elsewhere else "done"
             progress.console.print(
                 f"[{n_ended}/{len(jobs)}] {ended.job} {outcome} in {ended.seconds:.1f} s; {left} left",
                 markup=False,

@@ -127,4 +127,10 @@ def _compute_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--precision", default=PRECISIONS[0], help=f"of the networks: {' or '.join(PRECISIONS)} (default %(default)s)"
     )
+    p.add_argument(
+        "--checkpoint_minutes",
+        type=float,
+        default=RunArguments.checkpoint_minutes,
+        help="save the state of a run so often, from which an interrupted one goes on (default %(default)g)",
+    )
     p.add_argument("--compile", action="store_true", help="compile the network, which pays in long runs on a GPU")

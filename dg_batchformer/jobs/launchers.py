@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import multiprocessing
-import os
-import signal
-import threading
-import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any
+from multiprocessing.connection import wait
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.jobs.plan import Job
+from dg_batchformer.jobs.status import last_lines
+from dg_batchformer.jobs.workers import Ended, Waiting, Worker, sharing
 from dg_batchformer.training import records
-from dg_batchformer.training.arguments import RunArguments, data_arguments, parse_hparams
+from dg_batchformer.training.arguments import RunArguments, parse_hparams
+from dg_batchformer.training.claim import Watch, latest
 
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended: `error` is None where it is done."""
-
-    job: Job
-    seconds: float
-    error: str | None
-
+LOOK_SECONDS = 2.0
+"""Between two looks at the runs that other launchers have."""
 
 Report = Callable[[Ended], None]
+
 Launcher = Callable[[Sequence[Job], int, Report], None]
-DataArguments = tuple[tuple[str, Any], ...]
-Share = Callable[[DataArguments], Any]
-"""Gives what all workers share of a dataset, which the arguments of `load_dataset` name."""
 
 
 def default_workers(jobs: Sequence[Job], jobs_per_gpu: int) -> int:
@@ -71,69 +54,46 @@ def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
 
     A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the
     run it had, which is marked failed, and is replaced. `report` is called as runs end. Several workers on a GPU read
-    one copy of the decoded images there.
+    one copy of the decoded images there. What another launcher runs is left to it, and taken over if that one dies.
     """
-    waiting = deque(jobs)
+    waiting, elsewhere = deque((job, "") for job in jobs), deque[Job]()
+    watch = Watch()
     n_workers = min(n_workers, len(jobs))
     share = sharing(n_workers)
-    workers = [_Worker(threads_of_each(n_workers), share) for _ in range(n_workers)]
+    workers = [Worker(threads_of_each(n_workers), share) for _ in range(n_workers)]
     try:
-        for worker in workers:
-            worker.give(waiting)
-        while any(worker.job for worker in workers):
-            ready = wait([handle for worker in workers if worker.job for handle in worker.handles])
+        while waiting or elsewhere or any(worker.job for worker in workers):
+            for worker in workers:
+                if not worker.job:
+                    worker.give(waiting)
+            handles = [handle for worker in workers if worker.job for handle in worker.handles]
+            ready = wait(handles, LOOK_SECONDS if elsewhere else None)
             for worker in workers:
                 if worker.job and any(handle in ready for handle in worker.handles):
-                    report(worker.collect())
-                    worker.give(waiting)
+                    ended = worker.collect()
+                    if ended.elsewhere:
+                        elsewhere.append(ended.job)
+                    else:
+                        report(ended)
+            look(elsewhere, waiting, watch, report)
     finally:
         for worker in workers:
             worker.stop()
 
 
-PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.run", "torch._dynamo"]
-"""What workers need; the last is a second's import, which torch's optimizers make at their first step."""
-
-
-@functools.cache
-def start_method() -> Any:
-    """How workers start: as forks of one process that has imported what they need, else each with its own imports."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
-
-
-def warm_up() -> None:
-    """Starts what workers are forked from, so that it imports what they need while this process prepares."""
-    if start_method().get_start_method() == "forkserver":
-        # It inherits that Ctrl-C is the launcher's.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, before)
-
-
-def sharing(n_workers: int) -> Share:
-    """What so many workers share: on a GPU decoded images; on a CPU they map the same file into memory anyway."""
-    if machine.device() == "cuda" and n_workers > 1:
-        # Runs come dataset by dataset: two at a time are in use at most, while one follows the other.
-        return functools.lru_cache(maxsize=2)(images_on_gpu)
-    return lambda arguments: None
-
-
-def images_on_gpu(arguments: DataArguments) -> Any:
-    """A benchmark's decoded images on the GPU, for all workers there; (None,) where they do not fit.
-
-    What is sent to workers is where they lie: this process has to keep them.
-    """
-    # Teaches pickle to send where a tensor lies instead of what it holds.
-    import torch.multiprocessing  # noqa: F401
-
-    from dg_batchformer.data.benchmarks import load_dataset
-    from dg_batchformer.data.resident import resident_images
-
-    return (resident_images(load_dataset(**dict(arguments)), "cuda"),)
+def look(elsewhere: deque[Job], waiting: deque[Waiting], watch: Watch, report: Report) -> None:
+    """Reports runs of other launchers that have ended, and puts those that nobody has any more among the waiting."""
+    for _ in range(len(elsewhere)):
+        job = elsewhere.popleft()
+        state = job.state
+        if state in ("done", "failed"):
+            error = " ".join(last_lines(job.folder / records.FAILED)) if state == "failed" else None
+            report(Ended(job, 0.0, error, elsewhere=True))
+        elif watch.is_free(job.folder):
+            claim = latest(job.folder)
+            waiting.append((job, claim.name if claim else ""))
+        else:
+            elsewhere.append(job)
 
 
 LAUNCHERS: dict[str, Launcher] = {"local": local, "dummy": dummy}
@@ -144,105 +104,3 @@ def find_launcher(name: str) -> Launcher:
     if name not in LAUNCHERS:
         raise InputError(unknown("launcher", name, LAUNCHERS))
     return LAUNCHERS[name]
-
-
-class _Worker:
-    """A process that runs jobs, seen from the launcher."""
-
-    def __init__(self, threads: int, share: Share) -> None:
-        self.threads, self.share = threads, share
-        self.job: Job | None = None
-        self.started = 0.0
-        self._start()
-
-    def _start(self) -> None:
-        context = start_method()
-        self.connection: Connection
-        self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, self.threads), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    @property
-    def handles(self) -> list[Any]:
-        return [self.connection, self.process.sentinel]
-
-    def give(self, waiting: deque[Job]) -> None:
-        """Sends the next job, if there is one."""
-        self.job = waiting.popleft() if waiting else None
-        if self.job:
-            if not self.process.is_alive():
-                self._start()
-            self.started = time.monotonic()
-            self.connection.send(self.job)
-            self._send_shared(self.share(tuple(data_arguments(self.job.arguments).items())))
-
-    def _send_shared(self, shared: Any) -> None:
-        try:
-            self.connection.send(shared)
-        except RuntimeError:  # a GPU whose memory processes cannot share
-            self.connection.send(None)
-
-    def collect(self) -> Ended:
-        """How the present job ended."""
-        assert self.job is not None  # the launcher waits for busy workers only
-        try:
-            error = self.connection.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join()
-            error = f"its process ended with code {self.process.exitcode} (out of memory, or killed?)"
-            records.mark(self.job.folder / records.FAILED, f"{error}\n")
-            with (self.job.folder / records.ERR).open("a", encoding="utf-8") as file:
-                file.write(f"{error}\n")
-        return Ended(self.job, time.monotonic() - self.started, error)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.join()
-        self.connection.close()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def received(connection: Connection) -> Any:
-    """What the launcher shares; None where this process cannot open it."""
-    try:
-        return connection.recv()
-    except RuntimeError:
-        return None
-
-
-def _serve(connection: Connection, threads: int) -> None:
-    """Runs the jobs that come in, keeping the last dataset loaded; answers None, or the error, for each."""
-    # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    from dg_batchformer.training.run import load_data, run
-
-    torch.set_num_threads(threads)
-    loaded: tuple[Any, Any] = (None, None)
-    while True:
-        job: Job
-        try:
-            job = connection.recv()
-            shared = received(connection)
-        except EOFError:
-            return
-        try:
-            key = data_arguments(job.arguments)
-            if loaded[0] != key:
-                loaded = (key, load_data(job.arguments, threads, shared))
-            run(job.arguments, loaded[1], echo=False)
-            connection.send(None)
-        except Exception as error:
-            if not (job.folder / records.FAILED).exists():
-                records.mark(job.folder / records.FAILED, f"{type(error).__name__}: {error}\n")
-                (job.folder / records.ERR).write_text(traceback.format_exc(), encoding="utf-8")
-            connection.send(f"{type(error).__name__}: {error}")

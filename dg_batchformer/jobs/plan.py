@@ -18,6 +18,7 @@ from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash, wei
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
 from dg_batchformer.training import records
 from dg_batchformer.training.arguments import (
+    NOT_IN_ID,
     RunArguments,
     check,
     folder_problems,
@@ -49,6 +50,7 @@ class Sweep:
     protocol: str = DOMAINBED
     precision: str = "fp32"
     compile: bool = False
+    checkpoint_minutes: float = 10.0
     pairs: bool = False
 
 
@@ -92,7 +94,7 @@ class Job:
 def job_id(arguments: dict[str, Any], benchmark: Benchmark) -> str:
     """Hash of what changes a run's result on a benchmark: not of where its data or its output lie."""
     what = dict(arguments)
-    for name in ("data_dir", "output_dir", "skip_model_save", "save_model_every_checkpoint", "cache_dir"):
+    for name in NOT_IN_ID:
         what.pop(name)
     length = find_protocol(what["protocol"]).length(benchmark)
     for name, usual in zip(("steps", "checkpoint_freq"), length, strict=True):
@@ -142,6 +144,7 @@ def plan(sweep: Sweep) -> list[Job]:
                             protocol=sweep.protocol,
                             precision=sweep.precision,
                             compile=sweep.compile,
+                            checkpoint_minutes=sweep.checkpoint_minutes,
                         )
                         folder = Path(sweep.output_dir) / job_id(dataclasses.asdict(arguments), benchmark)
                         jobs.append(Job(dataclasses.replace(arguments, output_dir=str(folder))))
@@ -173,6 +176,7 @@ def _check(sweep: Sweep) -> None:
         checkpoint_freq=sweep.checkpoint_freq,
         holdout_fraction=sweep.holdout_fraction,
         precision=sweep.precision,
+        checkpoint_minutes=sweep.checkpoint_minutes,
     )
     problems += number_problems(common) + folder_problems(Path(sweep.output_dir))
     problems += protocol_problems(sweep.protocol, sweep.n_hparams - 1)

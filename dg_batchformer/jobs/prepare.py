@@ -9,14 +9,15 @@ from collections.abc import Sequence
 import torch
 
 from dg_batchformer import machine
+from dg_batchformer.data.batches import load
 from dg_batchformer.data.environments import Dataset, Samples
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
 from dg_batchformer.training.evaluate import correct_and_loss
+from dg_batchformer.training.parts import length, load_data, make_algorithm, prepared_data, training_steps
 from dg_batchformer.training.protocols import find_protocol
-from dg_batchformer.training.run import length, load_data, make_algorithm, prepared_data, training_minibatches
 
 STEPS = 3
 
@@ -65,7 +66,7 @@ def probe_seconds(arguments: RunArguments, dataset: Dataset, threads: int) -> fl
         dataset.sizes, arguments.holdout_fraction, arguments.trial_seed, arguments.test_envs
     )
     algorithm = compute.place(make_algorithm(arguments, dataset, hparams))
-    batches = training_minibatches(arguments, hparams, dataset, splits, compute.device)
+    batches = load(dataset, training_steps(arguments, hparams, dataset, splits), compute.device)
 
     def update() -> None:
         minibatches = next(batches)

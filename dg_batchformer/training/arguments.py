@@ -21,7 +21,7 @@ class RunArguments:
     """DomainBed's training flags under their own names; `steps` and `checkpoint_freq` None: the dataset's own.
 
     Ours are `cache_dir` and `skip_corrupt`, those of `load_dataset`; `protocol`, which holds fixed what is not said
-    here; `precision`, "fp32" or "bf16"; and `compile`.
+    here; `precision`, "fp32" or "bf16"; `compile`; and `checkpoint_minutes`, after which the state is saved again.
     """
 
     dataset: str = "RotatedDigits"
@@ -43,7 +43,18 @@ class RunArguments:
     protocol: str = DOMAINBED
     precision: str = "fp32"
     compile: bool = False
+    checkpoint_minutes: float = 10.0
 
+
+NOT_IN_ID = (
+    "data_dir",
+    "output_dir",
+    "skip_model_save",
+    "save_model_every_checkpoint",
+    "cache_dir",
+    "checkpoint_minutes",
+)
+"""Arguments that change no result."""
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -137,6 +148,8 @@ def number_problems(arguments: RunArguments) -> list[str]:
             problems.append(f"--{name} is {value}: expected at least 1")
     if not 0 <= arguments.seed < 2**32:
         problems.append(f"--seed is {arguments.seed}: expected a number from 0 to {2**32 - 1}")
+    if not arguments.checkpoint_minutes >= 0:
+        problems.append(f"--checkpoint_minutes is {arguments.checkpoint_minutes}: expected at least 0")
     if not 0 < arguments.holdout_fraction < 1:
         problems.append(f"--holdout_fraction is {arguments.holdout_fraction}: expected a number between 0 and 1")
     return problems

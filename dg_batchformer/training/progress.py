@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import time
 from collections.abc import Sequence
 from typing import Any
+
+from dg_batchformer.training.arguments import RunArguments
 
 EVERY_SECONDS = 5.0
 
@@ -17,16 +20,39 @@ class Progress:
         self.steps = steps
         self.environments = environments
         self.started = self.last = time.monotonic()
+        self.first = 0
         self.header_due = True
+
+    def start(
+        self,
+        arguments: RunArguments,
+        hparams: dict[str, Any],
+        notes: Sequence[str],
+        identity: dict[str, Any],
+        first: int,
+    ) -> None:
+        """Prints what is run and on what, before the step `first`."""
+        self.first = first
+        self.started = self.last = time.monotonic()
+        print(f"{arguments.algorithm} on {arguments.dataset}, test environments {arguments.test_envs}")
+        for note in notes:
+            print(f"  {note}")
+        runs_on = {**{k: v for k, v in identity.items() if k != "versions"}, **identity["versions"]}
+        for title, table in (("runs on", runs_on), ("args", dataclasses.asdict(arguments)), ("hparams", hparams)):
+            print(f"{title}:")
+            for name, value in table.items():
+                print(f"  {name}: {value}")
+        batch, n_training = hparams["batch_size"], len(self.environments) - len(arguments.test_envs)
+        print(f"batch: {batch} per environment, {batch * n_training} a step", flush=True)
 
     def due(self, step: int) -> bool:
         """Whether a line is due after this step: after the first, and every few seconds."""
-        return step == 0 or time.monotonic() - self.last >= EVERY_SECONDS
+        return step == self.first or time.monotonic() - self.last >= EVERY_SECONDS
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """Prints where the run is."""
         self.last = now = time.monotonic()
-        rate = (step + 1) / (now - self.started)
+        rate = (step + 1 - self.first) / (now - self.started)
         left = datetime.timedelta(seconds=round((self.steps - step - 1) / rate))
         listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         print(f"step {step} of {self.steps - 1}: {listed}, {rate:.2f} steps/s, {left} left", flush=True)

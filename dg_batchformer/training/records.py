@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,23 @@ def start(folder: Path) -> bool:
     return bool(found)
 
 
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of the files to which a run adds records."""
+    return {name: path.stat().st_size for name in (RESULTS, PROGRESS) if (path := folder / name).exists()}
+
+
+def cut(folder: Path, wanted: dict[str, int]) -> str:
+    """Cuts the files of records to sizes that `sizes` gave, and unmarks a failure; says where one is shorter."""
+    present = sizes(folder)
+    for name, size in wanted.items():
+        if present.get(name, 0) < size:
+            return f"{folder / name} has lost records since the state was saved"
+    for name in present:
+        os.truncate(folder / name, wanted.get(name, 0))
+    (folder / FAILED).unlink(missing_ok=True)
+    return ""
+
+
 def state_of(folder: Path) -> str:
     """How the run in a folder stands: one of `STATES`."""
     if (folder / DONE).exists():
@@ -81,7 +99,8 @@ def append(path: Path, record: Record) -> None:
 
 def mark(path: Path, text: str) -> None:
     """Writes a small file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    # Two launchers may write the same.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 

@@ -8,12 +8,14 @@ from helpers import image_tree, make, minibatches, weights
 
 from dg_batchformer import ALGORITHMS
 from dg_batchformer.algorithms import ERM
+from dg_batchformer.data.batches import load
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.compute import Compute, Values, fuse
+from dg_batchformer.training.parts import load_data, training_steps
 from dg_batchformer.training.protocols import find_protocol
-from dg_batchformer.training.run import load_data, run, training_minibatches
+from dg_batchformer.training.run import run
 
 NOISE = load_dataset("Debug28")
 original = torch.nn.Module.compile
@@ -172,7 +174,7 @@ def test_no_minibatch_makes_the_gpu_wait(tmp_path, name):
     arguments = RunArguments(dataset=dataset, hparams='{"batch_size": 4}')
     data = load_data(arguments)
     splits = find_protocol("domainbed").splits(data.sizes, 0.2, 0, [0])
-    steps = training_minibatches(arguments, check(arguments), data, splits, "cuda")
+    steps = load(data, training_steps(arguments, check(arguments), data, splits), "cuda")
     next(steps)
     torch.cuda.set_sync_debug_mode("error")
     try:

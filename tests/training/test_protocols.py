@@ -10,9 +10,11 @@ from helpers import Plain, image_tree
 
 from dg_batchformer import ALGORITHMS, register_algorithm, registry
 from dg_batchformer.algorithms import ERM
+from dg_batchformer.data.batches import load
 from dg_batchformer.data.benchmarks import BENCHMARKS, find_benchmark, load_dataset
 from dg_batchformer.data.environments import Samples
 from dg_batchformer.errors import InputError
+from dg_batchformer.training import parts
 from dg_batchformer.training import run as training
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.protocols import PROTOCOLS, find_protocol
@@ -117,7 +119,7 @@ def test_tllibs_batches():
         given = hparams("tllib", algorithm, "RotatedDigits", hparams='{"batch_size": 4}')
         splits = find_protocol("tllib").splits(DIGITS.sizes, 0.2, 0, [0])
         own = RunArguments(protocol="tllib", algorithm=algorithm, hparams=arguments.hparams)
-        drawn = itertools.islice(training.training_minibatches(own, given, DIGITS, splits, "cpu"), 3)
+        drawn = itertools.islice(load(DIGITS, parts.training_steps(own, given, DIGITS, splits), "cpu"), 3)
         assert [[len(x) for x, _ in step] for step in drawn] == [sizes] * 3
 
 

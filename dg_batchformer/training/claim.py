@@ -1,0 +1,154 @@
+"""Who runs a run: a claim in its folder, so that any number of launchers never run it twice at once.
+
+Claim n is the file `claim-n.json`, which only one process can create: its owner, who touches it every few seconds. The
+claim of the highest number counts. It is free when its owner has renamed it to `claim-n.ended`, and lost when the owner
+is known to be dead, or has given no sign of life for a while by the watch of whoever looks: clocks of machines that
+differ, or go backwards, change nothing. Whoever creates the next number takes over; an owner that was only slow leaves
+then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dg_batchformer.training import records
+
+BEAT_SECONDS = 5.0
+LEASE_SECONDS = 60.0
+"""Without a sign of life for so long, an owner on another machine is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that runs a run."""
+
+    host: str
+    pid: int
+    since: float
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid} on {self.host}, since {since}"
+
+    @property
+    def is_known_dead(self) -> bool:
+        """Whether it was a process of this machine that is no more."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return False
+
+
+class TakenError(RuntimeError):
+    """A run is another process's."""
+
+    def __init__(self, folder: Path, owner: Owner | None) -> None:
+        super().__init__(f"{folder} is being run by {owner or 'a process that just began'}")
+
+
+def number_of(path: Path) -> int:
+    return int(path.stem.partition("-")[2])
+
+
+def latest(folder: Path) -> Path | None:
+    """The claim that counts, `claim-n.json` or `claim-n.ended`."""
+    found = [path for path in folder.glob("claim-*") if path.suffix in (".json", ".ended")]
+    return max(found, key=lambda path: (number_of(path), path.suffix == ".ended"), default=None)
+
+
+def owner_of(path: Path) -> Owner | None:
+    """Who made a claim; None while it is being written."""
+    try:
+        return Owner(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+class Watch:
+    """Looks at claims again and again, and says which of them are lost."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Path, tuple[int, float]] = {}
+
+    def is_free(self, folder: Path) -> bool:
+        """Whether a run can be claimed: nobody has it, or who had it is dead."""
+        path = latest(folder)
+        if path is None or path.suffix == ".ended":
+            return True
+        owner = owner_of(path)
+        if owner and owner.is_known_dead:
+            return True
+        try:
+            beat = path.stat().st_mtime_ns
+        except FileNotFoundError:  # it has just ended
+            return True
+        now = time.monotonic()
+        known = self.seen.get(path)
+        if known is None or known[0] != beat:
+            self.seen[path] = (beat, now)
+            return False
+        return now - known[1] > LEASE_SECONDS
+
+
+@contextmanager
+def claimed(folder: Path, lost_claim: str = "") -> Iterator[threading.Event]:
+    """Claims a run while this lasts; TakenError where another process has it.
+
+    `lost_claim` is the name of a claim that a watch has found lost. The event is set if somebody else has taken over,
+    which ends the right to write in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = latest(folder)
+    known_lost = before is not None and before.name == lost_claim
+    if not known_lost and not Watch().is_free(folder):
+        raise TakenError(folder, owner_of(before) if before else None)
+    path = folder / f"claim-{number_of(before) + 1 if before else 1}.json"
+    write(path, Owner(socket.gethostname(), os.getpid(), time.time()), folder)
+    if before is not None:
+        before.unlink(missing_ok=True)
+    lost, ended = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            if latest(folder) != path:
+                lost.set()
+                return
+            os.utime(path)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        ended.set()
+        thread.join()
+        if lost.is_set():
+            pass
+        elif records.state_of(folder) == "done":
+            path.unlink()
+        else:
+            os.replace(path, path.with_suffix(".ended"))
+
+
+def write(path: Path, owner: Owner, folder: Path) -> None:
+    """Creates a claim; TakenError where another process was first."""
+    content: dict[str, Any] = asdict(owner)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump(content, file)
+    except FileExistsError as error:
+        raise TakenError(folder, owner_of(path)) from error

@@ -1,0 +1,60 @@
+"""Signals that ask a run to save its state and leave."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
+"""Of these SIGUSR1 is SLURM's way to warn of the end, and SIGINT that of a terminal."""
+
+
+class Interrupted(BaseException):
+    """A run was asked to leave, and can go on from where it was."""
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(signal_name)
+        self.signal_name = signal_name
+
+
+class LostError(RuntimeError):
+    """Another process has taken a run over: nothing more may be written into its folder."""
+
+
+class Asked:
+    """Which signal has asked a run to leave, if any, and whether another process has it now."""
+
+    def __init__(self) -> None:
+        self.signal_name = ""
+        self.lost = threading.Event()
+
+    def leave(self) -> None:
+        """Leaves, if that was asked, or at once if the run is another's."""
+        if self.lost.is_set():
+            raise LostError("gave no sign of life for too long, and another process has taken the run over")
+        if self.signal_name:
+            raise Interrupted(self.signal_name)
+
+
+@contextmanager
+def listening() -> Iterator[Asked]:
+    """Notes signals while this lasts; those that the process ignores, and all in another thread, stay as they are."""
+    asked = Asked()
+
+    def note(number: int, frame: Any) -> None:
+        asked.signal_name = signal.Signals(number).name
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in SIGNALS:
+            number = getattr(signal, name, None)  # Windows lacks SIGUSR1
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, note)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,126 @@
+"""Of any number of processes one has a run at a time, and a dead one's run is taken over."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from dg_batchformer.training import claim, records
+from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.training.claim import TakenError, Watch, claimed, latest
+from dg_batchformer.training.interrupt import LostError
+from dg_batchformer.training.run import run
+from dg_batchformer.training.trainer import Trainer
+
+ELSEWHERE = {"host": "another", "pid": 1, "since": 0.0}
+
+
+def another(folder, number=1):
+    """A claim of a process on another machine."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"claim-{number}.json"
+    path.write_text(json.dumps(ELSEWHERE))
+    return path
+
+
+def test_one_at_a_time(tmp_path):
+    with claimed(tmp_path / "run"), pytest.raises(TakenError, match=f"run by process {os.getpid()} on .*, since 20"):
+        claimed(tmp_path / "run").__enter__()
+    assert latest(tmp_path / "run").name == "claim-1.ended"
+    with claimed(tmp_path / "run"):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["claim-2.json"]
+        records.mark(tmp_path / "run" / records.DONE, "done")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["done"]
+
+
+def test_of_many_that_want_it_one_gets_it(tmp_path):
+    got, barrier, ended = [], threading.Barrier(16), threading.Event()
+
+    def want():
+        barrier.wait()
+        try:
+            with claimed(tmp_path / "run"):
+                got.append(1)
+                ended.wait()
+        except TakenError:
+            return
+
+    threads = [threading.Thread(target=want) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert got == [1]
+
+
+def test_a_dead_process_of_this_machine_has_nothing(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    path = another(tmp_path / "run")
+    path.write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid, "since": 0.0}))
+    with claimed(tmp_path / "run"):
+        assert latest(tmp_path / "run").name == "claim-2.json"
+
+
+def test_one_of_another_machine_is_lost_when_it_shows_no_life(tmp_path, monkeypatch):
+    path, watch, now = another(tmp_path / "run"), Watch(), [0.0]
+    monkeypatch.setattr(claim.time, "monotonic", lambda: now[0])
+    assert not watch.is_free(path.parent)
+    for _ in range(3):  # alive, whatever its clock says
+        now[0] += claim.LEASE_SECONDS
+        os.utime(path, (now[0] - 1e6, now[0] - 1e6))
+        assert not watch.is_free(path.parent)
+    now[0] += claim.LEASE_SECONDS + 1
+    assert watch.is_free(path.parent)
+    with pytest.raises(TakenError):
+        claimed(path.parent).__enter__()
+    with claimed(path.parent, lost_claim=path.name):
+        assert latest(path.parent).name == "claim-2.json"
+
+
+def test_a_claim_that_is_being_written_is_a_claim(tmp_path):
+    another(tmp_path / "run").write_text("")
+    with pytest.raises(TakenError, match="is being run by a process that just began"):
+        claimed(tmp_path / "run").__enter__()
+
+
+def test_signs_of_life_and_of_a_takeover(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.01)
+    with claimed(tmp_path / "run") as lost:
+        path = latest(tmp_path / "run")
+        os.utime(path, (0, 0))
+        time.sleep(0.2)
+        assert path.stat().st_mtime > 0
+        assert not lost.is_set()
+        another(tmp_path / "run", 2)
+        assert lost.wait(5)
+    assert sorted(one.name for one in (tmp_path / "run").iterdir()) == ["claim-1.json", "claim-2.json"]
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.01)
+    folder = tmp_path / "run"
+    original = Trainer._update
+
+    def update(self, step, minibatches):
+        original(self, step, minibatches)
+        if step == 1:
+            another(folder, 2)
+            assert self.asked.lost.wait(5)
+
+    monkeypatch.setattr(Trainer, "_update", update)
+    arguments = RunArguments(
+        dataset="Debug28", steps=5, checkpoint_freq=3, hparams='{"batch_size": 4}', output_dir=str(folder)
+    )
+    with pytest.raises(LostError, match="another process has taken the run over"):
+        run(arguments, echo=False)
+    assert [json.loads(line)["step"] for line in (folder / records.RESULTS).read_text().splitlines()] == [0]
+    assert not (folder / records.FAILED).exists()
+    assert not list(folder.glob("resume-*"))

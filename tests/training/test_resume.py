@@ -1,0 +1,220 @@
+"""A run that is killed at any instant ends as one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dg_batchformer import ALGORITHMS, get_algorithm_class
+from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.errors import InputError
+from dg_batchformer.training import evaluate, records, resume
+from dg_batchformer.training.arguments import RunArguments, check
+from dg_batchformer.training.interrupt import Interrupted
+from dg_batchformer.training.run import run
+
+NOISE = load_dataset("Debug28")
+HPARAMS = {
+    "batch_size": 4,
+    "irm_penalty_anneal_iters": 4,
+    "vrex_penalty_anneal_iters": 4,
+    "swad_n_converge": 1,
+    "swad_n_tolerance": 2,
+}
+TIMES = {"step_time", "images_per_second", "run_seconds", "args"}
+
+
+class Killed(BaseException):
+    """As a SIGKILL: nobody handles it."""
+
+
+def arguments(folder, algorithm="ERM", **given):
+    known = {"ERM": ("batch_size",), "IRM": ("irm",), "VREx": ("vrex",), "SWAD": ("swad",)}
+    prefixes = ("batch_size", *(prefix for name, own in known.items() if name in algorithm for prefix in own))
+    hparams = {name: value for name, value in HPARAMS.items() if name.startswith(prefixes)}
+    usual = {"dataset": "Debug28", "steps": 9, "checkpoint_freq": 2, "checkpoint_minutes": 0.0}
+    usual |= {"hparams": json.dumps(hparams), "algorithm": algorithm, "output_dir": str(folder)}
+    return RunArguments(**{**usual, **given})
+
+
+def train(*args, **given):
+    run(arguments(*args, **given), NOISE, echo=False)
+
+
+def killed_at(monkeypatch, n, *args, **given):
+    """Trains until the n-th update of this process, which is not finished."""
+    cls = get_algorithm_class(arguments(*args, **given).algorithm)
+    original, calls = cls.update, []
+
+    def update(self, *minibatches):
+        calls.append(self)
+        # The first of BatchFormer's and MixStyle's are tried on a copy.
+        if sum(one is calls[-1] for one in calls) == n:
+            raise Killed
+        return original(self, *minibatches)
+
+    monkeypatch.setattr(cls, "update", update)
+    with pytest.raises(Killed):
+        train(*args, **given)
+    monkeypatch.setattr(cls, "update", original)
+
+
+def outcome(folder):
+    """All that a run leaves, but for times."""
+    files = [folder / name for name in (records.RESULTS, records.PROGRESS) if (folder / name).exists()]
+    rows = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    model = torch.load(folder / "model.pkl", weights_only=True)["model_dict"]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], model
+
+
+def assert_same(one, other):
+    (rows, model), (other_rows, other_model) = outcome(one), outcome(other)
+    assert rows == other_rows
+    assert model.keys() == other_model.keys()
+    assert all(torch.equal(value, other_model[name]) for name, value in model.items())
+
+
+CASES = [(name, "domainbed") for name in [*ALGORITHMS, "VREx_MixStyle_BatchFormer_SWAD"]]
+
+
+@pytest.mark.parametrize(("algorithm", "protocol"), [*CASES, ("ERM", "tllib"), ("IRM_BatchFormer", "tllib")])
+def test_it_ends_as_an_unbroken_one(tmp_path, monkeypatch, algorithm, protocol):
+    """Killed twice: before the optimizer is made anew, and after."""
+    train(tmp_path / "unbroken", algorithm, protocol=protocol)
+    for n in (4, 4):
+        killed_at(monkeypatch, n, tmp_path / "broken", algorithm, protocol=protocol)
+    assert records.state_of(tmp_path / "broken") == "incomplete"
+    train(tmp_path / "broken", algorithm, protocol=protocol)
+    assert_same(tmp_path / "unbroken", tmp_path / "broken")
+    assert "going on after 6 updates" in (tmp_path / "broken" / "out.txt").read_text()
+    assert not list((tmp_path / "broken").glob("resume*"))
+
+
+def test_an_evaluation_that_is_interrupted_is_made_again(tmp_path, monkeypatch):
+    train(tmp_path / "unbroken")
+    original, calls = evaluate.correct_and_loss, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 9:  # of the second checkpoint, which has six splits as the first
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(evaluate, "correct_and_loss", interrupted)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "broken")
+    monkeypatch.setattr(evaluate, "correct_and_loss", original)
+    assert "asked by SIGTERM: the same command goes on" in (tmp_path / "broken" / "out.txt").read_text()
+    train(tmp_path / "broken")
+    assert_same(tmp_path / "unbroken", tmp_path / "broken")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_signals_save_and_leave(tmp_path, name):
+    code = (
+        "import sys; from dg_batchformer.cli import main; "
+        "sys.exit(main(['train', '--dataset', 'Debug28', '--steps', '100000', '--checkpoint_freq', '100000', "
+        f"'--hparams', '{{\"batch_size\": 4}}', '--output_dir', {str(tmp_path / 'run')!r}]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("step 0"):
+                break
+        process.send_signal(getattr(signal, name))
+        rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + getattr(signal, name)
+    assert f"asked by {name}: the same command goes on" in rest
+    assert len(list((tmp_path / "run").glob("resume-*.pt"))) == 1
+    assert records.state_of(tmp_path / "run") == "incomplete"
+
+
+@pytest.mark.parametrize("trouble", ["torn", "empty", "foreign", "older", "lost records"])
+def test_a_file_that_does_not_serve_is_set_aside(tmp_path, monkeypatch, trouble):
+    folder = tmp_path / "broken"
+    train(tmp_path / "unbroken")
+    killed_at(monkeypatch, 6, folder)
+    newest, before = resume.newest_first(folder)
+    assert newest.name.startswith("resume-5-")
+    if trouble in ("torn", "empty"):
+        newest.write_bytes(newest.read_bytes()[: 1000 * (trouble == "torn")])
+    elif trouble in ("foreign", "older"):
+        if trouble == "older":
+            monkeypatch.setattr(resume, "VERSION", 0)
+        newest.unlink()
+        resume.save(folder, 7, "another", {})
+        monkeypatch.undo()
+        newest = resume.newest_first(folder)[0]
+    else:
+        (folder / records.RESULTS).write_text("")
+    train(folder)
+    assert_same(tmp_path / "unbroken", folder)
+    said = {
+        "torn": f"{newest.name} is torn: it was set aside",
+        "empty": f"{newest.name} is torn: it was set aside",
+        "foreign": f"{newest.name} is of another run, or of other data: it was set aside",
+        "older": f"{newest.name} is of version 0, not 1: it was set aside",
+        "lost records": "has lost records since the state was saved: starting from the beginning",
+    }
+    printed = (folder / "out.txt").read_text()
+    assert said[trouble] in printed
+    assert ("going on after 4 updates" in printed) == (trouble != "lost records")
+    assert before.exists() is False
+
+
+def test_other_settings_start_from_the_beginning(tmp_path, monkeypatch):
+    killed_at(monkeypatch, 6, tmp_path / "broken")
+    train(tmp_path / "unbroken", hparams='{"batch_size": 4, "lr": 0.01}')
+    train(tmp_path / "broken", hparams='{"batch_size": 4, "lr": 0.01}')
+    assert_same(tmp_path / "unbroken", tmp_path / "broken")
+    assert "is of another run, or of other data" in (tmp_path / "broken" / "out.txt").read_text()
+
+
+def test_torn_lines_are_cut_off(tmp_path, monkeypatch):
+    train(tmp_path / "unbroken")
+    killed_at(monkeypatch, 6, tmp_path / "broken")
+    with (tmp_path / "broken" / records.RESULTS).open("a") as file:
+        file.write('{"step": 9, "env0_in_')
+    train(tmp_path / "broken")
+    assert_same(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_states_are_saved_as_often_as_asked(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(resume, "save", lambda folder, n_updates, *rest: saved.append(n_updates))
+    train(tmp_path / "always")
+    assert saved == list(range(1, 10))
+    saved.clear()
+    train(tmp_path / "hourly", checkpoint_minutes=60)
+    assert saved == []
+    with pytest.raises(InputError, match="--checkpoint_minutes is -1: expected at least 0"):
+        check(arguments(tmp_path, checkpoint_minutes=-1))
+
+
+def test_nothing_random_is_left_out(tmp_path, monkeypatch):
+    """What an algorithm of others draws from Python's and NumPy's generators goes on too."""
+    import numpy as np
+
+    from dg_batchformer import register_algorithm, registry
+    from dg_batchformer.algorithms import ERM
+
+    class Draws(ERM):
+        def update(self, minibatches, unlabeled=None):
+            values = super().update(minibatches, unlabeled)
+            self.counts = [*getattr(self, "counts", []), len(minibatches)]
+            return {
+                **values,
+                "drawn": random.random() + np.random.rand() + float(torch.rand(())),
+                "n": len(self.counts),
+            }
+
+    monkeypatch.setattr(registry, "_objectives", dict(registry._objectives))
+    register_algorithm(Draws)
+    train(tmp_path / "unbroken", "Draws")
+    killed_at(monkeypatch, 6, tmp_path / "broken", "Draws")
+    train(tmp_path / "broken", "Draws")
+    assert_same(tmp_path / "unbroken", tmp_path / "broken")
