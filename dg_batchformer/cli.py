@@ -23,6 +23,7 @@ from dg_batchformer.jobs.plan import Job, Sweep, check_folder, find, plan, write
 from dg_batchformer.jobs.workers import Ended, warm_up
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
+from dg_batchformer.training.claim import Watch
 from dg_batchformer.training.protocols import find_protocol
 
 if TYPE_CHECKING:
@@ -100,8 +101,10 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.action == "status":
         print(status.report(jobs))
         return 0
-    unfinished = [job for job in jobs if job.state != "done"]
-    print(f"{status.summary(jobs)}\nabout to delete the {len(unfinished)} that are not done")
+    unfinished = [job for job in jobs if job.state != "done" and Watch().is_free(job.folder)]
+    running = sum(job.state != "done" for job in jobs) - len(unfinished)
+    stay = f"; {running} that a process has stay" if running else ""
+    print(f"{status.summary(jobs)}\nabout to delete the {len(unfinished)} that are not done{stay}")
     if unfinished and (arguments.skip_confirmation or confirmed()):
         for job in unfinished:
             shutil.rmtree(job.folder)

@@ -1,6 +1,7 @@
 """The command line: what works, and how it ends where the input is wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from helpers import args, image_tree, record, write_run
 
 from dg_batchformer import cli
+from dg_batchformer.training.claim import claimed
 
 FAST = ["--steps", "2", "--hparams", '{"batch_size": 4}']
 
@@ -143,8 +145,14 @@ def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
     run(capsys, *command, "--skip_confirmation", "--algorithms", "CORAL")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
+    with claimed(tmp_path / "c"):
+        _, out, _ = run(capsys, "sweep", "status", "--output_dir", tmp_path)
+        assert f"(c), claimed by process {os.getpid()} on " in out
+        _, out, _ = run(capsys, *command, "--skip_confirmation")
+    assert "about to delete the 2 that are not done; 1 that a process has stay" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
     _, out, _ = run(capsys, *command, "--skip_confirmation")
-    assert "about to delete the 3 that are not done" in out
+    assert "about to delete the 1 that are not done" in out
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

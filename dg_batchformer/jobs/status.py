@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.training import records
+from dg_batchformer.training.claim import latest, owner_of
 
 ERROR_LINES = 3
 
@@ -41,7 +42,9 @@ def report(jobs: Sequence[Job]) -> str:
     for job in jobs:
         log = {"failed": records.ERR, "incomplete": records.OUT}.get(job.state)
         if log:
-            lines.append(f"{job.state}: {job}")
+            claim = latest(job.folder)
+            owner = owner_of(claim) if claim and claim.suffix == ".json" else None
+            lines.append(f"{job.state}: {job}" + (f", claimed by {owner}" if owner else ""))
             lines += [f"    {line}" for line in last_lines(job.folder / log)]
     return "\n".join(lines)
 
