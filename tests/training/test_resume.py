@@ -114,6 +114,10 @@ def test_an_evaluation_that_is_interrupted_is_made_again(tmp_path, monkeypatch):
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
 
 
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_signals_save_and_leave(tmp_path, name):
     code = (
@@ -121,12 +125,17 @@ def test_signals_save_and_leave(tmp_path, name):
         "sys.exit(main(['train', '--dataset', 'Debug28', '--steps', '100000', '--checkpoint_freq', '100000', "
         f"'--hparams', '{{\"batch_size\": 4}}', '--output_dir', {str(tmp_path / 'run')!r}]))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", code]
+    # A shell in the background has its processes ignore SIGINT, which these tests inherit.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+    try:
         for line in process.stdout:
             if line.startswith("step 0"):
                 break
         process.send_signal(getattr(signal, name))
         rest = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
     assert process.returncode == 128 + getattr(signal, name)
     assert f"asked by {name}: the same command goes on" in rest
     assert len(list((tmp_path / "run").glob("resume-*.pt"))) == 1
