@@ -118,6 +118,7 @@ def test_env_sets(n: int, *, pairs: bool) -> list[list[int]]:
 def plan(sweep: Sweep) -> list[Job]:
     """All runs of a sweep, in DomainBed's order; an InputError lists all that is wrong with it."""
     _check(sweep)
+    common = _common(sweep)
     jobs = []
     for trial_seed in range(sweep.n_trials):
         for dataset in dict.fromkeys(sweep.datasets):
@@ -126,29 +127,27 @@ def plan(sweep: Sweep) -> list[Job]:
                 hparams = _own_hparams(sweep, algorithm, dataset)
                 for test_envs in test_env_sets(len(benchmark.environments), pairs=sweep.pairs):
                     for hparams_seed in range(sweep.n_hparams_from, sweep.n_hparams):
-                        arguments = RunArguments(
+                        arguments = dataclasses.replace(
+                            common,
                             dataset=dataset,
                             algorithm=algorithm,
                             test_envs=test_envs,
-                            data_dir=sweep.data_dir,
                             hparams=hparams,
                             hparams_seed=hparams_seed,
                             trial_seed=trial_seed,
                             seed=seed_hash(path_free(dataset), algorithm, test_envs, hparams_seed, trial_seed),
-                            steps=sweep.steps,
-                            checkpoint_freq=sweep.checkpoint_freq,
-                            holdout_fraction=sweep.holdout_fraction,
-                            skip_model_save=sweep.skip_model_save,
-                            cache_dir=sweep.cache_dir,
-                            skip_corrupt=sweep.skip_corrupt,
-                            protocol=sweep.protocol,
-                            precision=sweep.precision,
-                            compile=sweep.compile,
-                            checkpoint_minutes=sweep.checkpoint_minutes,
                         )
                         folder = Path(sweep.output_dir) / job_id(dataclasses.asdict(arguments), benchmark)
                         jobs.append(Job(dataclasses.replace(arguments, output_dir=str(folder))))
     return jobs
+
+
+def _common(sweep: Sweep) -> RunArguments:
+    """The arguments that all runs of a sweep have as the sweep has them."""
+    names = {field.name for field in dataclasses.fields(Sweep)} & {
+        field.name for field in dataclasses.fields(RunArguments)
+    }
+    return RunArguments(**{name: getattr(sweep, name) for name in names if name != "hparams"})
 
 
 def _own_hparams(sweep: Sweep, algorithm: str, dataset: str) -> str | None:
@@ -170,14 +169,7 @@ def _check(sweep: Sweep) -> None:
         problems.append(f"--n_trials is {sweep.n_trials}: expected at least 1")
     names = [path_free(dataset) for dataset in dict.fromkeys(sweep.datasets)]
     problems += [f"two datasets are called {name}: expected different names" for name in names if names.count(name) > 1]
-    common = RunArguments(
-        output_dir=sweep.output_dir,
-        steps=sweep.steps,
-        checkpoint_freq=sweep.checkpoint_freq,
-        holdout_fraction=sweep.holdout_fraction,
-        precision=sweep.precision,
-        checkpoint_minutes=sweep.checkpoint_minutes,
-    )
+    common = _common(sweep)
     problems += number_problems(common) + folder_problems(Path(sweep.output_dir))
     problems += protocol_problems(sweep.protocol, sweep.n_hparams - 1)
     known: list[Hyperparameter] = []
