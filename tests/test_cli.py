@@ -10,6 +10,7 @@ import pytest
 from helpers import args, image_tree, record, write_run
 
 from dg_batchformer import cli
+from dg_batchformer.jobs import launchers
 from dg_batchformer.training.claim import claimed
 
 FAST = ["--steps", "2", "--hparams", '{"batch_size": 4}']
@@ -165,7 +166,12 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
 
     monkeypatch.setattr("builtins.input", answered)
     launched = []
-    monkeypatch.setitem(cli.LAUNCHERS, "local", lambda jobs, n, report: launched.extend(jobs))
+
+    def take(jobs, options, report):
+        launched.extend(jobs)
+
+    monkeypatch.setitem(launchers.LAUNCHERS, "local", take)
+    monkeypatch.setitem(launchers.PLACES, take, launchers.cpu_places)
     sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM", *FAST]
     status, _, err = run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
     assert (status, "no answer, so nothing was done" in err) == ((2, True) if answer is None else (0, False))

@@ -101,8 +101,12 @@ def mark(path: Path, text: str) -> None:
     """Writes a small file so that it is there whole or not at all."""
     # Two launchers may write the same.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path) -> tuple[list[Record], list[str]]:

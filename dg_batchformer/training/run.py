@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from pathlib import Path
 
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import records, resume
+from dg_batchformer.training import failures, records, resume
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.claim import claimed
 from dg_batchformer.training.interrupt import Interrupted, LostError, listening
@@ -64,9 +63,7 @@ def _run(prepared: Trainer, folder: Path, lost: threading.Event, *, echo: bool, 
         except LostError:
             raise
         except Exception as error:
-            with (folder / records.ERR).open("a", encoding="utf-8") as file:
-                traceback.print_exc(file=file)
-            records.mark(folder / records.FAILED, f"{type(error).__name__}: {error}\n")
+            failures.mark_error(folder, error)
             raise
     records.mark(folder / records.DONE, "done")
     resume.clear(folder)

@@ -23,6 +23,7 @@ from dg_batchformer.training.arguments import RunArguments
 from dg_batchformer.training.checkpoint import save_model
 from dg_batchformer.training.compute import Compute, Values
 from dg_batchformer.training.evaluate import evaluate
+from dg_batchformer.training.failures import DivergedError
 from dg_batchformer.training.interrupt import Asked, Interrupted
 from dg_batchformer.training.parts import (
     identity,
@@ -35,10 +36,6 @@ from dg_batchformer.training.progress import Progress
 from dg_batchformer.training.protocols import find_protocol
 from dg_batchformer.training.schedule import Schedule
 from dg_batchformer.training.state import algorithm_state, random_state, restore_algorithm, restore_random_state
-
-
-class DivergedError(RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 class Trainer:

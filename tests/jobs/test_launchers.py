@@ -14,7 +14,8 @@ from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.resident import resident_images
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import launchers
-from dg_batchformer.jobs.launchers import default_workers, find_launcher
+from dg_batchformer.jobs.launchers import cpu_places, find_launcher, gpu_places
+from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan, write
 from dg_batchformer.jobs.status import last_lines, measured_seconds, report, summary
 
@@ -36,7 +37,8 @@ class Sleeps(ERM):
         import pathlib, time
         with open(pathlib.Path(__file__).parent / "workers", "a") as file:
             file.write(f"{os.getpid()}\\n")
-        time.sleep(600)
+        time.sleep(1)
+        return {"loss": 1.0}
 
 class Threads(ERM):
     def update(self, minibatches, unlabeled=None):
@@ -66,12 +68,12 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     )
     write(jobs)
     ended = []
-    find_launcher("local")(jobs, 2, ended.append)
+    find_launcher("local")(jobs, Options(n_workers=2), ended.append)
     assert len(ended) == len(jobs) == 12
     by_algorithm = {name: [one for one in ended if one.job.arguments.algorithm == name] for name in algorithms}
     fails, dies, fine = by_algorithm.values()
     assert {one.error for one in fails} == {"RuntimeError: no luck"}
-    assert {one.error for one in dies} == {"its process ended with code 9 (out of memory, or killed?)"}
+    assert {one.error for one in dies} == {"its process ended with code 9"}
     assert {one.error for one in fine} == {None}
     assert {one.job.state for one in fine} == {"done"}
     assert {one.job.state for one in (*fails, *dies)} == {"failed"}
@@ -92,7 +94,7 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
 
 def test_dummy_prints_the_commands(tmp_path, capsys):
     jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
-    find_launcher("dummy")(jobs, 1, lambda ended: pytest.fail("ran"))
+    find_launcher("dummy")(jobs, Options(), lambda ended: pytest.fail("ran"))
     assert capsys.readouterr().out.splitlines() == [job.command for job in jobs]
     assert not (tmp_path / "sweep").exists()
 
@@ -115,9 +117,35 @@ def test_workers_by_cores_and_size_of_the_inputs(tmp_path, monkeypatch, dataset,
     monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: cores)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     jobs = plan(Sweep([dataset], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1, hparams=hparams))
-    assert default_workers(jobs, 1) == workers
+    assert cpu_places(jobs, Options()) == [None] * workers
+    assert cpu_places(jobs, Options(n_workers=50)) == [None] * len(jobs)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert [default_workers(jobs, n) for n in (1, 3)] == [1, 3]
+    assert [cpu_places(jobs, Options(jobs_per_gpu=n)) for n in (1, 3)] == [[0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        (Options(), [0, 1, 2]),
+        (Options(gpus=(0, 2), jobs_per_gpu=3), [0, 2, 0, 2, 0, 2]),
+        (Options(gpus=(2,)), [2]),
+        (Options(jobs_per_gpu=9), [0, 1, 2, 0, 1, 2, 0, 1]),  # one for each run
+    ],
+)
+def test_gpus_and_their_workers(tmp_path, monkeypatch, options, places):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1))
+    assert gpu_places(jobs, options) == places
+
+
+@pytest.mark.parametrize("gpus", [(0, 3), (-1,), (), (1, 1)])
+def test_gpus_that_are_not_there_are_refused(monkeypatch, gpus):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    with pytest.raises(InputError, match="expected some of 0, 1, 2, each once"):
+        gpu_places([], Options(gpus=gpus))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match="multi_gpu finds no GPU here"):
+        gpu_places([], Options(gpus=gpus))
 
 
 def test_the_report_shows_where_an_unfinished_run_is(tmp_path):
@@ -154,8 +182,9 @@ def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
     write(jobs)
     code = (
         "from pathlib import Path; from dg_batchformer.jobs.launchers import local; "
+        "from dg_batchformer.jobs.options import Options; "
         "from dg_batchformer.jobs.plan import find\n"
-        f"if __name__ == '__main__': local(find(Path({str(tmp_path / 'sweep')!r})), 2, print)"
+        f"if __name__ == '__main__': local(find(Path({str(tmp_path / 'sweep')!r})), Options(n_workers=2), print)"
     )
     (tmp_path / "launch.py").write_text(code)
     launcher = subprocess.Popen([sys.executable, str(tmp_path / "launch.py")], cwd=tmp_path)
@@ -186,15 +215,15 @@ def test_workers_share_one_copy_of_the_images(tmp_path, monkeypatch):
     jobs = plan(Sweep([dataset], str(tmp_path / "sweep"), ["ERM"], hparams=hparams, **given))
     made = []
 
-    def black(arguments):
+    def black(arguments, place):
         """Not the dataset's own images, so that it shows whose were read."""
         made.append(resident_images(load_dataset(**dict(arguments)), "cpu"))
         made[-1].images.zero_()
         return (made[-1],)
 
-    monkeypatch.setattr(launchers, "sharing", lambda n_workers: functools.cache(black))
+    monkeypatch.setattr(launchers, "sharing", lambda places: functools.cache(black))
     write(jobs)
-    launchers.local(jobs, 2, lambda ended: None)
+    launchers.local(jobs, Options(n_workers=2), lambda ended: None)
     assert len(made) == 1
     assert [job.state for job in jobs] == ["done"] * 3
     accuracies = [json.loads((job.folder / "results.jsonl").read_text()) for job in jobs]

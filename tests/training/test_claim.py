@@ -2,17 +2,17 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict, replace
 
 import pytest
 
 from dg_batchformer.training import claim, records
 from dg_batchformer.training.arguments import RunArguments
-from dg_batchformer.training.claim import TakenError, Watch, claimed, latest
+from dg_batchformer.training.claim import Owner, TakenError, Watch, claimed, latest
 from dg_batchformer.training.interrupt import LostError
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
@@ -64,7 +64,7 @@ def test_a_dead_process_of_this_machine_has_nothing(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     path = another(tmp_path / "run")
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid, "since": 0.0}))
+    path.write_text(json.dumps(asdict(replace(Owner.myself(), pid=dead.pid))))
     with claimed(tmp_path / "run"):
         assert latest(tmp_path / "run").name == "claim-2.json"
 

@@ -11,8 +11,8 @@ from dg_batchformer.algorithms import ERM
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
 from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.training.failures import DivergedError
 from dg_batchformer.training.run import run
-from dg_batchformer.training.trainer import DivergedError
 
 DIGITS = load_dataset("RotatedDigits")
 ARGUMENTS = {"steps": 5, "checkpoint_freq": 2, "hparams": '{"batch_size": 8}'}
