@@ -44,7 +44,8 @@ def gpu_places(jobs: Sequence[Job], options: Options) -> list[Place]:
     if wrong or not gpus or len(set(gpus)) < len(gpus):
         given = ",".join(map(str, gpus))
         raise InputError(f"--gpus is {given!r}: expected some of {', '.join(map(str, range(n_gpus)))}, each once")
-    return [gpu for _ in range(options.jobs_per_gpu) for gpu in gpus][: len(jobs)]
+    places: list[Place] = [*gpus] * options.jobs_per_gpu
+    return places[: len(jobs)]
 
 
 def has_small_inputs(arguments: RunArguments) -> bool:
