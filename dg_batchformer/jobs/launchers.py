@@ -106,10 +106,11 @@ def run_at(
 
 def collect(queue: Queue, running: dict[Worker, Task], options: Options) -> None:
     """Waits until a run ends, or it is time to look after those that last too long or are run elsewhere."""
-    handles = [handle for worker in running for handle in worker.handles]
-    ready = wait(handles, LOOK_SECONDS if queue.elsewhere or options.timeout else None)
+    # Which end when their process does.
+    connections = [worker.connection for worker in running]
+    ready = wait(connections, LOOK_SECONDS if queue.elsewhere or options.timeout else None)
     for worker, task in list(running.items()):
-        if any(handle in ready for handle in worker.handles):
+        if worker.connection in ready:
             del running[worker]
             answer = worker.collect()
             if answer.taken:

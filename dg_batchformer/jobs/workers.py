@@ -113,10 +113,6 @@ class Worker:
         theirs.close()
 
     @property
-    def handles(self) -> list[Any]:
-        return [self.connection, self.process.sentinel]
-
-    @property
     def seconds(self) -> float:
         """Since the present job began."""
         return time.monotonic() - self.started

@@ -1,7 +1,10 @@
 """Worker processes: they share out the runs, and one that fails or dies costs only its run."""
 
+import contextlib
 import functools
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +42,37 @@ class Sleeps(ERM):
             file.write(f"{os.getpid()}\\n")
         time.sleep(1)
         return {"loss": 1.0}
+
+class Once(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import pathlib
+        tried = pathlib.Path(__file__).parent / "tried"
+        self.n = getattr(self, "n", 0) + 1
+        if self.n == 2 and not tried.exists():
+            tried.touch()
+            raise RuntimeError("no luck yet")
+        return super().update(minibatches)
+
+class Diverges(ERM):
+    def update(self, minibatches, unlabeled=None):
+        return {"loss": float("nan")}
+
+class Grabs(ERM):
+    def update(self, minibatches, unlabeled=None):
+        torch.empty(2**50)
+
+class Slow(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import time
+        time.sleep(0.4)
+        return super().update(minibatches)
+
+class Stuck(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        while True:
+            pass
 
 class Threads(ERM):
     def update(self, minibatches, unlabeled=None):
@@ -90,6 +124,109 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     assert {record["loss"] for record in records} == {1.0}
     assert len({record["process"] for record in records}) <= 2
     assert 0 < measured_seconds(jobs)["RotatedDigits"] < 60
+
+
+def launched(tmp_path, algorithms, steps=4, **options):
+    """Runs a small sweep with one environment left out; returns the tries as they ended."""
+    hparams = '{"batch_size": 4}'
+    small = {"n_hparams": 1, "n_trials": 1, "steps": steps, "hparams": hparams}
+    sweep = Sweep(["Debug28"], str(tmp_path / "sweep"), algorithms, **small)
+    jobs = [job for job in plan(sweep) if job.arguments.test_envs == [0]]
+    write(jobs)
+    ended = []
+    find_launcher("local")(jobs, Options(n_workers=1, **options), ended.append)
+    return ended
+
+
+def test_what_failed_is_tried_again_and_what_lacks_memory_costs_no_other(tmp_path, trouble):
+    names = [f"trouble_for_test:{name}" for name in ("Once", "Diverges", "Grabs", "Threads")]
+    ended = launched(tmp_path, names, retries=1)
+    said = [(one.job.arguments.algorithm.partition(":")[2], one.again, one.error) for one in ended]
+    assert [one[:2] for one in said] == [
+        ("Once", True),
+        ("Diverges", False),
+        ("Grabs", True),
+        ("Threads", False),
+        ("Once", False),
+        ("Grabs", False),
+    ]
+    errors = [one[2] for one in said]
+    assert errors[0] == "RuntimeError: no luck yet"
+    assert errors[1].startswith("DivergedError: at step 0 ")
+    assert errors[2] == errors[5]
+    assert errors[2].startswith("out of memory (RuntimeError: ")
+    assert errors[3] is errors[4] is None
+    assert [one.job.state for one in ended[3:]] == ["done", "done", "failed"]
+
+
+def test_a_run_that_lasts_too_long_is_saved_and_the_next_try_goes_on(tmp_path, trouble):
+    tries = launched(tmp_path, ["trouble_for_test:Slow"], steps=12, retries=20, timeout=2 / 60)
+    assert len(tries) > 1
+    assert {one.error for one in tries[:-1]} == {
+        "took longer than the 0.0333333 minutes of --timeout; another try goes on from there"
+    }
+    assert tries[-1].error is None
+    folder = tries[0].job.folder
+    assert tries[0].job.state == "done"
+    assert (folder / "out.txt").read_text().count("going on after") == len(tries) - 1
+    assert "took longer than the 0.0" in (folder / "err.txt").read_text()
+
+
+def test_a_run_that_does_not_leave_is_killed(tmp_path, trouble, monkeypatch):
+    monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1)
+    stuck, other = launched(tmp_path, ["trouble_for_test:Stuck", "trouble_for_test:Threads"], timeout=1 / 60)
+    assert stuck.error.startswith("took longer than the 0.0")
+    assert stuck.job.state == "failed"
+    assert other.error is None
+
+
+def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tmp_path, trouble):
+    """The runs have nowhere to write that, and the launcher says it all the same."""
+    hparams = '{"batch_size": 4}'
+    jobs = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1, steps=2, hparams=hparams))
+    write(jobs)
+    full, barred, fine = (job.folder for job in jobs)
+    with mounted(full, "size=16k"), mounted(barred, "ro"):
+        with contextlib.suppress(OSError):
+            (full / "ballast").write_bytes(b"x" * 2**20)
+        ended = []
+        find_launcher("local")(jobs, Options(n_workers=1), ended.append)
+        errors = {one.job.folder: one.error for one in ended}
+        assert errors[full].startswith("the disk is full (OSError: [Errno 28] No space left on device")
+        assert errors[barred] == f"InputError: --output_dir {barred} cannot be written to: {barred} allows no writing"
+        assert errors[fine] is None
+
+
+@contextlib.contextmanager
+def mounted(folder, options):
+    """A file system of its own, which only root can make."""
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble, signal_name):
+    command = [sys.executable, "-m", "dg_batchformer", "sweep", "launch", "--output_dir", str(tmp_path / "sweep")]
+    command += ["--datasets", "Debug28", "--algorithms", "trouble_for_test:Slow", "--n_hparams", "1", "--n_trials", "1"]
+    command += ["--steps", "500", "--n_workers", "2", "--hparams", '{"batch_size": 4}', "--skip_confirmation"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    launcher = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("sweep/*/results.jsonl"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    number = getattr(signal, signal_name)
+    launcher.send_signal(number)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 128 + number
+    assert said == f"left, asked by {signal_name}\n"
+    assert len(list(tmp_path.glob("sweep/*/resume-*.pt"))) == 2
+    assert len(list(tmp_path.glob("sweep/*/claim-1.ended"))) == 2
+    assert not list(tmp_path.glob("sweep/*/failed"))
 
 
 def test_dummy_prints_the_commands(tmp_path, capsys):
