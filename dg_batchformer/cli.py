@@ -72,9 +72,8 @@ def data(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """One run in this process."""
-    from dg_batchformer.training.claim import TakenError
+    from dg_batchformer.training.claim import LostError, TakenError
     from dg_batchformer.training.failures import DivergedError
-    from dg_batchformer.training.interrupt import LostError
     from dg_batchformer.training.run import run
 
     names = [field.name for field in dataclasses.fields(RunArguments)]

@@ -77,9 +77,10 @@ def run_and_report(
 
 def outcome(ended: Ended) -> str:
     """How a try ended, in words."""
+    place = " elsewhere" if ended.elsewhere else ""
     if ended.error is None:
-        return "done elsewhere" if ended.elsewhere else "done"
-    return f"FAILED{' and goes back into the queue' if ended.again else ''}: {ended.error}"
+        return f"done{place}"
+    return f"FAILED{place}{' and goes back into the queue' if ended.again else ''}: {ended.error}"
 
 
 def confirmed() -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.training import failures
 from dg_batchformer.training.arguments import data_arguments
-from dg_batchformer.training.claim import TakenError, Watch
+from dg_batchformer.training.claim import LostError, TakenError, Watch
 
 LEAVE_SECONDS = 60
 """For a worker that is stopped: a step, and writing its state."""
@@ -230,7 +230,6 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
 
 def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments, Any], threads: int) -> Answer:
     """Runs a job; `loaded` has the last dataset by its arguments."""
-    from dg_batchformer.training.interrupt import LostError
     from dg_batchformer.training.parts import load_data
     from dg_batchformer.training.run import FinishedError, run
 

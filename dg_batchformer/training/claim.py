@@ -124,12 +124,29 @@ class Watch:
         return now - known[1] > LEASE_SECONDS
 
 
+class LostError(RuntimeError):
+    """Another process has taken a run over: nothing more may be written into its folder."""
+
+
+class Claim:
+    """A claim of this process on a run, which it loses if it gives no sign of life."""
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self.folder, self.path = folder, path
+        self.lost = threading.Event()
+
+    def keep(self) -> None:
+        """Looks whether nobody has taken over; LostError if somebody has."""
+        if self.lost.is_set() or latest(self.folder) != self.path:
+            self.lost.set()
+            raise LostError("gave no sign of life for too long, and another process has taken the run over")
+
+
 @contextmanager
-def claimed(folder: Path, lost_claim: str = "") -> Iterator[threading.Event]:
+def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
     """Claims a run while this lasts; TakenError where another process has it.
 
-    `lost_claim` is the name of a claim that a watch has found lost. The event is set if somebody else has taken over,
-    which ends the right to write in the folder.
+    `lost_claim` is the name of a claim that a watch has found lost.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = latest(folder)
@@ -140,25 +157,26 @@ def claimed(folder: Path, lost_claim: str = "") -> Iterator[threading.Event]:
     write(path, Owner.myself(), folder)
     if before is not None:
         before.unlink(missing_ok=True)
-    lost, ended = threading.Event(), threading.Event()
+    claim, ended = Claim(folder, path), threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
             # A shared folder may be away for a while.
             with suppress(OSError):
-                if latest(folder) != path:
-                    lost.set()
+                try:
+                    claim.keep()
+                except LostError:
                     return
                 os.utime(path)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield lost
+        yield claim
     finally:
         ended.set()
         thread.join()
-        if lost.is_set():
+        if claim.lost.is_set():
             pass
         elif records.state_of(folder) == "done":
             path.unlink(missing_ok=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import InputError
 from dg_batchformer.training import failures, records, resume
 from dg_batchformer.training.arguments import RunArguments, check
-from dg_batchformer.training.claim import claimed
-from dg_batchformer.training.interrupt import Interrupted, LostError, listening
+from dg_batchformer.training.claim import Claim, LostError, claimed
+from dg_batchformer.training.interrupt import Interrupted, listening
 from dg_batchformer.training.parts import prepared_data
 from dg_batchformer.training.trainer import Trainer
 
@@ -40,30 +39,31 @@ def run(
     if not overwrite and records.state_of(folder) == "done":
         raise FinishedError(f"{folder} holds a finished run: give another --output_dir, or --overwrite to replace it")
     prepared = Trainer(arguments, hparams, prepared_data(arguments, hparams, dataset))
-    with claimed(folder, lost_claim) as lost:
+    with claimed(folder, lost_claim) as claim:
         if not overwrite and records.state_of(folder) == "done":
             return  # by another process, between our look and our claim
-        _run(prepared, folder, lost, echo=echo, overwrite=overwrite)
+        _run(prepared, folder, claim, echo=echo, overwrite=overwrite)
 
 
-def _run(prepared: Trainer, folder: Path, lost: threading.Event, *, echo: bool, overwrite: bool) -> None:
+def _run(prepared: Trainer, folder: Path, claim: Claim, *, echo: bool, overwrite: bool) -> None:
     if overwrite:
         resume.clear(folder)
     notes = prepared.go_on()
     if not prepared.n_updates and records.start(folder):
         notes.append(f"{folder} held an earlier run, which this one replaces")
     with records.captured(folder, echo=echo), listening() as asked:
-        asked.lost = lost
         print(*notes, sep="\n", end="\n" * bool(notes))
         try:
-            prepared.train(asked)
+            prepared.train(asked, claim)
         except Interrupted as error:
             print(f"left after {prepared.n_updates} updates, asked by {error.signal_name}: the same command goes on")
             raise
         except LostError:
             raise
         except Exception as error:
+            claim.keep()
             failures.mark_error(folder, error)
             raise
+    claim.keep()
     records.mark(folder / records.DONE, "done")
     resume.clear(folder)
