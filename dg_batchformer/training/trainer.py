@@ -77,6 +77,7 @@ class Trainer:
         self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
         self.identity: dict[str, Any] = {
             **(describe(featurizer, hparams) if featurizer is not None else {}),
+            "data_fingerprint": dataset.fingerprint,
             **({"skipped_images": dataset.skipped} if dataset.skipped else {}),
             "device": machine.device_name(),
             "versions": machine.versions(),
