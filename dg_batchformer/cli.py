@@ -18,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, parser
 from dg_batchformer.jobs import status
+from dg_batchformer.jobs.folder import check_folder, find, write
 from dg_batchformer.jobs.launchers import LAUNCHERS, Launcher, default_workers, find_launcher, threads_of_each
-from dg_batchformer.jobs.plan import Job, Sweep, check_folder, find, plan, write
+from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.jobs.workers import Ended, warm_up
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
