@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, parser
 from dg_batchformer.jobs import status
+from dg_batchformer.jobs.folder import find
 from dg_batchformer.jobs.launch import confirmed, launch
 from dg_batchformer.jobs.launchers import find_launcher
 from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, find
+from dg_batchformer.jobs.plan import Sweep
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments
 from dg_batchformer.training.claim import Watch

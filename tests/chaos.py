@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from dg_batchformer.jobs.plan import find
+from dg_batchformer.jobs.folder import find
 from dg_batchformer.selection.render import FORMATS
 from dg_batchformer.selection.runs import collect
 from dg_batchformer.selection.table import build

@@ -136,7 +136,7 @@ def test_a_sweep_from_launch_to_table(tmp_path, capsys):
 def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):
     for name, marks in {"a": ["done"], "b": ["failed"], "c": ["out.txt"], "d": []}.items():
         (tmp_path / name).mkdir()
-        arguments = {"dataset": "RotatedDigits", "algorithm": "ERM", "output_dir": "x"}
+        arguments = {"dataset": "RotatedDigits", "algorithm": "ERM", "output_dir": f"x/{name}"}
         (tmp_path / name / "job.json").write_text(json.dumps(arguments))
         for mark in marks:
             (tmp_path / name / mark).touch()

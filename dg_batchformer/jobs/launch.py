@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import status
+from dg_batchformer.jobs.folder import check_folder, check_results, tidy, versions_note, write
 from dg_batchformer.jobs.launchers import LAUNCHERS, PLACES, Launcher, threads_of_each
 from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Job, Sweep, check_folder, plan, write
+from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.jobs.queue import Ended
 from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.training.arguments import parse_hparams
@@ -26,6 +27,10 @@ def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> 
     for name in parse_hparams(sweep.hparams).keys() - used:
         print(f"note: none of these algorithms has the hparam {name!r}")
     check_folder(jobs, output_dir)
+    check_results(jobs)
+    if note := versions_note(output_dir):
+        print(f"note: {note}")
+    tidy(jobs)
     to_do = [job for job in jobs if job.state != "done"]
     print(status.summary(jobs))
     if options.dry_run or launcher is LAUNCHERS["dummy"] or not to_do:

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from dg_batchformer.jobs.folder import check_data
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.training import failures
 from dg_batchformer.training.arguments import data_arguments
@@ -239,6 +240,7 @@ def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments,
         if key not in loaded:
             loaded.clear()
             loaded[key] = load_data(job.arguments, threads, shared)
+        check_data(job.folder.parent, job.arguments.dataset, loaded[key].fingerprint)
         run(job.arguments, loaded[key], echo=False, lost_claim=lost_claim)
         return Answer()
     except (FinishedError, LostError, TakenError):

@@ -73,7 +73,7 @@ def newest_first(folder: Path) -> list[Path]:
 def clear(folder: Path) -> None:
     """Deletes the resume files of a run that needs them no more."""
     for path in [*folder.glob("resume-*.pt"), *folder.glob("resume-*.partial"), *folder.glob("resume-*.aside")]:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def digest(content: bytes) -> str:

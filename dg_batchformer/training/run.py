@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from dg_batchformer.data.environments import Dataset
@@ -38,6 +39,11 @@ def run(
     folder = Path(arguments.output_dir)
     if not overwrite and records.state_of(folder) == "done":
         raise FinishedError(f"{folder} holds a finished run: give another --output_dir, or --overwrite to replace it")
+    other = None if overwrite else records.other_run(folder, records.RunKey.of(dataclasses.asdict(arguments)))
+    if other:
+        raise InputError(
+            f"{folder} holds records of another run ({other}): give another --output_dir, or --overwrite to replace it"
+        )
     prepared = Trainer(arguments, hparams, prepared_data(arguments, hparams, dataset))
     with claimed(folder, lost_claim) as claim:
         if not overwrite and records.state_of(folder) == "done":

@@ -76,6 +76,7 @@ class Trainer:
         self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
         self.identity: dict[str, Any] = {
             **(describe(featurizer, hparams) if featurizer is not None else {}),
+            "data_fingerprint": dataset.fingerprint,
             **({"skipped_images": dataset.skipped} if dataset.skipped else {}),
             "device": machine.device_name(),
             "versions": machine.versions(),
@@ -132,6 +133,9 @@ class Trainer:
             return notes
         lacking = records.cut(self.folder, state["files"])
         if lacking:
+            # What this run saves from now on is not to be taken for older than they are.
+            for path in resume.newest_first(self.folder):
+                path.rename(path.with_suffix(".aside"))
             return [*notes, f"{lacking}: starting from the beginning"]
         self._restore(state)
         return [*notes, f"going on after {self.n_updates} updates"]

@@ -17,9 +17,10 @@ from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.resident import resident_images
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import launchers
+from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.launchers import cpu_places, find_launcher, gpu_places
 from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, plan, write
+from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.status import last_lines, measured_seconds, report, summary
 
 TROUBLE = """
@@ -320,7 +321,7 @@ def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
     code = (
         "from pathlib import Path; from dg_batchformer.jobs.launchers import local; "
         "from dg_batchformer.jobs.options import Options; "
-        "from dg_batchformer.jobs.plan import find\n"
+        "from dg_batchformer.jobs.folder import find\n"
         f"if __name__ == '__main__': local(find(Path({str(tmp_path / 'sweep')!r})), Options(n_workers=2), print)"
     )
     (tmp_path / "launch.py").write_text(code)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, plan, write
+from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.queue import Queue
 from dg_batchformer.training import claim, failures, records
 
