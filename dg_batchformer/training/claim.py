@@ -48,9 +48,16 @@ class Owner:
     def myself(cls) -> Owner:
         return cls(socket.gethostname(), os.getpid(), time.time(), process_space())
 
+    @property
+    def name(self) -> str:
+        return f"{self.pid}@{self.host}"
+
+    @property
+    def since_text(self) -> str:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {self.pid} on {self.host}, since {since}"
+        return f"process {self.pid} on {self.host}, since {self.since_text}"
 
     @property
     def is_known_dead(self) -> bool:
@@ -105,8 +112,10 @@ class Watch:
     def is_free(self, folder: Path) -> bool:
         """Whether a run can be claimed: nobody has it, or who had it is dead."""
         path = latest(folder)
-        if path is None or path.suffix == ".ended":
-            return True
+        return path is None or path.suffix == ".ended" or self.is_lost(path)
+
+    def is_lost(self, path: Path) -> bool:
+        """Whether who made a claim is dead, or has given no sign of life for too long while this watch looked."""
         owner = owner_of(path)
         if owner and owner.is_known_dead:
             return True

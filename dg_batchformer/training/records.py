@@ -25,7 +25,9 @@ DONE, FAILED = "done", "failed"
 JOB = "job.json"
 """In each run's folder of a sweep: its arguments, so that the folder says what the sweep consists of."""
 
-STATES = ("done", "failed", "incomplete", "not launched")
+ERROR_LINES = 3
+TAIL_BYTES = 8192
+"""Read at once of the end of a file: a record, or the end of an error."""
 
 
 @dataclass(frozen=True, order=True)
@@ -80,7 +82,7 @@ def cut(folder: Path, wanted: dict[str, int]) -> str:
 
 
 def state_of(folder: Path) -> str:
-    """How the run in a folder stands: one of `STATES`."""
+    """What the marks in a run's folder say: "done", "failed", "incomplete" or "not launched"."""
     if (folder / DONE).exists():
         return "done"
     if (folder / FAILED).exists():
@@ -107,6 +109,26 @@ def mark(path: Path, text: str) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def last_lines(path: Path, n: int = ERROR_LINES) -> list[str]:
+    """The last non-empty lines of a log, of which no more is read than it takes."""
+    size = TAIL_BYTES
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return []
+    with file:
+        end = file.seek(0, os.SEEK_END)
+        while True:
+            start = max(0, end - size)
+            file.seek(start)
+            lines = file.read(end - start).decode("utf-8", errors="replace").splitlines()
+            lines = [line for line in lines if line.strip()]
+            # The first of them may be half a line.
+            if len(lines) > n or start == 0:
+                return lines[-n:]
+            size *= 4
 
 
 def read(path: Path) -> tuple[list[Record], list[str]]:
