@@ -94,19 +94,21 @@ def picture(status: Status) -> Group:
         f"runs per hour: {number(status.runs_per_hour)}; time left: {left}",
     ]
     if begun := sum(one.state == "waiting" and one.begun for one in status.standings):
-        parts.append(f"of the waiting {begun} have begun, and go on from their last state")
+        parts.append(f"begun, and waiting to go on from the last state: {begun}")
     if owned := [one for one in status.standings if one.state in ("running", "abandoned")]:
-        parts.append(owners(owned))
-    parts += [groups(status), *errors([one for one in status.standings if one.state == "failed"])]
+        parts += ["", owners(owned)]
+    parts += ["", groups(status)]
+    if failed := [one for one in status.standings if one.state == "failed"]:
+        parts += ["", *errors(failed)]
     return Group(*parts)
 
 
 def groups(status: Status) -> Table:
     """Runs by state, a row for each dataset and algorithm."""
-    table = Table("Dataset", "Algorithm", box=box.SIMPLE_HEAD)
+    table = Table("Dataset", "Algorithm", box=box.SIMPLE_HEAD, show_edge=False)
     for state in STATES:
-        table.add_column(state.capitalize(), justify="right", style=STYLES.get(state))
-    table.add_column("% done", justify="right")
+        table.add_column(state.capitalize(), justify="right", style=STYLES.get(state), no_wrap=True)
+    table.add_column("% done", justify="right", no_wrap=True)
     for (dataset, algorithm), found in status.groups.items():
         percent = 100 * found["done"] // sum(found.values())
         table.add_row(dataset, algorithm, *(str(found[state]) for state in STATES), str(percent))
@@ -115,10 +117,9 @@ def groups(status: Status) -> Table:
 
 def owners(standings: Sequence[Standing]) -> Table:
     """Who has which run since when, and how far it is."""
-    table = Table("State", "Run", "Process", "Since", box=box.SIMPLE_HEAD)
-    for column in ("Sign of life", "Step", "Images/s", "GPU GB", "Left"):
-        table.add_column(column, justify="right")
-    table.add_column("Folder")
+    table = Table("State", "Run", "Process", box=box.SIMPLE_HEAD, show_edge=False)
+    for column in ("Since", "Sign of life", "Step", "Images/s", "GPU GB", "Left"):
+        table.add_column(column, justify="right", no_wrap=True)
     # The abandoned last, in the order of the sweep.
     for one in sorted(standings, key=lambda one: STATES.index(one.state)):
         live = one.live
@@ -126,13 +127,12 @@ def owners(standings: Sequence[Standing]) -> Table:
             Text(one.state, STYLES[one.state]),
             one.job.name,
             one.owner.name if one.owner else "-",
-            one.owner.since_text if one.owner else "-",
+            clock(one.owner.since) if one.owner else "-",
             f"{duration(one.silent_seconds or 0)} ago",
             f"{live.step}/{live.steps}" if live else "-",
             number(live.images_per_second if live else None),
             number(live.gpu_gb if live else None),
             duration(live.seconds_left) if live else "-",
-            one.job.folder.name,
         )
     return table
 
@@ -150,6 +150,12 @@ def errors(failed: Sequence[Standing]) -> Iterator[Text]:
         yield from (Text.assemble("    ", Text.from_ansi(line)) for line in alike[0].errors)
     if rest := sum(map(len, shown[MAX_ERRORS:])):
         yield Text(f"{rest} more failed with other errors: --format json has the lines of each")
+
+
+def clock(when: float) -> str:
+    """The time of day, or for another day than this the day and the time."""
+    then, today = time.localtime(when), time.localtime()
+    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
 
 
 def number(value: float | None) -> str:

@@ -52,12 +52,9 @@ class Owner:
     def name(self) -> str:
         return f"{self.pid}@{self.host}"
 
-    @property
-    def since_text(self) -> str:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since_text}"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid} on {self.host}, since {since}"
 
     @property
     def is_known_dead(self) -> bool:
