@@ -91,7 +91,7 @@ def test_equal_errors_are_shown_once(tmp_path):
 
 def test_names_and_errors_are_shown_as_they_are(tmp_path):
     (job, *_) = sweep(tmp_path)
-    long = "数据:smile:[b]é" + "x" * 300
+    long = "数据 :smile: [b]é" + "x" * 300
     arguments = {**vars(job.arguments), "dataset": f"folder:/{long}", "algorithm": "módulo:Clase[0]"}
     job = type(job)(type(job.arguments)(**arguments))
     error = "\x1b[31mValueError\x1b[0m: [red]" + "y" * 2000

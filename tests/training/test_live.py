@@ -41,14 +41,21 @@ def seen(monkeypatch):
 
 
 def test_they_say_where_the_run_is(arguments, seen, tmp_path):
-    (tmp_path / "run").mkdir()
-    live.write(tmp_path / "run", Live(99, 100, 1.0, None, 1.0))  # of who was killed here
     run(arguments, echo=False)
     assert [(one.step, one.steps) for one in seen] == [(i + 1, STEPS) for i in range(STEPS)]
     assert all(one.images_per_second > 0 for one in seen)
     assert seen[-1].seconds_left == 0.0
     assert not (tmp_path / "run" / live.LIVE).exists()
     assert (tmp_path / "run" / records.DONE).exists()
+
+
+def test_those_of_who_was_killed_are_gone_when_a_run_begins(arguments, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    live.write(tmp_path / "run", Live(99, 100, 1.0, None, 1.0))
+    monkeypatch.setattr(Trainer, "train", lambda self, asked: found.append(live.read(self.folder)))
+    found = []
+    run(arguments, echo=False)
+    assert found == [None]
 
 
 def test_a_rate_is_of_the_images_since_the_last_line_without_evaluations(tmp_path, monkeypatch, capsys):
