@@ -223,7 +223,7 @@ def test_as_a_module_and_without_torch(tmp_path):
 
 def test_the_status_of_a_sweep_costs_no_import_of_torch(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "job.json").write_text("{}")
+    (tmp_path / "a" / "job.json").write_text('{"output_dir": "a"}')
     command = [sys.executable, "-X", "importtime", "-m", "dg_batchformer", "sweep", "status"]
     done = subprocess.run([*command, "--output_dir", str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("1 runs: 0 done, ")
@@ -234,7 +234,7 @@ def test_the_status_of_a_sweep_costs_no_import_of_torch(tmp_path):
 
 def test_what_is_watched_is_text(tmp_path, capsys):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "job.json").write_text("{}")
+    (tmp_path / "a" / "job.json").write_text('{"output_dir": "a"}')
     status, out, err = run(capsys, "sweep", "status", "--output_dir", tmp_path, "--watch", "--format", "json")
     assert (status, out) == (2, "")
     assert err.startswith("error: --watch shows text: expected it without --format json")

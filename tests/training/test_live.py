@@ -52,7 +52,7 @@ def test_they_say_where_the_run_is(arguments, seen, tmp_path):
 def test_those_of_who_was_killed_are_gone_when_a_run_begins(arguments, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     live.write(tmp_path / "run", Live(99, 100, 1.0, None, 1.0))
-    monkeypatch.setattr(Trainer, "train", lambda self, asked: found.append(live.read(self.folder)))
+    monkeypatch.setattr(Trainer, "train", lambda self, asked, claim: found.append(live.read(self.folder)))
     found = []
     run(arguments, echo=False)
     assert found == [None]
