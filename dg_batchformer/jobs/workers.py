@@ -37,6 +37,9 @@ class Ended:
 TAKEN = "taken"
 """What a worker answers when another process has the run it was given."""
 
+LEFT = "left"
+"""What a worker answers when a signal has asked it to leave: its run is saved."""
+
 LEAVE_SECONDS = 60
 """For a worker that is stopped: a step, and writing its state."""
 
@@ -65,10 +68,12 @@ def start_method() -> Any:
 def warm_up() -> None:
     """Starts what workers are forked from, so that it imports what they need while this process prepares."""
     if start_method().get_start_method() == "forkserver":
-        # It inherits that Ctrl-C is the launcher's.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # It inherits that signals are the launcher's: Ctrl-C, and SLURM's, which go to all processes of a job.
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)]
+        before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in names}
         forkserver.ensure_running()
-        signal.signal(signal.SIGINT, before)
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def sharing(n_workers: int) -> Share:
@@ -140,7 +145,7 @@ class Worker:
     def _ended(self, job: Job) -> Ended:
         try:
             error = self.connection.recv()
-            if error == TAKEN:
+            if error in (TAKEN, LEFT):
                 return Ended(job, 0.0, None, elsewhere=True)
         except (EOFError, ConnectionResetError):
             self.process.join()
@@ -178,6 +183,8 @@ def _serve(connection: Connection, threads: int) -> None:
     """Runs the jobs that come in, keeping the last dataset loaded; answers None, or the error, for each."""
     # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What these workers are forked from ignores it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
@@ -201,6 +208,7 @@ def _serve(connection: Connection, threads: int) -> None:
             run(job.arguments, loaded[1], echo=False, lost_claim=lost_claim)
             connection.send(None)
         except Interrupted:
+            connection.send(LEFT)
             return
         except (FinishedError, LostError, TakenError):
             connection.send(TAKEN)
