@@ -39,7 +39,7 @@ NOT_GIVEN = {
     *("nodes", "ntasks_per_node", "num_gpus"),  # a task is one launcher on one node
     *("setup", "teardown", "srun_args", "additional_parameters", "use_srun", "stderr_to_stdout"),  # not plain values
 }
-"""Parameters of submitit that are not the user's."""
+"""Parameters of submitit that are the launcher's own."""
 
 NUMBERS = ("signal_delay_s", "array_parallelism")
 """Parameters that submitit calculates with."""
@@ -84,7 +84,7 @@ def checked_executor(jobs: Sequence[Job], options: Options) -> submitit.SlurmExe
     folder = jobs[0].folder.parent.absolute() / "slurm"
     if "%" in str(folder):
         raise InputError(f"{folder} has a % in its name, which SLURM takes for a pattern: give another --output_dir")
-    parameters = checked_parameters(options.slurm, set(submitit.SlurmExecutor._valid_parameters()) - NOT_GIVEN)
+    parameters = checked_parameters(options.slurm, set(submitit.SlurmExecutor._valid_parameters()))
     executor = submitit.SlurmExecutor(folder, max_num_timeout=MAX_TIMEOUTS)
     # Whatever the cluster's default: requeued jobs are how runs go on.
     executor.update_parameters(**parameters, additional_parameters={"requeue": True})
@@ -99,7 +99,9 @@ def checked_executor(jobs: Sequence[Job], options: Options) -> submitit.SlurmExe
 
 def checked_parameters(given: Mapping[str, str | int], known: set[str]) -> dict[str, Any]:
     """submitit's parameters; an InputError lists all that is wrong with those given."""
-    problems = [unknown("SLURM parameter", name, sorted(known)) for name in given if name not in known]
+    known -= NOT_GIVEN
+    problems = [f"SLURM parameter {name!r} is the launcher's own: leave it out" for name in given if name in NOT_GIVEN]
+    problems += [unknown("SLURM parameter", name, sorted(known)) for name in given if name not in known | NOT_GIVEN]
     parameters: dict[str, Any] = {**DEFAULTS, **given}
     for name in NUMBERS:
         if name in given and not re.fullmatch(r"[1-9]\d*", str(given[name])):
