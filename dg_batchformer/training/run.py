@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.training import records, resume
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.claim import claimed
-from dg_batchformer.training.interrupt import Interrupted, LostError, listening
+from dg_batchformer.training.interrupt import Asked, Interrupted, LostError, listening
 from dg_batchformer.training.parts import prepared_data
 from dg_batchformer.training.trainer import Trainer
 
@@ -41,20 +40,21 @@ def run(
     if not overwrite and records.state_of(folder) == "done":
         raise FinishedError(f"{folder} holds a finished run: give another --output_dir, or --overwrite to replace it")
     prepared = Trainer(arguments, hparams, prepared_data(arguments, hparams, dataset))
-    with claimed(folder, lost_claim) as lost:
+    # A second signal, while the claim is being given up, is heeded too.
+    with listening() as asked, claimed(folder, lost_claim) as lost:
         if not overwrite and records.state_of(folder) == "done":
             return  # by another process, between our look and our claim
-        _run(prepared, folder, lost, echo=echo, overwrite=overwrite)
+        asked.lost = lost
+        _run(prepared, folder, asked, echo=echo, overwrite=overwrite)
 
 
-def _run(prepared: Trainer, folder: Path, lost: threading.Event, *, echo: bool, overwrite: bool) -> None:
+def _run(prepared: Trainer, folder: Path, asked: Asked, *, echo: bool, overwrite: bool) -> None:
     if overwrite:
         resume.clear(folder)
     notes = prepared.go_on()
     if not prepared.n_updates and records.start(folder):
         notes.append(f"{folder} held an earlier run, which this one replaces")
-    with records.captured(folder, echo=echo), listening() as asked:
-        asked.lost = lost
+    with records.captured(folder, echo=echo):
         print(*notes, sep="\n", end="\n" * bool(notes))
         try:
             prepared.train(asked)
