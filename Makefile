@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint fidelity clean
+.PHONY: demo test lint fidelity chaos clean
 
 demo: .venv/installed
 	$(BIN)/python -m dg_batchformer.sweeps.digits --output_dir demo --table selection.md
@@ -36,6 +36,10 @@ fidelity: .venv/installed-test
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install -e ".[test]"
 	touch $@
+
+# Two sweeps of 24 runs: one left alone, one with processes killed 60 times, files torn and the disk filled.
+chaos: .venv/installed-test
+	$(BIN)/python tests/chaos.py --folder build/chaos-$$(date +%s)
 
 clean:
 	rm -rf .venv demo selection.md build *.egg-info .mypy_cache .pytest_cache .ruff_cache

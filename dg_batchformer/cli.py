@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, parser
 from dg_batchformer.jobs import status
-from dg_batchformer.jobs.launchers import LAUNCHERS, Launcher, default_workers, find_launcher, threads_of_each
-from dg_batchformer.jobs.plan import Job, Sweep, check_folder, find, plan, write
-from dg_batchformer.jobs.workers import Ended, warm_up
+from dg_batchformer.jobs.folder import find
+from dg_batchformer.jobs.launch import confirmed, launch
+from dg_batchformer.jobs.launchers import find_launcher
+from dg_batchformer.jobs.options import Options
+from dg_batchformer.jobs.plan import Sweep
 from dg_batchformer.registry import ALGORITHMS
-from dg_batchformer.training.arguments import RunArguments, parse_hparams
+from dg_batchformer.training.arguments import RunArguments
 from dg_batchformer.training.claim import Watch
+from dg_batchformer.training.interrupt import Interrupted
 from dg_batchformer.training.protocols import find_protocol
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Interrupted as error:
+        print(f"left, asked by {error.signal_name}", file=sys.stderr)
+        return 128 + signal.Signals[error.signal_name].value
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -70,10 +73,9 @@ def data(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """One run in this process."""
-    from dg_batchformer.training.claim import TakenError
-    from dg_batchformer.training.interrupt import Interrupted, LostError
+    from dg_batchformer.training.claim import LostError, TakenError
+    from dg_batchformer.training.failures import DivergedError
     from dg_batchformer.training.run import run
-    from dg_batchformer.training.trainer import DivergedError
 
     names = [field.name for field in dataclasses.fields(RunArguments)]
     try:
@@ -81,15 +83,13 @@ def train(arguments: argparse.Namespace) -> int:
     except (DivergedError, LostError, TakenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except Interrupted as error:
-        return 128 + signal.Signals[error.signal_name].value
     return 0
 
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Launches a sweep, says how far it is, or deletes what did not finish."""
     if arguments.action == "launch":
-        return launch(arguments)
+        return launch_sweep(arguments)
     jobs = [
         job
         for job in find(Path(arguments.output_dir))
@@ -112,79 +112,21 @@ def sweep(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def launch(arguments: argparse.Namespace) -> int:
-    """Plans a sweep, says what it will take, and runs what is not done; status 1 where a run failed."""
+def launch_sweep(arguments: argparse.Namespace) -> int:
+    """Launches a sweep as the flags say."""
     if arguments.pairs and arguments.single_test_envs:
         raise InputError("--pairs and --single_test_envs contradict each other: expected one of them")
-    for name in ("n_workers", "jobs_per_gpu"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} is {value}: expected at least 1")
     launcher = find_launcher(arguments.command_launcher)
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
+    options = Options(**{**given, "slurm": dict(arguments.slurm)})
+    if problems := options.problems():
+        raise InputError("\n".join(problems))
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sweep)}
     given["datasets"] = given["datasets"] or DATASETS
     given["algorithms"] = given["algorithms"] or ALGORITHMS
     if given["n_hparams"] is None:
         given["n_hparams"] = Sweep.n_hparams if find_protocol(arguments.protocol).searches else 1
-    jobs = plan(Sweep(**given))
-    used = {name for job in jobs for name in parse_hparams(job.arguments.hparams)}
-    for name in parse_hparams(arguments.hparams).keys() - used:
-        print(f"note: none of these algorithms has the hparam {name!r}")
-    check_folder(jobs, Path(arguments.output_dir))
-    to_do = [job for job in jobs if job.state != "done"]
-    print(status.summary(jobs))
-    if launcher is LAUNCHERS["dummy"] or not to_do:
-        launcher(to_do, 1, lambda ended: None)
-        return 0
-    if launcher is LAUNCHERS["local"]:
-        warm_up()
-    from dg_batchformer.jobs.prepare import prepare
-
-    n_workers = min(arguments.n_workers or default_workers(to_do, arguments.jobs_per_gpu), len(to_do))
-    seconds = prepare(jobs, to_do, threads_of_each(n_workers)) / n_workers
-    print(f"about to run {len(to_do)} in {n_workers} process(es), expected to take {status.duration(seconds)}")
-    if not arguments.skip_confirmation and not confirmed():
-        return 0
-    write(to_do)
-    failed = run_and_report(launcher, to_do, n_workers, seconds)
-    print(status.summary(jobs))
-    if failed:
-        print(f"see: dg-batchformer sweep status --output_dir {arguments.output_dir}")
-    return 1 if failed else 0
-
-
-def run_and_report(launcher: Launcher, jobs: Sequence[Job], n_workers: int, expected: float) -> int:
-    """Runs jobs with a line as each one ends and the time left; returns how many failed."""
-    failures = []
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]} left"))
-    with Progress(*columns, console=Console(soft_wrap=True)) as progress:
-        task = progress.add_task("", total=len(jobs), left=status.duration(expected))
-        seconds: list[float] = []
-
-        def report(ended: Ended) -> None:
-            if ended.error:
-                failures.append(ended)
-            seconds.append(ended.seconds)
-            n_ended = len(seconds)
-            left = status.duration(sum(seconds) / n_ended * (len(jobs) - n_ended) / n_workers)
-            outcome = f"FAILED: {ended.error}" if ended.error else "done elsewhere" if ended.elsewhere else "done"
-            progress.console.print(
-                f"[{n_ended}/{len(jobs)}] {ended.job} {outcome} in {ended.seconds:.1f} s; {left} left",
-                markup=False,
-                highlight=False,
-            )
-            progress.update(task, advance=1, left=left)
-
-        launcher(jobs, n_workers, report)
-    return len(failures)
-
-
-def confirmed() -> bool:
-    """Whether the user says yes; InputError where there is nobody to say it."""
-    try:
-        return input("Are you sure? (y/n) ").strip().lower().startswith("y")
-    except EOFError as error:
-        raise InputError("no answer, so nothing was done: --skip_confirmation answers yes") from error
+    return launch(Sweep(**given), launcher, options, ask=not arguments.skip_confirmation)
 
 
 def collect(arguments: argparse.Namespace) -> int:

@@ -77,9 +77,27 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--output_dir", required=True, help="folder of the sweep, with a folder in it for each run")
     p.add_argument("--command_launcher", default="local", help=f"{' or '.join(LAUNCHERS)} (default %(default)s)")
     p.add_argument("--n_workers", type=int, help="processes of the local launcher; default by cores and image size")
+    p.add_argument("--gpus", type=numbers, help="those of the multi_gpu launcher, such as 0,2 (default: all)")
     p.add_argument(
         "--jobs_per_gpu", type=int, default=1, help="runs at once on a GPU, with one copy of the images (default 1)"
     )
+    p.add_argument("--retries", type=int, default=0, help="times that a failed run is tried again (default 0)")
+    p.add_argument("--timeout", type=float, help="minutes after which a try of a run has failed (default: none)")
+    p.add_argument(
+        "--keep_going",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on when a run has failed (default); --no-keep_going begins no other",
+    )
+    p.add_argument(
+        "--slurm",
+        type=pair,
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of a job, such as partition=gpu time=120 mem=16GB cpus_per_task=4 gpus_per_node=1",
+    )
+    p.add_argument("--dry_run", action="store_true", help="print what would be run, and run nothing")
     p.add_argument("--pairs", action="store_true", help="also leave out two environments, for cross-validation")
     p.add_argument("--single_test_envs", action="store_true", help="DomainBed's flag for what is the default here")
     p.add_argument("--skip_model_save", action="store_true", help="write no model.pkl")
@@ -110,6 +128,19 @@ def _paper_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--table", type=int, help="6, 7, 14 or 15 (default: all)")
     p.add_argument("--data_dir", default="DATA", help="put into the commands (default %(default)s)")
     p.set_defaults(command="paper")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers of "0,2"."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def pair(text: str) -> tuple[str, str | int]:
+    """The name and value of "time=120"; a value of digits is a number."""
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise ValueError
+    return name, int(value) if value.isdecimal() else value
 
 
 def _data_flags(p: argparse.ArgumentParser) -> None:

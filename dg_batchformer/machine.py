@@ -27,6 +27,13 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def gpu_count() -> int:
+    """GPUs that this process may use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def device_name() -> str:
     """The GPU's name, or "cpu" with the number of threads in use."""
     import torch

@@ -10,6 +10,7 @@ import pytest
 from helpers import args, image_tree, record, write_run
 
 from dg_batchformer import cli
+from dg_batchformer.jobs import launchers
 from dg_batchformer.training.claim import claimed
 
 FAST = ["--steps", "2", "--hparams", '{"batch_size": 4}']
@@ -135,7 +136,7 @@ def test_a_sweep_from_launch_to_table(tmp_path, capsys):
 def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):
     for name, marks in {"a": ["done"], "b": ["failed"], "c": ["out.txt"], "d": []}.items():
         (tmp_path / name).mkdir()
-        arguments = {"dataset": "RotatedDigits", "algorithm": "ERM", "output_dir": "x"}
+        arguments = {"dataset": "RotatedDigits", "algorithm": "ERM", "output_dir": f"x/{name}"}
         (tmp_path / name / "job.json").write_text(json.dumps(arguments))
         for mark in marks:
             (tmp_path / name / mark).touch()
@@ -165,7 +166,12 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
 
     monkeypatch.setattr("builtins.input", answered)
     launched = []
-    monkeypatch.setitem(cli.LAUNCHERS, "local", lambda jobs, n, report: launched.extend(jobs))
+
+    def take(jobs, options, report):
+        launched.extend(jobs)
+
+    monkeypatch.setitem(launchers.LAUNCHERS, "local", take)
+    monkeypatch.setitem(launchers.PLACES, take, launchers.cpu_places)
     sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM", *FAST]
     status, _, err = run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
     assert (status, "no answer, so nothing was done" in err) == ((2, True) if answer is None else (0, False))

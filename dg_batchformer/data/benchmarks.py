@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dg_batchformer.data.fingerprint import fingerprint
 from dg_batchformer.data.folders import scan, subfolders
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.machine import available_cores
@@ -131,13 +132,24 @@ def load_dataset(
 
     benchmark = find_benchmark(name)
     if name == "RotatedDigits":
-        from dg_batchformer.data.digits import SIZE, rotated_digits
+        from dg_batchformer.data.digits import SIZE, digits_fingerprint, rotated_digits
 
-        digits = rotated_digits([int(angle) for angle in benchmark.environments])
-        return Dataset(name, list(digits), (1, SIZE, SIZE), 10, benchmark.steps, benchmark.checkpoint_freq)
+        angles = [int(angle) for angle in benchmark.environments]
+        return Dataset(
+            name,
+            list(rotated_digits(angles)),
+            (1, SIZE, SIZE),
+            10,
+            benchmark.steps,
+            benchmark.checkpoint_freq,
+            fingerprint=digits_fingerprint(angles),
+        )
     if name.startswith("Debug"):
         shape = (3, 28, 28) if name == "Debug28" else (3, 224, 224)
-        return Dataset(name, _noise(benchmark, shape), shape, 2, benchmark.steps, benchmark.checkpoint_freq)
+        noise = _noise(benchmark, shape)
+        # Labels tell where the generator was; the last bits of what is drawn before them depend on the processor.
+        content = fingerprint([repr(shape).encode(), *(one.labels.numpy().tobytes() for one in noise)])
+        return Dataset(name, noise, shape, 2, benchmark.steps, benchmark.checkpoint_freq, fingerprint=content)
     root = images_root(benchmark, data_dir)
     return _load_images(benchmark, root, cache_dir, skip_corrupt, threads or available_cores())
 
@@ -193,6 +205,7 @@ def _load_images(benchmark: Benchmark, root: Path, cache_dir: str | None, skip_c
         [*_ignored(tree.ignored), *_count_notes(benchmark, environments), *_skipped_note(skipped)],
         skipped,
         cache.folder,
+        fingerprint=cache.fingerprint,
     )
 
 

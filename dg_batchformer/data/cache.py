@@ -2,7 +2,7 @@
 
 The file is built whole or not at all, and anew when a name, size or time of the images changes. Images keep their size
 where all share one of at most SIDE pixels a side; others are resized to SIDE x SIDE, whatever their aspect, which is
-kept beside them.
+kept beside them, as is the fingerprint of the files, taken as they are read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,12 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from dg_batchformer.data.fingerprint import fingerprint
 from dg_batchformer.data.folders import CACHE, Folder
 from dg_batchformer.errors import InputError, first_line
 
 SIDE = 256
-VERSION = 1
+VERSION = 2
 IMAGES, INDEX = "images.npy", "index.json"
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -42,13 +44,15 @@ class Cache:
     """Decoded images of all environments, one after another: uint8 (n, height, width, 3).
 
     `originals` has the height and width of each file's own image, and `corrupt` says, by index, what is wrong with
-    those that could not be decoded and are black here.
+    those that could not be decoded and are black here. `fingerprint` is that of the files' names and bytes, corrupt or
+    not, when the cache was built.
     """
 
     folder: Path
     images: Tensor
     originals: list[Size]
     corrupt: dict[int, str]
+    fingerprint: str
 
 
 def cache_folder(root: Path, cache_dir: str | None) -> Path:
@@ -60,8 +64,11 @@ def cache_folder(root: Path, cache_dir: str | None) -> Path:
     return Path(cache_dir) / f"{root.name}-{hashlib.md5(str(root).encode('utf-8')).hexdigest()[:8]}"
 
 
-def fingerprint(root: Path, folders: Sequence[Folder]) -> str:
-    """Hash of the names, sizes and times of image files, relative to `root`: of what a cache was built from."""
+def stamp(root: Path, folders: Sequence[Folder]) -> str:
+    """Hash of the names, sizes and times of image files: whether a cache fits them, without reading them.
+
+    A change that leaves all three as they were is not noticed while the cache stands.
+    """
     digest = hashlib.md5(f"{VERSION} {SIDE}".encode())
     for folder in folders:
         for path in folder.paths:
@@ -73,14 +80,14 @@ def fingerprint(root: Path, folders: Sequence[Folder]) -> str:
 def place_of(name: str, root: Path, folders: Sequence[Folder], cache_dir: str | None) -> Path:
     """Where the cache lies, or would lie, that fits the files of a benchmark called `name`."""
     # `folder:` names have a character that not every file system takes.
-    return cache_folder(root, cache_dir) / f"{name.replace(':', '-')}-{fingerprint(root, folders)}"
+    return cache_folder(root, cache_dir) / f"{name.replace(':', '-')}-{stamp(root, folders)}"
 
 
 def open_cache(name: str, root: Path, folders: Sequence[Folder], cache_dir: str | None, threads: int) -> Cache:
     """The cache of a benchmark called `name`, built where there is none that fits its files."""
     folder = place_of(name, root, folders, cache_dir)
     if not folder.is_dir():
-        build(folder, [path for one in folders for path in one.paths], threads)
+        build(folder, root, [path for one in folders for path in one.paths], threads)
         for old in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
             if old != folder and "partial" not in old.name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -89,11 +96,14 @@ def open_cache(name: str, root: Path, folders: Sequence[Folder], cache_dir: str 
     images = torch.from_numpy(np.load(folder / IMAGES, mmap_mode="c"))
     corrupt = {int(i): problem for i, problem in index["corrupt"].items()}
     originals = [(height, width) for height, width in index["originals"]]
-    return Cache(folder, images, originals, corrupt)
+    return Cache(folder, images, originals, corrupt, index["fingerprint"])
 
 
-def build(folder: Path, paths: Sequence[Path], threads: int) -> None:
-    """Decodes images into the cache `folder`, which appears when all are there; two builders may meet."""
+def build(folder: Path, root: Path, paths: Sequence[Path], threads: int) -> None:
+    """Decodes the images at `paths` under `root` into the cache `folder`, which appears when all are there.
+
+    Two builders may meet.
+    """
     partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
         partial.mkdir(parents=True)
@@ -107,16 +117,26 @@ def build(folder: Path, paths: Sequence[Path], threads: int) -> None:
             height, width = common_size([size for size in sizes if isinstance(size, tuple)])
             shape = (len(paths), height, width, 3)
             images = np.lib.format.open_memmap(partial / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-            corrupt = {i: size for i, size in enumerate(sizes) if isinstance(size, str)}
 
-            def decode(i: int) -> str | None:
-                return None if i in corrupt else decode_into(images[i], paths[i])
+            def decode(i: int) -> tuple[str | None, bytes]:
+                """What is wrong with a file, and the hash of its bytes."""
+                size = sizes[i]
+                try:
+                    content = paths[i].read_bytes()
+                except OSError as error:
+                    return first_line(error), b""
+                problem = size if isinstance(size, str) else decode_into(images[i], BytesIO(content))
+                return problem, hashlib.sha256(content).digest()
 
-            decoded = track(pool.map(decode, range(len(paths))), f"decoding {len(paths)} images", total=len(paths))
-            corrupt.update({i: problem for i, problem in enumerate(decoded) if problem})
+            decoding = track(pool.map(decode, range(len(paths))), f"decoding {len(paths)} images", total=len(paths))
+            problems, hashes = zip(*decoding, strict=True)
             images.flush()
-        originals = [size if isinstance(size, tuple) else (height, width) for size in sizes]
-        index = {"originals": originals, "corrupt": corrupt}
+        names = [path.relative_to(root).as_posix().encode() for path in paths]
+        index = {
+            "originals": [size if isinstance(size, tuple) else (height, width) for size in sizes],
+            "corrupt": {i: problem for i, problem in enumerate(problems) if problem},
+            "fingerprint": fingerprint(part for file in zip(names, hashes, strict=True) for part in file),
+        }
         (partial / INDEX).write_text(json.dumps(index), encoding="utf-8")
         os.rename(partial, folder)
     except OSError:
@@ -142,10 +162,10 @@ def common_size(sizes: Sequence[Size]) -> Size:
     return SIDE, SIDE
 
 
-def decode_into(place: np.ndarray, path: Path) -> str | None:
+def decode_into(place: np.ndarray, file: BytesIO) -> str | None:
     """Decodes an image into uint8 (height, width, 3), or says what is wrong with it."""
     height, width = place.shape[:2]
-    rgb = decoded(path)
+    rgb = decoded(file)
     if isinstance(rgb, str):
         return rgb
     if rgb.size != (width, height):
@@ -154,10 +174,10 @@ def decode_into(place: np.ndarray, path: Path) -> str | None:
     return None
 
 
-def decoded(path: Path) -> Image.Image | str:
+def decoded(file: Path | BytesIO) -> Image.Image | str:
     """An image file in RGB, or what is wrong with it."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             return image.convert("RGB")
     except UNREADABLE as error:
         return first_line(error)

@@ -8,6 +8,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from dg_batchformer.data.environments import TensorEnvironment
+from dg_batchformer.data.fingerprint import fingerprint
 
 SIZE = 16
 
@@ -29,6 +30,15 @@ def rotated_digits(angles: list[int]) -> list[TensorEnvironment]:
         own = slice(i, None, len(angles))
         environments.append(TensorEnvironment(str(angle), _rotated(images[own], angle), labels[own]))
     return environments
+
+
+def digits_fingerprint(angles: list[int]) -> str:
+    """That of the originals and the angles: the last bits of what is interpolated depend on the processor."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels, labels = (values.astype("uint8").tobytes() for values in (digits.images, digits.target))
+    return fingerprint([pixels, labels, repr(angles).encode()])
 
 
 def _rotated(images: Tensor, angle: int) -> Tensor:

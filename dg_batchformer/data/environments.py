@@ -101,7 +101,8 @@ class Dataset:
     """A benchmark, loaded: its environments in DomainBed's order and what a run needs to know of them.
 
     `skipped` are the corrupt images that were left out, `cache` the folder of what was decoded from files, `resident`
-    the decoded images on a GPU, and `interpolation` how images are resized that are not augmented.
+    the decoded images on a GPU, and `interpolation` how images are resized that are not augmented. `fingerprint` is a
+    hash of the data's content, the same for every copy of it; of image files, as they were when the cache was built.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Dataset:
     cache: Path | None = None
     resident: Resident | None = None
     interpolation: str = "bilinear"
+    fingerprint: str = ""
 
     @property
     def sizes(self) -> list[int]:

@@ -1,35 +1,51 @@
-"""Who runs the runs of a sweep: worker processes of this machine, or nobody."""
+"""Who runs the runs of a sweep: worker processes of this machine, SLURM, or nobody."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import wait
+from typing import Any
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.jobs.status import last_lines
-from dg_batchformer.jobs.workers import Ended, Waiting, Worker, sharing
-from dg_batchformer.training import records
+from dg_batchformer.jobs.queue import LOOK_SECONDS, Queue, Report, Task
+from dg_batchformer.jobs.workers import Place, Worker, sharing, stop
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
-from dg_batchformer.training.claim import Watch, latest
+from dg_batchformer.training.interrupt import Interrupted
 
-LOOK_SECONDS = 2.0
-"""Between two looks at the runs that other launchers have."""
-
-Report = Callable[[Ended], None]
-
-Launcher = Callable[[Sequence[Job], int, Report], None]
+Launcher = Callable[[Sequence[Job], Options, Report], None]
 
 
-def default_workers(jobs: Sequence[Job], jobs_per_gpu: int) -> int:
-    """Worker processes: one a core for small inputs, one for four cores for large ones; `jobs_per_gpu` on a GPU."""
+def cpu_places(jobs: Sequence[Job], options: Options) -> list[Place]:
+    """Workers of the local launcher: `n_workers`, else one a core for small inputs, one for four cores for large ones.
+
+    Where there is a GPU they share the first one, `jobs_per_gpu` at once.
+    """
     if machine.device() == "cuda":
-        return jobs_per_gpu
+        return [0] * (options.n_workers or options.jobs_per_gpu)
     small = all(has_small_inputs(job.arguments) for job in jobs)
-    return max(1, min(len(jobs), machine.available_cores() // (1 if small else 4)))
+    usual = max(1, machine.available_cores() // (1 if small else 4))
+    return [None] * min(options.n_workers or usual, len(jobs))
+
+
+def gpu_places(jobs: Sequence[Job], options: Options) -> list[Place]:
+    """Workers of the multi_gpu launcher: `jobs_per_gpu` on each of `gpus`, or of all that there are, in turn."""
+    n_gpus = machine.gpu_count()
+    if not n_gpus:
+        raise InputError("multi_gpu finds no GPU here: expected at least one, or --command_launcher local")
+    gpus = options.gpus if options.gpus is not None else tuple(range(n_gpus))
+    wrong = [gpu for gpu in gpus if not 0 <= gpu < n_gpus]
+    if wrong or not gpus or len(set(gpus)) < len(gpus):
+        given = ",".join(map(str, gpus))
+        raise InputError(f"--gpus is {given!r}: expected some of {', '.join(map(str, range(n_gpus)))}, each once")
+    places: list[Place] = [*gpus] * options.jobs_per_gpu
+    return places[: len(jobs)]
 
 
 def has_small_inputs(arguments: RunArguments) -> bool:
@@ -43,60 +59,97 @@ def threads_of_each(n_workers: int) -> int:
     return max(1, machine.available_cores() // n_workers)
 
 
-def dummy(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
+def dummy(jobs: Sequence[Job], options: Options, report: Report) -> None:
     """Runs nothing; prints the command of each run."""
     for job in jobs:
         print(job.command)
 
 
-def local(jobs: Sequence[Job], n_workers: int, report: Report) -> None:
-    """Runs jobs in `n_workers` processes of this machine, each with its share of the cores.
+def local(jobs: Sequence[Job], options: Options, report: Report) -> None:
+    """Runs jobs in processes of this machine, on its cores or its first GPU."""
+    run_at(cpu_places(jobs, options), jobs, options, report)
+
+
+def multi_gpu(jobs: Sequence[Job], options: Options, report: Report) -> None:
+    """Runs jobs in processes of this machine, on its GPUs."""
+    run_at(gpu_places(jobs, options), jobs, options, report)
+
+
+def run_at(
+    places: Sequence[Place], jobs: Sequence[Job], options: Options, report: Report, *, wait_for_others: bool = True
+) -> None:
+    """Runs jobs in a worker process for each place, each with its share of the cores.
 
     A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the
-    run it had, which is marked failed, and is replaced. `report` is called as runs end. Several workers on a GPU read
+    run it had, which is marked failed, and is replaced. `report` is called as tries end. Several workers on a GPU read
     one copy of the decoded images there. What another launcher runs is left to it, and taken over if that one dies.
+    SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and Ctrl-C have the workers save what they run and leave.
     """
-    waiting, elsewhere = deque((job, "") for job in jobs), deque[Job]()
-    watch = Watch()
-    n_workers = min(n_workers, len(jobs))
-    share = sharing(n_workers)
-    workers = [Worker(threads_of_each(n_workers), share) for _ in range(n_workers)]
+    queue = Queue(jobs, options, report, wait=wait_for_others)
+    share, threads = sharing(places), threads_of_each(len(places))
+    workers: list[Worker] = []
+    running: dict[Worker, Task] = {}
+    with signals_raise():
+        try:
+            for place in places:
+                workers.append(Worker(threads, share, place))
+            while queue.is_open or running:
+                for worker in workers:
+                    if worker not in running and (task := queue.next()):
+                        worker.give(task.job, task.lost_claim)
+                        running[worker] = task
+                collect(queue, running, options)
+                queue.look()
+        finally:
+            stop(workers)
+
+
+def collect(queue: Queue, running: dict[Worker, Task], options: Options) -> None:
+    """Waits until a run ends, or it is time to look after those that last too long or are run elsewhere."""
+    # Which end when their process does.
+    connections = [worker.connection for worker in running]
+    ready = wait(connections, LOOK_SECONDS if queue.elsewhere or options.timeout else None)
+    for worker, task in list(running.items()):
+        if worker.connection in ready:
+            del running[worker]
+            answer = worker.collect()
+            if answer.taken:
+                queue.taken(task)
+            else:
+                queue.ended(task, worker.seconds, answer.error, may_pass=answer.may_pass)
+        elif options.timeout and worker.seconds > 60 * options.timeout:
+            worker.leave(
+                f"took longer than the {options.timeout:g} minutes of --timeout; another try goes on from there"
+            )
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """While this lasts, what asks a process to leave raises Interrupted, once, as Ctrl-C raises KeyboardInterrupt."""
+    asked: list[int] = []
+
+    def leave(number: int, frame: Any) -> None:
+        if not asked:
+            asked.append(number)
+            raise Interrupted(signal.Signals(number).name)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows lacks three of them
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, leave)
     try:
-        while waiting or elsewhere or any(worker.job for worker in workers):
-            for worker in workers:
-                if not worker.job:
-                    worker.give(waiting)
-            handles = [handle for worker in workers if worker.job for handle in worker.handles]
-            ready = wait(handles, LOOK_SECONDS if elsewhere else None)
-            for worker in workers:
-                if worker.job and any(handle in ready for handle in worker.handles):
-                    ended = worker.collect()
-                    if ended.elsewhere:
-                        elsewhere.append(ended.job)
-                    else:
-                        report(ended)
-            look(elsewhere, waiting, watch, report)
+        yield
     finally:
-        for worker in workers:
-            worker.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def look(elsewhere: deque[Job], waiting: deque[Waiting], watch: Watch, report: Report) -> None:
-    """Reports runs of other launchers that have ended, and puts those that nobody has any more among the waiting."""
-    for _ in range(len(elsewhere)):
-        job = elsewhere.popleft()
-        state = job.state
-        if state in ("done", "failed"):
-            error = " ".join(last_lines(job.folder / records.FAILED)) if state == "failed" else None
-            report(Ended(job, 0.0, error, elsewhere=True))
-        elif watch.is_free(job.folder):
-            claim = latest(job.folder)
-            waiting.append((job, claim.name if claim else ""))
-        else:
-            elsewhere.append(job)
+LAUNCHERS: dict[str, Launcher] = {"local": local, "multi_gpu": multi_gpu, "dummy": dummy}
 
-
-LAUNCHERS: dict[str, Launcher] = {"local": local, "dummy": dummy}
+PLACES: dict[Launcher, Callable[[Sequence[Job], Options], list[Place]]] = {local: cpu_places, multi_gpu: gpu_places}
+"""Of the launchers that run the runs on this machine: where."""
 
 
 def find_launcher(name: str) -> Launcher:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from dg_batchformer.data.benchmarks import Benchmark, find_benchmark, path_free
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash, weights_identity
-from dg_batchformer.registry import ALGORITHMS, hyperparameters, in_order
+from dg_batchformer.registry import ALGORITHMS, hyperparameters
 from dg_batchformer.training import records
 from dg_batchformer.training.arguments import (
     NOT_IN_ID,
@@ -198,44 +198,3 @@ def _raised(attempt: Any) -> list[str]:
     except InputError as error:
         return [str(error)]
     return []
-
-
-def write(jobs: Iterable[Job]) -> None:
-    """Makes the folders of runs and writes each one's arguments into it."""
-    for job in jobs:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        records.mark(job.folder / records.JOB, json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True))
-
-
-def find(output_dir: Path) -> list[Job]:
-    """The runs of the sweep in a folder, as `write` left them, in the order of `plan`."""
-    if not output_dir.is_dir():
-        raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
-    jobs = []
-    for path in sorted(output_dir.glob(f"*/{records.JOB}")):
-        try:
-            arguments = json.loads(path.read_text(encoding="utf-8"))
-            # The folder may have moved since.
-            jobs.append(Job(RunArguments(**{**arguments, "output_dir": str(path.parent)})))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path} is not a run's arguments ({error}): delete its folder to go on") from error
-    algorithms = in_order(job.arguments.algorithm for job in jobs)
-
-    def place(job: Job) -> tuple[object, ...]:
-        a = job.arguments
-        return a.trial_seed, a.dataset, algorithms.index(a.algorithm), a.test_envs, a.hparams_seed
-
-    return sorted(jobs, key=place)
-
-
-def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
-    """InputError where a sweep's folder holds runs that these jobs would repeat with other settings."""
-    present = {job.key: job for job in find(output_dir)} if output_dir.is_dir() else {}
-    for job in jobs:
-        other = present.get(job.key)
-        if other and other.folder.name != job.folder.name:
-            raise InputError(
-                f"{output_dir} holds this sweep with other settings ({other}): expected the same --steps, "
-                "--checkpoint_freq, --hparams, --holdout_fraction and --precision, or another --output_dir "
-                "(delete_incomplete deletes the runs that are not done)"
-            )

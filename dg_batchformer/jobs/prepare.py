@@ -11,6 +11,7 @@ import torch
 from dg_batchformer import machine
 from dg_batchformer.data.batches import load
 from dg_batchformer.data.environments import Dataset, Samples
+from dg_batchformer.jobs.folder import compare_data
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
 from dg_batchformer.training.arguments import RunArguments, check
@@ -25,13 +26,16 @@ STEPS = 3
 def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
     """Checks data and algorithms of the runs to do; returns their expected seconds, one after another.
 
-    Expected from the runs of a dataset that are done, else from a few steps of its first run to do.
+    Expected from the runs of a dataset that are done, else from a few steps of its first run to do. Data that have
+    changed since the sweep began are an InputError; nothing is written.
     """
     measured = measured_seconds(jobs)
     total = 0.0
+    output_dir = to_do[0].folder.parent
     for name in dict.fromkeys(job.arguments.dataset for job in to_do):
         own = [job.arguments for job in to_do if job.arguments.dataset == name]
         dataset = load_data(own[0])
+        compare_data(output_dir, name, dataset.fingerprint)
         for note in dataset.notes:
             print(f"{name}: {note}")
         check_algorithms(own, dataset)

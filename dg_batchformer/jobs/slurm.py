@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dg_batchformer import machine
 from dg_batchformer.errors import InputError, unknown
-from dg_batchformer.jobs.launchers import Report, default_workers, local
+from dg_batchformer.jobs.folder import find
+from dg_batchformer.jobs.launchers import cpu_places, gpu_places, run_at
 from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Job, find
-from dg_batchformer.jobs.workers import Ended, warm_up
+from dg_batchformer.jobs.plan import Job
+from dg_batchformer.jobs.queue import Ended, Report
+from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -185,11 +188,9 @@ class Task:
         """
         warning = preemption_signal()
         requeue: Any = signal.getsignal(warning)
+        present = {job.folder.name: job for job in find(Path(self.output_dir))}
         try:
-            with interrupted_by(warning, signal.SIGTERM):
-                warm_up()
-                present = {job.folder.name: job for job in find(Path(self.output_dir))}
-                work([present[name] for name in self.runs if name in present], self.options, say)
+            work([present[name] for name in self.runs if name in present], self.options)
         except Interrupted as error:
             print(f"runs are saved, asked by {error.signal_name}")
             if error.signal_name == signal.SIGTERM.name and not is_to_go_on():
@@ -203,15 +204,16 @@ class Task:
         return DelayedSubmission(self)
 
 
-def work(jobs: Sequence[Job], options: Options, report: Report, *, wait: bool = False) -> None:
-    """Runs jobs on what this machine gives."""
-    local(jobs, options.n_workers or default_workers(jobs, options.jobs_per_gpu), report)
+def work(jobs: Sequence[Job], options: Options) -> None:
+    """Runs jobs on all that this task was given, and leaves those that other launchers have to them."""
+    warm_up()
+    places = gpu_places(jobs, options) if machine.gpu_count() else cpu_places(jobs, options)
+    run_at(places, jobs, options, say, wait_for_others=False)
 
 
 def say(ended: Ended) -> None:
-    """A line of the task's log as a run ends."""
-    outcome = f"FAILED: {ended.error}" if ended.error else "done elsewhere" if ended.elsewhere else "done"
-    print(f"{ended.job} {outcome} in {ended.seconds:.1f} s")
+    """A line of the task's log as a try of a run ends."""
+    print(f"{ended.job} {ended.outcome} in {ended.seconds:.1f} s")
 
 
 def preemption_signal() -> signal.Signals:
@@ -219,26 +221,6 @@ def preemption_signal() -> signal.Signals:
     from submitit import JobEnvironment
 
     return signal.Signals["SIG" + JobEnvironment.USR_SIG]
-
-
-@contextmanager
-def interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
-    """Raises Interrupted at the first of these signals; from then on, and afterwards, they are ignored."""
-
-    def ignore() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-
-    def leave(number: int, frame: Any) -> None:
-        ignore()
-        raise Interrupted(signal.Signals(number).name)
-
-    for number in numbers:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        ignore()
 
 
 def is_to_go_on() -> bool:

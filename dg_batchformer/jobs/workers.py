@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
 import signal
 import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from dg_batchformer import machine
+from dg_batchformer.jobs.folder import check_data
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.training import records
+from dg_batchformer.training import failures
 from dg_batchformer.training.arguments import data_arguments
-from dg_batchformer.training.claim import TakenError
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended: `error` is None where it is done; `elsewhere`, by another launcher, which had it at the time."""
-
-    job: Job
-    seconds: float
-    error: str | None
-    elsewhere: bool = False
-
-
-TAKEN = "taken"
-"""What a worker answers when another process has the run it was given."""
-
-LEFT = "left"
-"""What a worker answers when a signal has asked it to leave: its run is saved."""
+from dg_batchformer.training.claim import LostError, TakenError, Watch
 
 LEAVE_SECONDS = 60
 """For a worker that is stopped: a step, and writing its state."""
 
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run ended: `error` is None where it is done.
+
+    `may_pass` says whether another try could end differently, `taken` that another process has the run, and `left`
+    that the worker was asked to leave, and has.
+    """
+
+    error: str | None = None
+    may_pass: bool = True
+    taken: bool = False
+    left: bool = False
+
+
+Place = int | None
+"""The GPU of a worker; None where it computes on the CPU."""
+
 DataArguments = tuple[tuple[str, Any], ...]
 
-Waiting = tuple[Job, str]
-"""A job, and the name of the claim on it that was found lost, if one was."""
-
-Share = Callable[[DataArguments], Any]
-"""Gives what all workers share of a dataset, which the arguments of `load_dataset` name."""
+Share = Callable[[DataArguments, Place], Any]
+"""Gives what all workers of a place share of a dataset, which the arguments of `load_dataset` name."""
 
 PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.run", "torch._dynamo"]
 """What workers need; the last is a second's import, which torch's optimizers make at their first step."""
@@ -69,65 +66,69 @@ def warm_up() -> None:
     """Starts what workers are forked from, so that it imports what they need while this process prepares."""
     if start_method().get_start_method() == "forkserver":
         # It inherits that signals are the launcher's: Ctrl-C, and SLURM's, which go to all processes of a job.
-        names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)]
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
         before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in names}
         forkserver.ensure_running()
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
 
 
-def sharing(n_workers: int) -> Share:
-    """What so many workers share: on a GPU decoded images; on a CPU they map the same file into memory anyway."""
-    if machine.device() == "cuda" and n_workers > 1:
-        # Runs come dataset by dataset: two at a time are in use at most, while one follows the other.
-        return functools.lru_cache(maxsize=2)(images_on_gpu)
-    return lambda arguments: None
+def sharing(places: Sequence[Place]) -> Share:
+    """What workers share: decoded images on a GPU that several have; on CPUs they map the same file anyway."""
+    crowded = {place for place in places if place is not None and places.count(place) > 1}
+    # Runs come dataset by dataset: two at a time are in use at most, while one follows the other.
+    keep = functools.lru_cache(maxsize=2 * len(crowded))(images_on_gpu)
+    return lambda arguments, place: keep(arguments, place) if place in crowded else None
 
 
-def images_on_gpu(arguments: DataArguments) -> Any:
-    """A benchmark's decoded images on the GPU, for all workers there; (None,) where they do not fit.
+def images_on_gpu(arguments: DataArguments, gpu: int) -> Any:
+    """A benchmark's decoded images on a GPU, for all workers there; (None,) where they do not fit.
 
     What is sent to workers is where they lie: this process has to keep them.
     """
     # Teaches pickle to send where a tensor lies instead of what it holds.
-    import torch.multiprocessing  # noqa: F401
+    import torch.multiprocessing
 
     from dg_batchformer.data.benchmarks import load_dataset
     from dg_batchformer.data.resident import resident_images
 
-    return (resident_images(load_dataset(**dict(arguments)), "cuda"),)
+    with torch.cuda.device(gpu):
+        return (resident_images(load_dataset(**dict(arguments)), "cuda"),)
 
 
 class Worker:
-    """A process that runs jobs, seen from the launcher."""
+    """A process that runs jobs at a place, seen from the launcher."""
 
-    def __init__(self, threads: int, share: Share) -> None:
-        self.threads, self.share = threads, share
+    def __init__(self, threads: int, share: Share, place: Place) -> None:
+        self.threads, self.share, self.place = threads, share, place
         self.job: Job | None = None
         self.started = 0.0
+        self.told_to_leave: float | None = None
+        self.reason = ""
         self._start()
 
     def _start(self) -> None:
         context = start_method()
         self.connection: Connection
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, self.threads), daemon=True)
+        self.process: BaseProcess = context.Process(target=serve, args=(theirs, self.threads, self.place), daemon=True)
         self.process.start()
         theirs.close()
 
     @property
-    def handles(self) -> list[Any]:
-        return [self.connection, self.process.sentinel]
+    def seconds(self) -> float:
+        """Since the present job began."""
+        return time.monotonic() - self.started
 
-    def give(self, waiting: deque[Waiting]) -> None:
-        """Sends the next job, if there is one."""
-        if waiting:
-            self.job, lost_claim = waiting.popleft()
-            if not self.process.is_alive():
-                self._start()
-            self.started = time.monotonic()
-            self.connection.send((self.job, lost_claim))
-            self._send_shared(self.share(tuple(data_arguments(self.job.arguments).items())))
+    def give(self, job: Job, lost_claim: str) -> None:
+        """Sends a job, with the name of the claim on it that was found lost, if one was."""
+        self.job, self.told_to_leave, self.reason = job, None, ""
+        if not self.process.is_alive():
+            self._start()
+        self.started = time.monotonic()
+        with contextlib.suppress(BrokenPipeError):  # it has died, which `collect` finds
+            self.connection.send((job, lost_claim))
+            self._send_shared(self.share(tuple(data_arguments(job.arguments).items()), self.place))
 
     def _send_shared(self, shared: Any) -> None:
         try:
@@ -135,39 +136,63 @@ class Worker:
         except RuntimeError:  # a GPU whose memory processes cannot share
             self.connection.send(None)
 
-    def collect(self) -> Ended:
+    def collect(self) -> Answer:
         """How the present job ended, after which there is none."""
         assert self.job is not None  # the launcher waits for busy workers only
-        ended = self._ended(self.job)
-        self.job = None
-        return ended
-
-    def _ended(self, job: Job) -> Ended:
+        job, self.job = self.job, None
         try:
-            error = self.connection.recv()
-            if error in (TAKEN, LEFT):
-                return Ended(job, 0.0, None, elsewhere=True)
+            answer: Answer = self.connection.recv()
+            if not answer.left and not self.reason:
+                return answer
+            self.process.kill()  # it has answered, and is of no more use
+            self.process.join()
+            if not answer.left or not self.reason:
+                return answer
+            answer = Answer(self.reason)
         except (EOFError, ConnectionResetError):
             self.process.join()
-            error = f"its process ended with code {self.process.exitcode} (out of memory, or killed?)"
-            records.mark(job.folder / records.FAILED, f"{error}\n")
-            with (job.folder / records.ERR).open("a", encoding="utf-8") as file:
-                file.write(f"{error}\n")
-        return Ended(job, time.monotonic() - self.started, error)
+            answer = Answer(self.reason or death(self.process.exitcode))
+        # Another launcher may have taken the run over by now.
+        if Watch().is_free(job.folder) and job.state != "done":
+            failures.mark(job.folder, answer.error or "")
+        return answer
 
-    def stop(self) -> None:
-        """Asks it to save what it runs and leave, and after a while does not ask."""
-        self.process.terminate()
-        self.process.join(LEAVE_SECONDS)
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
+    def leave(self, reason: str) -> None:
+        """Asks it to save its run and leave, for a reason that is the run's failure; after a while does not ask."""
+        now = time.monotonic()
+        if self.told_to_leave is None:
+            self.told_to_leave, self.reason = now, reason
+            self.process.terminate()
+        elif now - self.told_to_leave > LEAVE_SECONDS:
+            self.process.kill()
 
 
-def _end_with_parent() -> None:
+def death(code: int | None) -> str:
+    """What the exit code of a process says of its end."""
+    if code == -signal.SIGKILL:
+        return "its process was killed (SIGKILL, which is also how the kernel ends one when memory runs out)"
+    return f"its process ended with code {code}"
+
+
+def stop(workers: Sequence[Worker]) -> None:
+    """Asks workers to save what they run and leave, and after a while does not ask."""
+    for worker in workers:
+        worker.process.terminate()
+    deadline = time.monotonic() + LEAVE_SECONDS
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        worker.process.kill()
+        worker.process.join()
+        worker.connection.close()
+
+
+def end_with_parent() -> None:
+    """Leaves as if asked to, some time after the launcher has died."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LEAVE_SECONDS)
         os._exit(1)
 
 
@@ -179,41 +204,56 @@ def received(connection: Connection) -> Any:
         return None
 
 
-def _serve(connection: Connection, threads: int) -> None:
-    """Runs the jobs that come in, keeping the last dataset loaded; answers None, or the error, for each."""
+def serve(connection: Connection, threads: int, place: Place) -> None:
+    """Runs the jobs that come in, keeping the last dataset loaded, and answers each."""
     # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What these workers are forked from ignores it.
+    # The launcher's way to ask it to leave, which what it was forked from ignores.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     import torch
 
-    from dg_batchformer.training.interrupt import Interrupted, LostError
-    from dg_batchformer.training.parts import load_data
-    from dg_batchformer.training.run import FinishedError, run
+    from dg_batchformer.training.interrupt import Interrupted
 
     torch.set_num_threads(threads)
-    loaded: tuple[Any, Any] = (None, None)
+    if place is not None:
+        torch.cuda.set_device(place)
+    loaded: dict[DataArguments, Any] = {}
     while True:
-        job: Job
         try:
             job, lost_claim = connection.recv()
             shared = received(connection)
         except EOFError:
             return
         try:
-            key = data_arguments(job.arguments)
-            if loaded[0] != key:
-                loaded = (key, load_data(job.arguments, threads, shared))
-            run(job.arguments, loaded[1], echo=False, lost_claim=lost_claim)
-            connection.send(None)
-        except Interrupted:
-            connection.send(LEFT)
+            answer = answered(job, lost_claim, shared, loaded, threads)
+        except Interrupted as error:
+            connection.send(Answer(f"left, asked by {error.signal_name}", left=True))
             return
-        except (FinishedError, LostError, TakenError):
-            connection.send(TAKEN)
-        except Exception as error:
-            if not (job.folder / records.FAILED).exists():
-                records.mark(job.folder / records.FAILED, f"{type(error).__name__}: {error}\n")
-                (job.folder / records.ERR).write_text(traceback.format_exc(), encoding="utf-8")
-            connection.send(f"{type(error).__name__}: {error}")
+        connection.send(answer)
+
+
+def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments, Any], threads: int) -> Answer:
+    """Runs a job; `loaded` has the last dataset by its arguments."""
+    from dg_batchformer.training.parts import load_data
+    from dg_batchformer.training.run import FinishedError, run
+
+    earlier = failures.mark_of(job.folder)
+    try:
+        key = tuple(data_arguments(job.arguments).items())
+        if key not in loaded:
+            loaded.clear()
+            loaded[key] = load_data(job.arguments, threads, shared)
+        check_data(job.folder.parent, job.arguments.dataset, loaded[key].fingerprint)
+        run(job.arguments, loaded[key], echo=False, lost_claim=lost_claim)
+        return Answer()
+    except (FinishedError, LostError, TakenError):
+        return Answer(taken=True)
+    except Exception as error:
+        if failures.mark_of(job.folder) == earlier:
+            failures.mark_error(job.folder, error)
+        answer = Answer(failures.sentence(error), failures.may_pass(error))
+        lacked_memory = failures.is_out_of_memory(error)
+    if lacked_memory:
+        failures.free_memory()
+    return answer

@@ -55,7 +55,7 @@ def collect(input_dir: Path) -> Collected:
     found = Collected()
     unfinished = 0
     folders: dict[RunKey, Path] = {}
-    for folder in sorted(path for path in input_dir.iterdir() if path.is_dir()):
+    for folder in sorted(path for path in input_dir.iterdir() if records.is_run(path)):
         run = _read(folder, found)
         if records.state_of(folder) != "done":
             unfinished += 1

@@ -15,10 +15,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from dg_batchformer.training import records
 
@@ -27,13 +26,27 @@ LEASE_SECONDS = 60.0
 """Without a sign of life for so long, an owner on another machine is taken for dead."""
 
 
+def process_space() -> str:
+    """Where process numbers mean the same: a boot of a kernel, and a container in it; "" where that is not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
 @dataclass(frozen=True)
 class Owner:
-    """A process that runs a run."""
+    """A process that runs a run, since a time by its own clock."""
 
     host: str
     pid: int
     since: float
+    space: str = ""
+
+    @classmethod
+    def myself(cls) -> Owner:
+        return cls(socket.gethostname(), os.getpid(), time.time(), process_space())
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
@@ -42,7 +55,7 @@ class Owner:
     @property
     def is_known_dead(self) -> bool:
         """Whether it was a process of this machine that is no more."""
-        if self.host != socket.gethostname():
+        if (self.host, self.space) != (socket.gethostname(), process_space()):
             return False
         try:
             os.kill(self.pid, 0)
@@ -83,6 +96,11 @@ class Watch:
 
     def __init__(self) -> None:
         self.seen: dict[Path, tuple[int, float]] = {}
+        self.alive: set[Path] = set()
+
+    def is_alive(self, folder: Path) -> bool:
+        """Whether who has a run has shown a sign of life between the looks of this watch."""
+        return latest(folder) in self.alive
 
     def is_free(self, folder: Path) -> bool:
         """Whether a run can be claimed: nobody has it, or who had it is dead."""
@@ -100,16 +118,35 @@ class Watch:
         known = self.seen.get(path)
         if known is None or known[0] != beat:
             self.seen[path] = (beat, now)
+            if known is not None:
+                self.alive.add(path)
             return False
         return now - known[1] > LEASE_SECONDS
 
 
+class LostError(RuntimeError):
+    """Another process has taken a run over: nothing more may be written into its folder."""
+
+
+class Claim:
+    """A claim of this process on a run, which it loses if it gives no sign of life."""
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self.folder, self.path = folder, path
+        self.lost = threading.Event()
+
+    def keep(self) -> None:
+        """Looks whether nobody has taken over; LostError if somebody has."""
+        if self.lost.is_set() or latest(self.folder) != self.path:
+            self.lost.set()
+            raise LostError("gave no sign of life for too long, and another process has taken the run over")
+
+
 @contextmanager
-def claimed(folder: Path, lost_claim: str = "") -> Iterator[threading.Event]:
+def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
     """Claims a run while this lasts; TakenError where another process has it.
 
-    `lost_claim` is the name of a claim that a watch has found lost. The event is set if somebody else has taken over,
-    which ends the right to write in the folder.
+    `lost_claim` is the name of a claim that a watch has found lost.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = latest(folder)
@@ -117,38 +154,46 @@ def claimed(folder: Path, lost_claim: str = "") -> Iterator[threading.Event]:
     if not known_lost and not Watch().is_free(folder):
         raise TakenError(folder, owner_of(before) if before else None)
     path = folder / f"claim-{number_of(before) + 1 if before else 1}.json"
-    write(path, Owner(socket.gethostname(), os.getpid(), time.time()), folder)
+    write(path, Owner.myself(), folder)
     if before is not None:
         before.unlink(missing_ok=True)
-    lost, ended = threading.Event(), threading.Event()
+    claim, ended = Claim(folder, path), threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
-            if latest(folder) != path:
-                lost.set()
-                return
-            os.utime(path)
+            # A shared folder may be away for a while.
+            with suppress(OSError):
+                try:
+                    claim.keep()
+                except LostError:
+                    return
+                os.utime(path)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield lost
+        yield claim
     finally:
         ended.set()
         thread.join()
-        if lost.is_set():
+        if claim.lost.is_set():
             pass
         elif records.state_of(folder) == "done":
-            path.unlink()
+            path.unlink(missing_ok=True)
         else:
-            os.replace(path, path.with_suffix(".ended"))
+            with suppress(FileNotFoundError):  # taken over this very moment
+                os.replace(path, path.with_suffix(".ended"))
 
 
 def write(path: Path, owner: Owner, folder: Path) -> None:
     """Creates a claim; TakenError where another process was first."""
-    content: dict[str, Any] = asdict(owner)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            json.dump(content, file)
+        file = path.open("x", encoding="utf-8")
     except FileExistsError as error:
         raise TakenError(folder, owner_of(path)) from error
+    try:
+        with file:
+            json.dump(asdict(owner), file)
+    except OSError:  # on a full disk it would be nobody's
+        path.unlink()
+        raise

@@ -27,7 +27,7 @@ def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
     """The dataset itself; with hparam `freeze_backbone` its images' features (n, C) in their place, never augmented.
 
     They are those of the backbone in evaluation mode. Where the images are files they are kept in the images' cache,
-    by backbone and weights.
+    by backbone and weights. The fingerprint stays that of the images.
     """
     if not hparams.get("freeze_backbone"):
         return dataset

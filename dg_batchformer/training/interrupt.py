@@ -20,21 +20,14 @@ class Interrupted(BaseException):
         self.signal_name = signal_name
 
 
-class LostError(RuntimeError):
-    """Another process has taken a run over: nothing more may be written into its folder."""
-
-
 class Asked:
-    """Which signal has asked a run to leave, if any, and whether another process has it now."""
+    """Which signal has asked a run to leave, if any."""
 
     def __init__(self) -> None:
         self.signal_name = ""
-        self.lost = threading.Event()
 
     def leave(self) -> None:
-        """Leaves, if that was asked, or at once if the run is another's."""
-        if self.lost.is_set():
-            raise LostError("gave no sign of life for too long, and another process has taken the run over")
+        """Leaves, if that was asked."""
         if self.signal_name:
             raise Interrupted(self.signal_name)
 

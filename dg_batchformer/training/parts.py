@@ -55,7 +55,7 @@ def identity(arguments: RunArguments, hparams: dict[str, Any], dataset: Dataset)
     """Hash of what a run's course depends on: its arguments but for paths, its hyper-parameters and its data."""
     what = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in COURSE_IS_FREE_OF}
     weights = {"weights": weights_identity(hparams["weights"])} if "weights" in hparams else {}
-    data = [path_free(arguments.dataset), dataset.sizes, dataset.cache.name if dataset.cache else ""]
+    data = [path_free(arguments.dataset), dataset.sizes, dataset.fingerprint]
     text = json.dumps([what, {**hparams, **weights}, length(arguments), data], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

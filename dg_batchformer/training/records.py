@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -22,6 +23,9 @@ Record = dict[str, Any]
 
 RESULTS, PROGRESS, MODEL, OUT, ERR = "results.jsonl", "progress.jsonl", "model.pkl", "out.txt", "err.txt"
 DONE, FAILED = "done", "failed"
+WRITTEN = (DONE, FAILED, RESULTS, PROGRESS, OUT, ERR, MODEL)
+"""What a run writes under fixed names."""
+
 JOB = "job.json"
 """In each run's folder of a sweep: its arguments, so that the folder says what the sweep consists of."""
 
@@ -50,11 +54,23 @@ class RunKey:
             args.get("protocol", DOMAINBED),
         )
 
+    def __str__(self) -> str:
+        protocol = f", protocol {self.protocol}" if self.protocol != DOMAINBED else ""
+        return (
+            f"{self.algorithm} on {self.dataset}, test_envs {list(self.test_envs)}, trial_seed {self.trial_seed}, "
+            f"hparams_seed {self.hparams_seed}{protocol}"
+        )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder among those of a sweep is a run's."""
+    return any((folder / name).exists() for name in (JOB, *WRITTEN))
+
 
 def start(folder: Path) -> bool:
     """Makes the folder of a run, without the files of an earlier one; says whether there were any."""
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = [folder / name for name in (DONE, FAILED, RESULTS, PROGRESS, OUT, ERR, MODEL)]
+    earlier = [folder / name for name in WRITTEN]
     earlier += folder.glob("model_step*.pkl")
     found = [path for path in earlier if path.exists()]
     for path in found:
@@ -68,15 +84,38 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def cut(folder: Path, wanted: dict[str, int]) -> str:
-    """Cuts the files of records to sizes that `sizes` gave, and unmarks a failure; says where one is shorter."""
+    """Cuts the files of records to sizes that `sizes` gave, and unmarks a failure; says why where that cannot be.
+
+    A file with lines that are not JSON in what is to be kept is set aside by name.
+    """
     present = sizes(folder)
     for name, size in wanted.items():
         if present.get(name, 0) < size:
             return f"{folder / name} has lost records since the state was saved"
+    torn = [folder / name for name, size in wanted.items() if not is_json((folder / name).read_bytes()[:size])]
+    if torn:
+        return "; ".join(f"{path} has lines that are not JSON and was set aside as {set_aside(path)}" for path in torn)
     for name in present:
         os.truncate(folder / name, wanted.get(name, 0))
     (folder / FAILED).unlink(missing_ok=True)
     return ""
+
+
+def is_json(lines: bytes) -> bool:
+    """Whether each line is a JSON value."""
+    try:
+        for line in lines.splitlines():
+            json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def set_aside(path: Path) -> str:
+    """Renames a file of records so that no run reads or replaces it; returns its new name, which its content gives."""
+    aside = path.with_name(f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.aside")
+    os.replace(path, aside)
+    return aside.name
 
 
 def state_of(folder: Path) -> str:
@@ -101,8 +140,38 @@ def mark(path: Path, text: str) -> None:
     """Writes a small file so that it is there whole or not at all."""
     # Two launchers may write the same.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def mark_once(path: Path, text: str) -> None:
+    """Writes a small file as `mark` does, but where it is there already leaves it: of several at once one succeeds."""
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links: of several at the same instant the last one's stands
+        os.replace(partial, path)
+    partial.unlink(missing_ok=True)
+
+
+def other_run(folder: Path, key: RunKey) -> RunKey | None:
+    """The run, not that of `key`, of which a folder holds a record, if there is one."""
+    for name in sizes(folder):
+        for line in (folder / name).read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if record_problem(record) is None and RunKey.of(record["args"]) != key:
+                    return RunKey.of(record["args"])
+    return None
 
 
 def read(path: Path) -> tuple[list[Record], list[str]]:

@@ -26,11 +26,15 @@ def save(folder: Path, n_updates: int, identity: str, state: dict[str, Any]) -> 
     content = buffer.getvalue()
     path = folder / f"resume-{n_updates}-{digest(content)}.pt"
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:  # a full disk needs its space
+        partial.unlink(missing_ok=True)
+        raise
     for old in newest_first(folder)[KEPT:]:
         old.unlink()
 
@@ -69,7 +73,7 @@ def newest_first(folder: Path) -> list[Path]:
 def clear(folder: Path) -> None:
     """Deletes the resume files of a run that needs them no more."""
     for path in [*folder.glob("resume-*.pt"), *folder.glob("resume-*.partial"), *folder.glob("resume-*.aside")]:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def digest(content: bytes) -> str:

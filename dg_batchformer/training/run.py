@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
+import dataclasses
 from pathlib import Path
 
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import records, resume
+from dg_batchformer.training import failures, records, resume
 from dg_batchformer.training.arguments import RunArguments, check
-from dg_batchformer.training.claim import claimed
-from dg_batchformer.training.interrupt import Asked, Interrupted, LostError, listening
+from dg_batchformer.training.claim import Claim, LostError, claimed
+from dg_batchformer.training.interrupt import Asked, Interrupted, listening
 from dg_batchformer.training.parts import prepared_data
 from dg_batchformer.training.trainer import Trainer
 
@@ -39,16 +39,20 @@ def run(
     folder = Path(arguments.output_dir)
     if not overwrite and records.state_of(folder) == "done":
         raise FinishedError(f"{folder} holds a finished run: give another --output_dir, or --overwrite to replace it")
+    other = None if overwrite else records.other_run(folder, records.RunKey.of(dataclasses.asdict(arguments)))
+    if other:
+        raise InputError(
+            f"{folder} holds records of another run ({other}): give another --output_dir, or --overwrite to replace it"
+        )
     prepared = Trainer(arguments, hparams, prepared_data(arguments, hparams, dataset))
     # A second signal, while the claim is being given up, is heeded too.
-    with listening() as asked, claimed(folder, lost_claim) as lost:
+    with listening() as asked, claimed(folder, lost_claim) as claim:
         if not overwrite and records.state_of(folder) == "done":
             return  # by another process, between our look and our claim
-        asked.lost = lost
-        _run(prepared, folder, asked, echo=echo, overwrite=overwrite)
+        _run(prepared, folder, asked, claim, echo=echo, overwrite=overwrite)
 
 
-def _run(prepared: Trainer, folder: Path, asked: Asked, *, echo: bool, overwrite: bool) -> None:
+def _run(prepared: Trainer, folder: Path, asked: Asked, claim: Claim, *, echo: bool, overwrite: bool) -> None:
     if overwrite:
         resume.clear(folder)
     notes = prepared.go_on()
@@ -57,16 +61,16 @@ def _run(prepared: Trainer, folder: Path, asked: Asked, *, echo: bool, overwrite
     with records.captured(folder, echo=echo):
         print(*notes, sep="\n", end="\n" * bool(notes))
         try:
-            prepared.train(asked)
+            prepared.train(asked, claim)
         except Interrupted as error:
             print(f"left after {prepared.n_updates} updates, asked by {error.signal_name}: the same command goes on")
             raise
         except LostError:
             raise
         except Exception as error:
-            with (folder / records.ERR).open("a", encoding="utf-8") as file:
-                traceback.print_exc(file=file)
-            records.mark(folder / records.FAILED, f"{type(error).__name__}: {error}\n")
+            claim.keep()
+            failures.mark_error(folder, error)
             raise
+    claim.keep()
     records.mark(folder / records.DONE, "done")
     resume.clear(folder)

@@ -21,8 +21,10 @@ from dg_batchformer.networks import describe
 from dg_batchformer.training import records, resume
 from dg_batchformer.training.arguments import RunArguments
 from dg_batchformer.training.checkpoint import save_model
+from dg_batchformer.training.claim import Claim
 from dg_batchformer.training.compute import Compute, Values
 from dg_batchformer.training.evaluate import evaluate
+from dg_batchformer.training.failures import DivergedError
 from dg_batchformer.training.interrupt import Asked, Interrupted
 from dg_batchformer.training.parts import (
     identity,
@@ -35,10 +37,6 @@ from dg_batchformer.training.progress import Progress
 from dg_batchformer.training.protocols import find_protocol
 from dg_batchformer.training.schedule import Schedule
 from dg_batchformer.training.state import algorithm_state, random_state, restore_algorithm, restore_random_state
-
-
-class DivergedError(RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 class Trainer:
@@ -59,7 +57,8 @@ class Trainer:
         self.last_values: dict[str, float] = {}
         self.started = self.segment_started = self.saved = time.monotonic()
         self.segment_images = 0
-        self.asked = Asked()
+        self.asked: Asked
+        self.claim: Claim
         if self.compute.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seed_everything(arguments.seed)
@@ -77,14 +76,15 @@ class Trainer:
         self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
         self.identity: dict[str, Any] = {
             **(describe(featurizer, hparams) if featurizer is not None else {}),
+            "data_fingerprint": dataset.fingerprint,
             **({"skipped_images": dataset.skipped} if dataset.skipped else {}),
             "device": machine.device_name(),
             "versions": machine.versions(),
         }
 
-    def train(self, asked: Asked) -> None:
+    def train(self, asked: Asked, claim: Claim) -> None:
         """All steps that are left, with the protocol's checkpoints and one after the last step."""
-        self.asked = asked
+        self.asked, self.claim = asked, claim
         self.progress.start(self.arguments, self.hparams, self.dataset.notes, self.identity, self.n_updates)
         minibatches = self._minibatches()
         try:
@@ -97,17 +97,23 @@ class Trainer:
                     self._checkpoint(step)
                 if time.monotonic() - self.saved >= 60 * self.arguments.checkpoint_minutes:
                     self._save_state()
-                asked.leave()
+                self._leave_if_asked()
         except Interrupted:
             self._save_state()
             raise
         if self.yields_one_model:
             self.algorithm.finish()
             final = {**self.record, **self._evaluate("final"), **self._finished()}
+            self.claim.keep()
             records.append(self.folder / records.RESULTS, final)
             self.progress.checkpoint(final, self.arguments.test_envs)
         if not self.arguments.skip_model_save:
             self._save(records.MODEL)
+
+    def _leave_if_asked(self) -> None:
+        self.asked.leave()
+        if self.claim.lost.is_set():
+            self.claim.keep()
 
     def _minibatches(self) -> Iterator[Minibatches]:
         """The minibatches of the steps that are left; what they are follows from the seed and the step alone."""
@@ -127,6 +133,9 @@ class Trainer:
             return notes
         lacking = records.cut(self.folder, state["files"])
         if lacking:
+            # What this run saves from now on is not to be taken for older than they are.
+            for path in resume.newest_first(self.folder):
+                path.rename(path.with_suffix(".aside"))
             return [*notes, f"{lacking}: starting from the beginning"]
         self._restore(state)
         return [*notes, f"going on after {self.n_updates} updates"]
@@ -145,6 +154,7 @@ class Trainer:
 
     def _save_state(self) -> None:
         """Writes all that the rest of the run depends on."""
+        self.claim.keep()
         now = time.monotonic()
         state = {
             "n_updates": self.n_updates,
@@ -201,6 +211,7 @@ class Trainer:
             "hparams": self.hparams,
             "args": dataclasses.asdict(self.arguments),
         }
+        self.claim.keep()
         if hasattr(self.algorithm, "on_validation"):
             self.algorithm.on_validation(step, evaluated["validation_loss"])
         name = records.PROGRESS if self.yields_one_model else records.RESULTS
@@ -227,7 +238,7 @@ class Trainer:
             augment = torch.Generator().manual_seed(seed_hash(self.arguments.seed, "validation", step))
 
         def progress(n_done: int, n_images: int) -> None:
-            self.asked.leave()
+            self._leave_if_asked()
             self.progress.evaluation(n_done, n_images)
 
         test_envs = self.arguments.test_envs

@@ -1,6 +1,7 @@
 """The cache of decoded images: what is in it, and when it is built."""
 
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -79,6 +80,55 @@ def test_it_is_built_once_and_again_when_the_images_change(tmp_path, monkeypatch
     assert second.folder != first.folder
     assert list(second.folder.parent.iterdir()) == [second.folder]  # the old one is gone
     assert len(second.images) == len(files(root))
+
+
+def test_the_fingerprint_is_that_of_names_and_bytes(tmp_path):
+    root = image_tree(tmp_path / "mine")
+    first = opened(root).fingerprint
+    assert len(first) == 16
+    shutil.copytree(root, tmp_path / "other" / "yours", copy_function=shutil.copyfile)  # which leaves times behind
+    assert opened(tmp_path / "other" / "yours").fingerprint == opened(root).fingerprint == first
+    change_time(files(root)[5])
+    assert opened(root).fingerprint == first
+    found = {first}
+    for change in (change_content, change_name, os.unlink):
+        change(files(root)[5])
+        found.add(opened(root).fingerprint)
+    assert len(found) == 4
+
+
+def test_bytes_that_change_behind_an_old_time_are_noticed_when_the_cache_is_built_again(tmp_path):
+    root = image_tree(tmp_path / "mine")
+    path = files(root)[5]
+    before, first = path.stat(), opened(root)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert opened(root).fingerprint == first.fingerprint
+    shutil.rmtree(first.folder)
+    second = opened(root)
+    assert second.folder == first.folder
+    assert second.fingerprint != first.fingerprint
+
+
+def test_corrupt_files_count_as_they_are(tmp_path):
+    root = image_tree(tmp_path / "mine")
+    found = set()
+    for text in ("no image", "none either"):
+        files(root)[2].write_text(text)
+        found.add(opened(root).fingerprint)
+    files(root)[2].unlink()
+    assert len({*found, opened(root).fingerprint}) == 3
+
+
+def test_a_cache_of_an_older_version_is_replaced(tmp_path, monkeypatch):
+    root = image_tree(tmp_path / "mine")
+    monkeypatch.setattr(caches, "VERSION", caches.VERSION - 1)
+    old = opened(root).folder
+    monkeypatch.undo()
+    assert opened(root).folder != old
+    assert not old.exists()
 
 
 def test_it_lies_beside_the_images_or_where_it_is_told_to(tmp_path):

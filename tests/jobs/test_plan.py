@@ -1,4 +1,4 @@
-"""A sweep's runs, their identities, and how they stand."""
+"""A sweep's runs and their identities."""
 
 import json
 
@@ -7,8 +7,7 @@ from helpers import image_tree
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.jobs.plan import Sweep, check_folder, find, plan, test_env_sets, write
-from dg_batchformer.training.records import state_of
+from dg_batchformer.jobs.plan import Sweep, plan, test_env_sets
 
 test_env_sets.__test__ = False  # its name is DomainBed's word, not a test's
 
@@ -109,40 +108,6 @@ def test_wrong_sweeps_are_refused_with_all_reasons(tmp_path, changes, messages):
         plan(sweep(tmp_path, **changes))
     assert len(str(error.value).splitlines()) == len(messages)
     assert all(message in str(error.value) for message in messages)
-
-
-def test_states_on_the_disk(tmp_path):
-    (job, *_) = plan(sweep(tmp_path))
-    assert job.state == "not launched"
-    write([job])
-    assert job.state == "not launched"
-    for name, state in (("out.txt", "incomplete"), ("failed", "failed"), ("done", "done")):
-        (job.folder / name).touch()
-        assert state_of(job.folder) == job.state == state
-
-
-def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
-    jobs = plan(sweep(tmp_path, hparams='{"lr": 0.1}'))
-    write(jobs)
-    (tmp_path / "sweep").rename(tmp_path / "moved")
-    found = find(tmp_path / "moved")
-    assert {job.folder.name for job in found} == {job.folder.name for job in jobs}
-    assert all(job.folder.parent == tmp_path / "moved" for job in found)
-    with pytest.raises(InputError, match="is not a folder"):
-        find(tmp_path / "sweep")
-    (found[0].folder / "job.json").write_text("{")
-    with pytest.raises(InputError, match=r"job\.json is not a run's arguments"):
-        find(tmp_path / "moved")
-
-
-def test_a_folder_with_the_same_sweep_under_other_settings_is_refused(tmp_path):
-    first = plan(sweep(tmp_path))
-    check_folder(first, tmp_path / "sweep")  # nothing there yet
-    write(first)
-    check_folder(first, tmp_path / "sweep")
-    check_folder(plan(sweep(tmp_path, algorithms=["CORAL"], steps=7)), tmp_path / "sweep")
-    with pytest.raises(InputError, match=r"holds this sweep with other settings .*expected the same --steps"):
-        check_folder(plan(sweep(tmp_path, steps=7)), tmp_path / "sweep")
 
 
 def test_the_command_of_a_job_runs_it(tmp_path):

@@ -5,7 +5,10 @@ import dataclasses
 import pytest
 
 from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import prepare
+from dg_batchformer.jobs.folder import check_data
+from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.training.arguments import RunArguments
 
 
@@ -20,3 +23,14 @@ def test_time_is_steps_and_evaluations(monkeypatch, tmp_path):
     longer = dataclasses.replace(arguments, steps=60, checkpoint_freq=60)
     assert prepare.probe_seconds(longer, dataset, 1) == pytest.approx(60 / 3 + 2 * 48 / inside)
     assert not (tmp_path / "none").exists()
+
+
+def test_data_that_have_changed_are_refused_before_anything_is_tried(tmp_path, monkeypatch):
+    jobs = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1, steps=2))
+    monkeypatch.setattr(prepare, "probe_seconds", lambda *args: 2.0)
+    assert prepare.prepare(jobs, jobs, 1) == 2.0 * len(jobs)
+    assert not (tmp_path / "sweep").exists()
+    check_data(tmp_path / "sweep", "Debug28", "of other data")
+    monkeypatch.setattr(prepare, "probe_seconds", None)
+    with pytest.raises(InputError, match="the data of Debug28 have changed since the sweep in"):
+        prepare.prepare(jobs, jobs, 1)

@@ -12,8 +12,9 @@ import torch
 from helpers import assert_same
 
 from dg_batchformer.errors import InputError
+from dg_batchformer.jobs.folder import find, write
 from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, find, plan, write
+from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.slurm import checked_executor, minutes, slurm, tasks_of
 from dg_batchformer.training.claim import Watch
 from dg_batchformer.training.run import run

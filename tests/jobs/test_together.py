@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dg_batchformer.jobs.plan import find
+from dg_batchformer.jobs.folder import find
 from dg_batchformer.selection.runs import collect
 from dg_batchformer.selection.table import build, entries
 

@@ -25,6 +25,15 @@ def test_unfinished_runs_are_planned_not_counted(tmp_path):
     assert found.problems == ["2 of the runs are not finished and were not counted"]
 
 
+def test_folders_that_are_no_runs_are_not_unfinished_ones(tmp_path):
+    write_run(tmp_path / "a", [one(args([0]))])
+    for name in ("data/PACS.json", "slurm/1.out", "notes/plan.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    found = collect(tmp_path)
+    assert (len(found.runs), found.problems) == (1, [])
+
+
 def test_every_oddity_is_named(tmp_path):
     write_run(tmp_path / "a", [one(args([0]), 0), one(args([1]), 10), one(args([0]), 20)])
     with (tmp_path / "a" / "results.jsonl").open("a") as file:

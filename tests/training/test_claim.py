@@ -2,18 +2,17 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict, replace
 
 import pytest
 
 from dg_batchformer.training import claim, records
 from dg_batchformer.training.arguments import RunArguments
-from dg_batchformer.training.claim import TakenError, Watch, claimed, latest
-from dg_batchformer.training.interrupt import LostError
+from dg_batchformer.training.claim import LostError, Owner, TakenError, Watch, claimed, latest
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
 
@@ -64,7 +63,7 @@ def test_a_dead_process_of_this_machine_has_nothing(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     path = another(tmp_path / "run")
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid, "since": 0.0}))
+    path.write_text(json.dumps(asdict(replace(Owner.myself(), pid=dead.pid))))
     with claimed(tmp_path / "run"):
         assert latest(tmp_path / "run").name == "claim-2.json"
 
@@ -93,19 +92,20 @@ def test_a_claim_that_is_being_written_is_a_claim(tmp_path):
 
 def test_signs_of_life_and_of_a_takeover(tmp_path, monkeypatch):
     monkeypatch.setattr(claim, "BEAT_SECONDS", 0.01)
-    with claimed(tmp_path / "run") as lost:
+    with claimed(tmp_path / "run") as claim_of_ours:
         path = latest(tmp_path / "run")
         os.utime(path, (0, 0))
         time.sleep(0.2)
         assert path.stat().st_mtime > 0
-        assert not lost.is_set()
+        assert not claim_of_ours.lost.is_set()
         another(tmp_path / "run", 2)
-        assert lost.wait(5)
+        assert claim_of_ours.lost.wait(5)
     assert sorted(one.name for one in (tmp_path / "run").iterdir()) == ["claim-1.json", "claim-2.json"]
 
 
-def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.01)
+@pytest.mark.parametrize("notices", ["by its beat", "when it is to write"])
+def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch, notices):
+    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.01 if notices == "by its beat" else 1000)
     folder = tmp_path / "run"
     original = Trainer._update
 
@@ -113,11 +113,11 @@ def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch):
         original(self, step, minibatches)
         if step == 1:
             another(folder, 2)
-            assert self.asked.lost.wait(5)
+            assert notices != "by its beat" or self.claim.lost.wait(5)
 
     monkeypatch.setattr(Trainer, "_update", update)
     arguments = RunArguments(
-        dataset="Debug28", steps=5, checkpoint_freq=3, hparams='{"batch_size": 4}', output_dir=str(folder)
+        dataset="Debug28", steps=7, checkpoint_freq=3, hparams='{"batch_size": 4}', output_dir=str(folder)
     )
     with pytest.raises(LostError, match="another process has taken the run over"):
         run(arguments, echo=False)

@@ -36,6 +36,7 @@ def test_they_are_the_backbones_in_evaluation_mode(images):
         torch.testing.assert_close(own.inputs(indices), expected, rtol=1e-4, atol=1e-4)
         assert torch.equal(own.labels, environment.labels)
     assert frozen.input_shape == (512,)
+    assert frozen.fingerprint == dataset.fingerprint != ""
     assert features.with_features(dataset, hparams(freeze_backbone=False)) is dataset
 
 

@@ -97,3 +97,52 @@ def test_a_reader_that_leaves_does_not_end_the_run(tmp_path, monkeypatch):
         print("one")
         print("two")
     assert (tmp_path / "out.txt").read_text() == "one\ntwo\n"
+
+
+def test_files_are_cut_to_what_was_vouched_for(tmp_path):
+    for name in ("results.jsonl", "progress.jsonl"):
+        (tmp_path / name).write_text(line(0))
+    wanted = records.sizes(tmp_path)
+    for name in wanted:
+        (tmp_path / name).write_text(line(0) + "torn")
+    (tmp_path / "failed").touch()
+    assert records.cut(tmp_path, wanted) == ""
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(wanted, line(0))
+
+
+def test_each_file_with_lines_that_are_not_json_is_set_aside(tmp_path):
+    names = ("results.jsonl", "progress.jsonl")
+    for name in names:
+        (tmp_path / name).write_text(f"torn{name}\n" + line(0))
+    said = records.cut(tmp_path, records.sizes(tmp_path))
+    asides = [next(tmp_path.glob(f"{name.removesuffix('.jsonl')}-*.aside")) for name in names]
+    assert [path.read_text().partition("\n")[0] for path in asides] == ["tornresults.jsonl", "tornprogress.jsonl"]
+    assert all(f"{tmp_path / name} has lines that" in said for name in names)
+    assert all(f"was set aside as {aside.name}" in said for aside in asides)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_small_file_is_marked_once(tmp_path):
+    for text in ("first", "second"):
+        records.mark_once(tmp_path / "note", text)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("note", "first")]
+
+
+def test_a_small_file_is_marked_once_where_files_have_no_links(tmp_path, monkeypatch):
+    def refused(*paths):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(records.os, "link", refused)
+    test_a_small_file_is_marked_once(tmp_path)
+
+
+def test_records_of_another_run_are_seen_among_others(tmp_path):
+    own = records.RunKey.of(args([0]))
+    assert records.other_run(tmp_path, own) is None
+    (tmp_path / "results.jsonl").write_text(line(0) + "[]\nnot JSON\n" + line(10))
+    assert records.other_run(tmp_path, own) is None
+    strange = record(10, [0.5], [0.5], {**args([1]), "protocol": "swad"})
+    (tmp_path / "progress.jsonl").write_text(line(0) + json.dumps(strange) + "\n" + line(10))
+    found = records.other_run(tmp_path, own)
+    assert str(found) == "ERM on PACS, test_envs [1], trial_seed 0, hparams_seed 0, protocol swad"
+    assert records.other_run(tmp_path, found) == own

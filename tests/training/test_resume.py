@@ -3,18 +3,19 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
-from helpers import assert_same
+from helpers import assert_same, image_tree
 
 from dg_batchformer import ALGORITHMS, get_algorithm_class
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import evaluate, records, resume
+from dg_batchformer.training import evaluate, features, records, resume
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.interrupt import Interrupted
 from dg_batchformer.training.run import run
@@ -166,6 +167,41 @@ def test_other_settings_start_from_the_beginning(tmp_path, monkeypatch):
     train(tmp_path / "broken", hparams='{"batch_size": 4, "lr": 0.01}')
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
     assert "is of another run, or of other data" in (tmp_path / "broken" / "out.txt").read_text()
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_it_goes_on_with_a_copy_of_the_data_and_not_with_others(tmp_path, monkeypatch, changed):
+    monkeypatch.setattr(sys.modules[__name__], "NOISE", None)
+    monkeypatch.setattr(features, "compute", lambda dataset, hparams: torch.ones(sum(dataset.sizes), 8))
+    tiny = '{"batch_size": 2, "freeze_backbone": true, "backbone": "resnet18", "weights": null, "head_widths": [4]}'
+    root = image_tree(tmp_path / "here" / "mine", n=5)
+    given = {"dataset": f"folder:{root}", "hparams": tiny}
+    killed_at(monkeypatch, 6, tmp_path / "broken", **given)
+    copy = shutil.copytree(root, tmp_path / "there" / "mine", copy_function=shutil.copyfile)
+    if changed:
+        shutil.copyfile(copy / "a" / "cat" / "0.jpg", copy / "a" / "cat" / "1.jpg")
+    shutil.rmtree(tmp_path / "here")
+    train(tmp_path / "broken", **{**given, "dataset": f"folder:{copy}"})
+    printed = (tmp_path / "broken" / "out.txt").read_text()
+    assert ("going on after 5 updates" in printed) != changed
+    assert ("is of another run, or of other data" in printed) == changed
+
+
+def test_records_that_are_not_json_are_set_aside(tmp_path, monkeypatch):
+    train(tmp_path / "unbroken")
+    killed_at(monkeypatch, 6, tmp_path / "broken")
+    path = tmp_path / "broken" / records.RESULTS
+    damaged = path.read_bytes().replace(b"{", b"\0", 1)
+    path.write_bytes(damaged)
+    killed_at(monkeypatch, 3, tmp_path / "broken")
+    (aside,) = (tmp_path / "broken").glob("results-*.aside")
+    assert aside.read_bytes() == damaged
+    said = f"{path} has lines that are not JSON and was set aside as {aside.name}: starting from the beginning"
+    assert said in (tmp_path / "broken" / "out.txt").read_text()
+    train(tmp_path / "broken")  # from what was saved since
+    assert "going on after 2 updates" in (tmp_path / "broken" / "out.txt").read_text()
+    assert_same(tmp_path / "unbroken", tmp_path / "broken")
+    assert aside.read_bytes() == damaged
 
 
 def test_torn_lines_are_cut_off(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from dg_batchformer.algorithms import ERM
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
 from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.training.failures import DivergedError
 from dg_batchformer.training.run import run
-from dg_batchformer.training.trainer import DivergedError
 
 DIGITS = load_dataset("RotatedDigits")
 ARGUMENTS = {"steps": 5, "checkpoint_freq": 2, "hparams": '{"batch_size": 8}'}
@@ -41,6 +41,7 @@ def test_files_and_records_are_domainbeds(tmp_path):
         assert {"device", "versions", "images_per_second", "backbone", "weights", "batch_norm"} <= record.keys()
         assert record["epoch"] == pytest.approx(record["step"] * 8 / (449 - 89))
         assert record["args"]["test_envs"] == [2]
+        assert record["data_fingerprint"] == DIGITS.fingerprint
         assert record["hparams"] == {**default_hparams("IRM", "RotatedDigits"), "batch_size": 8}
         assert record["versions"]["torch"] == torch.__version__.split("+")[0]
     printed = (tmp_path / "run" / "out.txt").read_text()
@@ -142,6 +143,21 @@ def test_a_finished_run_is_replaced_when_asked_alone(tmp_path):
     arguments = RunArguments(**ARGUMENTS, output_dir=str(tmp_path / "run"))
     run(arguments, DIGITS, echo=False, overwrite=True)
     assert len((tmp_path / "run" / "results.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("algorithm", ["ERM", "SWAD"])
+def test_the_records_of_another_run_are_not_replaced_unasked(tmp_path, algorithm):
+    train(tmp_path / "run", algorithm=algorithm, steps=1)
+    (tmp_path / "run" / "done").unlink()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    said = rf"run holds records of another run \({algorithm} on RotatedDigits, test_envs \[0\], .*or --overwrite"
+    for other in ({"algorithm": "CORAL"}, {"test_envs": [1]}, {"trial_seed": 1}):
+        with pytest.raises(InputError, match=said):
+            train(tmp_path / "run", **{"algorithm": algorithm, **other})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    arguments = RunArguments(**ARGUMENTS, algorithm="CORAL", output_dir=str(tmp_path / "run"))
+    run(arguments, DIGITS, echo=False, overwrite=True)
+    assert "CORAL" in (tmp_path / "run" / "results.jsonl").read_text()
 
 
 class Diverging(ERM):

@@ -1,0 +1,213 @@
+"""The folder of a sweep: its runs, what it was begun with, and whether what it holds can be believed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from dg_batchformer import machine
+from dg_batchformer.data.benchmarks import path_free
+from dg_batchformer.errors import InputError
+from dg_batchformer.jobs.plan import Job
+from dg_batchformer.registry import in_order
+from dg_batchformer.training import records
+from dg_batchformer.training.arguments import RunArguments
+
+FORMAT = 1
+"""Of the folder: raised when an older version could not read it rightly any more."""
+
+SWEEP, DATA = "sweep.json", "data"
+
+TAIL = 2**16
+"""Bytes at the end of a file in which its last record is looked for first."""
+
+
+def write(jobs: Sequence[Job]) -> None:
+    """Makes the folders of runs and writes each one's arguments into it."""
+    for output_dir in {job.folder.parent for job in jobs}:
+        begin(output_dir)
+    for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        records.mark(job.folder / records.JOB, json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True))
+
+
+def begin(output_dir: Path) -> None:
+    """Writes down what a sweep is begun with; what an older one without it was begun with nobody knows."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    if not any(output_dir.glob(f"*/{records.JOB}")):
+        begun = {"format": FORMAT, "versions": machine.versions()}
+        records.mark_once(output_dir / SWEEP, json.dumps(begun, indent=1, sort_keys=True))
+
+
+def begun_with(output_dir: Path) -> dict[str, str]:
+    """The versions that a sweep was begun with, as far as its folder says; InputError where it has another format."""
+    path = output_dir / SWEEP
+    if not path.exists():
+        return {}
+    begun = _object(path, "format")
+    versions: dict[str, str] = begun.get("versions", {})
+    if begun["format"] != FORMAT:
+        own = machine.versions()["dg-batchformer"]
+        raise InputError(
+            f"{output_dir} was made by dg-batchformer {versions.get('dg-batchformer')} in sweep format "
+            f"{begun['format']}, and this is {own}, which reads format {FORMAT}: use that version, or another "
+            "--output_dir"
+        )
+    return versions
+
+
+def versions_note(output_dir: Path) -> str | None:
+    """What differs between the versions that a sweep was begun with and those of now, if anything."""
+    before, now = begun_with(output_dir), machine.versions()
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]
+    if not changed:
+        return None
+    then, today = (", ".join(f"{name} {versions[name]}" for name in changed) for versions in (before, now))
+    return f"{output_dir} was begun with {then}, and this is {today}: the results of both will stand in one table"
+
+
+def find(output_dir: Path) -> list[Job]:
+    """The runs of the sweep in a folder, as `write` left them, in the order of `plan`.
+
+    InputError for a sweep of another format, and for runs in folders that are not theirs.
+    """
+    if not output_dir.is_dir():
+        raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
+    begun_with(output_dir)
+    jobs, strangers = [], []
+    for path in sorted(output_dir.glob(f"*/{records.JOB}")):
+        try:
+            arguments = json.loads(path.read_text(encoding="utf-8"))
+            # The folder of the sweep may have moved since, and from a system with other separators.
+            own = PureWindowsPath(arguments["output_dir"]).name
+            jobs.append(Job(RunArguments(**{**arguments, "output_dir": str(path.parent)})))
+            if own != path.parent.name:
+                strangers.append(
+                    f"{path.parent} holds the run {own} ({jobs[-1].key}), as if copied or renamed: move it out of "
+                    f"{output_dir}, or give it its name back"
+                )
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is not a run's arguments ({error}): delete its folder to go on") from error
+    if strangers:
+        raise InputError("\n".join(strangers))
+    algorithms = in_order(job.arguments.algorithm for job in jobs)
+
+    def place(job: Job) -> tuple[object, ...]:
+        a = job.arguments
+        return a.trial_seed, a.dataset, algorithms.index(a.algorithm), a.test_envs, a.hparams_seed
+
+    return sorted(jobs, key=place)
+
+
+def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
+    """InputError where a sweep's folder holds runs that these jobs would repeat with other settings."""
+    present = {job.key: job for job in find(output_dir)} if output_dir.is_dir() else {}
+    for job in jobs:
+        other = present.get(job.key)
+        if other and other.folder.name != job.folder.name:
+            raise InputError(
+                f"{output_dir} holds this sweep with other settings ({other}): expected the same --steps, "
+                "--checkpoint_freq, --hparams, --holdout_fraction and --precision, or another --output_dir "
+                "(delete_incomplete deletes the runs that are not done)"
+            )
+
+
+def check_data(output_dir: Path, dataset: str, fingerprint: str) -> None:
+    """Notes the fingerprint of a sweep's dataset at the first call; InputError where a later one is another.
+
+    Of several processes that call it at once with different data, one goes on.
+    """
+    path = data_path(output_dir, dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noted = {"dataset": path_free(dataset), "fingerprint": fingerprint}
+    records.mark_once(path, json.dumps(noted, indent=1, sort_keys=True))
+    compare_data(output_dir, dataset, fingerprint)
+
+
+def compare_data(output_dir: Path, dataset: str, fingerprint: str) -> None:
+    """InputError where a dataset is not what `check_data` noted of it, if it did; writes nothing."""
+    path = data_path(output_dir, dataset)
+    if not path.exists():
+        return
+    before = _object(path, "fingerprint")["fingerprint"]
+    if before != fingerprint:
+        raise InputError(
+            f"the data of {path_free(dataset)} have changed since the sweep in {output_dir} began (fingerprint "
+            f"{before}, now {fingerprint}): restore them, or use another --output_dir"
+        )
+
+
+def data_path(output_dir: Path, dataset: str) -> Path:
+    """Where the fingerprint of a sweep's dataset stands."""
+    # `folder:` names have a character that not every file system takes.
+    return output_dir / DATA / f"{path_free(dataset).replace(':', '-')}.json"
+
+
+def check_results(jobs: Sequence[Job]) -> None:
+    """InputError that lists the runs marked done whose results cannot be believed."""
+    problems = problems_of_done(jobs)
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def problems_of_done(jobs: Sequence[Job]) -> list[str]:
+    """What is wrong with the results of runs marked done, by the last record of each."""
+    found = [(job, problem_of_results(job)) for job in jobs if job.state == "done"]
+    return [
+        f"{job.folder / records.RESULTS} {problem}: restore it, or move its folder away and launch again"
+        for job, problem in found
+        if problem
+    ]
+
+
+def problem_of_results(job: Job) -> str | None:
+    """Why the last record of a run cannot be believed, or None."""
+    try:
+        line = last_line(job.folder / records.RESULTS)
+    except FileNotFoundError:
+        return "is missing, though its run is marked done"
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return "does not end with a whole record, though its run is marked done"
+    problem = records.record_problem(record)
+    if problem:
+        return f"ends with a record that {problem.rstrip(',')}"
+    key = records.RunKey.of(record["args"])
+    return None if key == job.key else f"holds a record of another run ({key}; expected {job.key})"
+
+
+def tidy(jobs: Sequence[Job]) -> None:
+    """Deletes what runs leave that are killed in the very moment in which they end: their states and claims."""
+    for job in jobs:
+        if job.state == "done":
+            for path in job.folder.iterdir():
+                if path.name.startswith(("resume-", "claim-")):
+                    path.unlink(missing_ok=True)
+
+
+def last_line(path: Path) -> bytes:
+    """The last line of a file, of which no more than its end is read if that is enough."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - TAIL))
+        end = file.read().rstrip(b"\n")
+        if b"\n" not in end and size > TAIL:
+            file.seek(0)
+            end = file.read().rstrip(b"\n")
+    return end.rpartition(b"\n")[2]
+
+
+def _object(path: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of the sweep, which has to say `name`."""
+    what_to_do = "restore it, or use another --output_dir"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}): {what_to_do}") from error
+    if not isinstance(found, dict) or name not in found:
+        raise InputError(f"{path} does not say the {name}: {what_to_do}")
+    return found
