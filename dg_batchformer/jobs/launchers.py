@@ -106,6 +106,8 @@ def run_at(
 
 def collect(queue: Queue, running: dict[Worker, Task], options: Options) -> None:
     """Waits until a run ends, or it is time to look after those that last too long or are run elsewhere."""
+    if not running and not queue.elsewhere:
+        return  # what was left has just ended elsewhere
     # Which end when their process does.
     connections = [worker.connection for worker in running]
     ready = wait(connections, LOOK_SECONDS if queue.elsewhere or options.timeout else None)

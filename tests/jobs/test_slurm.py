@@ -19,7 +19,7 @@ from dg_batchformer.jobs.slurm import checked_executor, minutes, slurm, tasks_of
 from dg_batchformer.training.claim import Watch
 from dg_batchformer.training.run import run
 
-LONG_ENOUGH = 180
+LONG_ENOUGH = 120
 
 
 def sweep(folder, **given):
