@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class
+from dg_batchformer.training.records import PROGRESS, RESULTS
 
 SHAPE, CLASSES, DOMAINS = (1, 16, 16), 4, 3
 
@@ -103,3 +104,22 @@ def write_run(folder: Path, records, *, done: bool = True) -> Path:
     if done:
         (folder / "done").write_text("done")
     return folder
+
+
+TIMES = {"step_time", "images_per_second", "run_seconds", "args"}
+
+
+def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """All that a run leaves, but for times."""
+    files = [folder / name for name in (RESULTS, PROGRESS) if (folder / name).exists()]
+    rows = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    model = torch.load(folder / "model.pkl", weights_only=True)["model_dict"]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], model
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Two runs' folders hold the same results, to the bit."""
+    (rows, model), (other_rows, other_model) = outcome(one), outcome(other)
+    assert rows == other_rows
+    assert model.keys() == other_model.keys()
+    assert all(torch.equal(value, other_model[name]) for name, value in model.items())

@@ -71,7 +71,7 @@ def run_and_report(
                 errors.append(ended.error is not None)
             left = duration(sum(seconds) / len(seconds) * (len(jobs) - len(errors)) / n_workers)
             progress.console.print(
-                f"[{len(errors)}/{len(jobs)}] {ended.job} {outcome(ended)} in {ended.seconds:.1f} s; {left} left",
+                f"[{len(errors)}/{len(jobs)}] {ended.job} {ended.outcome} in {ended.seconds:.1f} s; {left} left",
                 markup=False,
                 highlight=False,
             )
@@ -79,14 +79,6 @@ def run_and_report(
 
         launcher(jobs, options, report)
     return sum(errors), len(errors)
-
-
-def outcome(ended: Ended) -> str:
-    """How a try ended, in words."""
-    place = " elsewhere" if ended.elsewhere else ""
-    if ended.error is None:
-        return f"done{place}"
-    return f"FAILED{place}{' and goes back into the queue' if ended.again else ''}: {ended.error}"
 
 
 def confirmed() -> bool:

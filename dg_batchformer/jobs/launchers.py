@@ -83,7 +83,7 @@ def run_at(
     A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the
     run it had, which is marked failed, and is replaced. `report` is called as tries end. Several workers on a GPU read
     one copy of the decoded images there. What another launcher runs is left to it, and taken over if that one dies.
-    SIGTERM, SIGUSR1, SIGHUP and Ctrl-C have the workers save what they run and leave.
+    SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and Ctrl-C have the workers save what they run and leave.
     """
     queue = Queue(jobs, options, report, wait=wait_for_others)
     share, threads = sharing(places), threads_of_each(len(places))
@@ -106,6 +106,8 @@ def run_at(
 
 def collect(queue: Queue, running: dict[Worker, Task], options: Options) -> None:
     """Waits until a run ends, or it is time to look after those that last too long or are run elsewhere."""
+    if not running and not queue.elsewhere:
+        return  # what was left has just ended elsewhere
     # Which end when their process does.
     connections = [worker.connection for worker in running]
     ready = wait(connections, LOOK_SECONDS if queue.elsewhere or options.timeout else None)
@@ -135,8 +137,8 @@ def signals_raise() -> Iterator[None]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGUSR1", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows lacks two of them
+        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows lacks three of them
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, leave)
     try:

@@ -28,6 +28,14 @@ class Ended:
     again: bool = False
     elsewhere: bool = False
 
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words."""
+        place = " elsewhere" if self.elsewhere else ""
+        if self.error is None:
+            return f"done{place}"
+        return f"FAILED{place}{' and goes back into the queue' if self.again else ''}: {self.error}"
+
 
 Report = Callable[[Ended], None]
 

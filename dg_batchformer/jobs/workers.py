@@ -65,10 +65,12 @@ def start_method() -> Any:
 def warm_up() -> None:
     """Starts what workers are forked from, so that it imports what they need while this process prepares."""
     if start_method().get_start_method() == "forkserver":
-        # It inherits that Ctrl-C is the launcher's.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # It inherits that signals are the launcher's: Ctrl-C, and SLURM's, which go to all processes of a job.
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+        before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in names}
         forkserver.ensure_running()
-        signal.signal(signal.SIGINT, before)
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def sharing(places: Sequence[Place]) -> Share:
@@ -206,6 +208,8 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
     """Runs the jobs that come in, keeping the last dataset loaded, and answers each."""
     # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The launcher's way to ask it to leave, which what it was forked from ignores.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
     import torch
 

@@ -10,7 +10,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.training import failures, live, records, resume
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.claim import Claim, LostError, claimed
-from dg_batchformer.training.interrupt import Interrupted, listening
+from dg_batchformer.training.interrupt import Asked, Interrupted, listening
 from dg_batchformer.training.parts import prepared_data
 from dg_batchformer.training.trainer import Trainer
 
@@ -45,20 +45,21 @@ def run(
             f"{folder} holds records of another run ({other}): give another --output_dir, or --overwrite to replace it"
         )
     prepared = Trainer(arguments, hparams, prepared_data(arguments, hparams, dataset))
-    with claimed(folder, lost_claim) as claim:
+    # A second signal, while the claim is being given up, is heeded too.
+    with listening() as asked, claimed(folder, lost_claim) as claim:
         if not overwrite and records.state_of(folder) == "done":
             return  # by another process, between our look and our claim
-        _run(prepared, folder, claim, echo=echo, overwrite=overwrite)
+        _run(prepared, folder, asked, claim, echo=echo, overwrite=overwrite)
 
 
-def _run(prepared: Trainer, folder: Path, claim: Claim, *, echo: bool, overwrite: bool) -> None:
+def _run(prepared: Trainer, folder: Path, asked: Asked, claim: Claim, *, echo: bool, overwrite: bool) -> None:
     if overwrite:
         resume.clear(folder)
     live.clear(folder)  # of who was killed here
     notes = prepared.go_on()
     if not prepared.n_updates and records.start(folder):
         notes.append(f"{folder} held an earlier run, which this one replaces")
-    with records.captured(folder, echo=echo), listening() as asked:
+    with records.captured(folder, echo=echo):
         print(*notes, sep="\n", end="\n" * bool(notes))
         try:
             prepared.train(asked, claim)

@@ -21,6 +21,7 @@ from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.launchers import cpu_places, find_launcher, gpu_places
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan
+from dg_batchformer.jobs.queue import Queue
 from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.jobs.status import Status, measured_seconds
 from dg_batchformer.jobs.status_view import text
@@ -212,7 +213,7 @@ def mounted(folder, options):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble, signal_name):
     command = [sys.executable, "-m", "dg_batchformer", "sweep", "launch", "--output_dir", str(tmp_path / "sweep")]
     command += ["--datasets", "Debug28", "--algorithms", "trouble_for_test:Slow", "--n_hparams", "1", "--n_trials", "1"]
@@ -230,6 +231,11 @@ def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble,
     assert len(list(tmp_path.glob("sweep/*/resume-*.pt"))) == 2
     assert len(list(tmp_path.glob("sweep/*/claim-1.ended"))) == 2
     assert not list(tmp_path.glob("sweep/*/failed"))
+
+
+def test_nothing_is_waited_for_where_the_last_runs_ended_elsewhere(monkeypatch):
+    monkeypatch.setattr(launchers, "wait", lambda connections, seconds: pytest.fail("waits for nothing"))
+    launchers.collect(Queue([], Options(), lambda ended: None), {}, Options())
 
 
 def test_dummy_prints_the_commands(tmp_path, capsys):

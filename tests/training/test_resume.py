@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from helpers import image_tree
+from helpers import assert_same, image_tree
 
 from dg_batchformer import ALGORITHMS, get_algorithm_class
 from dg_batchformer.data.benchmarks import load_dataset
@@ -28,7 +28,6 @@ HPARAMS = {
     "swad_n_converge": 1,
     "swad_n_tolerance": 2,
 }
-TIMES = {"step_time", "images_per_second", "run_seconds", "args"}
 
 
 class Killed(BaseException):
@@ -64,21 +63,6 @@ def killed_at(monkeypatch, n, *args, **given):
     with pytest.raises(Killed):
         train(*args, **given)
     monkeypatch.setattr(cls, "update", original)
-
-
-def outcome(folder):
-    """All that a run leaves, but for times."""
-    files = [folder / name for name in (records.RESULTS, records.PROGRESS) if (folder / name).exists()]
-    rows = [json.loads(line) for path in files for line in path.read_text().splitlines()]
-    model = torch.load(folder / "model.pkl", weights_only=True)["model_dict"]
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], model
-
-
-def assert_same(one, other):
-    (rows, model), (other_rows, other_model) = outcome(one), outcome(other)
-    assert rows == other_rows
-    assert model.keys() == other_model.keys()
-    assert all(torch.equal(value, other_model[name]) for name, value in model.items())
 
 
 CASES = [(name, "domainbed") for name in [*ALGORITHMS, "VREx_MixStyle_BatchFormer_SWAD"]]
