@@ -170,8 +170,7 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
     def take(jobs, options, report):
         launched.extend(jobs)
 
-    monkeypatch.setitem(launchers.LAUNCHERS, "local", take)
-    monkeypatch.setitem(launchers.PLACES, take, launchers.cpu_places)
+    monkeypatch.setitem(launchers.LAUNCHERS, "local", launchers.Launcher(take, launchers.cpu_places))
     sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM", *FAST]
     status, _, err = run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
     assert (status, "no answer, so nothing was done" in err) == ((2, True) if answer is None else (0, False))

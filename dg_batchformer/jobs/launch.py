@@ -10,13 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import check_folder, check_results, tidy, versions_note, write
-from dg_batchformer.jobs.launchers import LAUNCHERS, PLACES, Launcher, threads_of_each
+from dg_batchformer.jobs.launchers import LAUNCHERS, Launcher
+from dg_batchformer.jobs.local import threads_of_each
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.jobs.queue import Ended
 from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.jobs.status import duration
-from dg_batchformer.jobs.workers import warm_up
+from dg_batchformer.jobs.workers import Place, warm_up
 from dg_batchformer.training.arguments import parse_hparams
 
 
@@ -34,14 +35,28 @@ def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> 
     tidy(jobs)
     to_do = [job for job in jobs if job.state != "done"]
     print(summary(look(jobs)))
-    if options.dry_run or launcher is LAUNCHERS["dummy"] or not to_do:
-        LAUNCHERS["dummy"](to_do, options, lambda ended: None)
+    if not to_do:
         return 0
-    places = PLACES[launcher](to_do, options)
-    warm_up()
-    from dg_batchformer.jobs.prepare import prepare
+    if options.dry_run and launcher.places:
+        launcher = LAUNCHERS["dummy"]
+    if launcher.check:
+        launcher.check(to_do, options)
+    if options.dry_run or launcher is LAUNCHERS["dummy"]:
+        launcher.run(to_do, options, lambda ended: None)
+        return 0
+    if launcher.places:
+        return run_here(launcher, launcher.places(to_do, options), jobs, to_do, options, ask=ask)
+    return submit(launcher, to_do, options, ask=ask)
 
-    seconds = prepare(jobs, to_do, threads_of_each(len(places))) / len(places)
+
+def run_here(
+    launcher: Launcher, places: list[Place], jobs: Sequence[Job], to_do: Sequence[Job], options: Options, *, ask: bool
+) -> int:
+    """Runs on this machine and waits; returns 1 where a run failed, else 0."""
+    warm_up()
+    from dg_batchformer.jobs.prepare import expected_seconds
+
+    seconds = expected_seconds(jobs, to_do, threads_of_each(len(places))) / len(places)
     print(f"about to run {len(to_do)} in {len(places)} process(es), expected to take {duration(seconds)}")
     if ask and not confirmed():
         return 0
@@ -51,8 +66,21 @@ def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> 
         print(f"{len(to_do) - n_ended} were not begun, for one has failed (--no-keep_going)")
     print(summary(look(jobs)))
     if n_failed:
-        print(f"see: dg-batchformer sweep status --output_dir {output_dir}")
+        print(f"see: dg-batchformer sweep status --output_dir {to_do[0].folder.parent}")
     return 1 if n_failed else 0
+
+
+def submit(launcher: Launcher, to_do: Sequence[Job], options: Options, *, ask: bool) -> int:
+    """Hands the runs over and does not wait for them."""
+    from dg_batchformer.jobs.prepare import check_runs
+
+    check_runs(to_do)
+    print(f"about to submit {len(to_do)}")
+    if ask and not confirmed():
+        return 0
+    write(to_do)
+    launcher.run(to_do, options, lambda ended: None)
+    return 0
 
 
 def run_and_report(
@@ -77,7 +105,7 @@ def run_and_report(
             )
             progress.update(task, completed=len(errors), left=left)
 
-        launcher(jobs, options, report)
+        launcher.run(jobs, options, report)
     return sum(errors), len(errors)
 
 

@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import wait
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from dg_batchformer import machine
 from dg_batchformer.errors import InputError, unknown
-from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.jobs.local import cpu_places, gpu_places, local, multi_gpu
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.jobs.queue import LOOK_SECONDS, Queue, Report, Task
-from dg_batchformer.jobs.workers import Place, Worker, sharing, stop
-from dg_batchformer.training.arguments import RunArguments, parse_hparams
-from dg_batchformer.training.interrupt import Interrupted
-
-Launcher = Callable[[Sequence[Job], Options, Report], None]
+from dg_batchformer.jobs.queue import Report
+from dg_batchformer.jobs.slurm import checked_executor, slurm
+from dg_batchformer.jobs.workers import Place
 
 
-def cpu_places(jobs: Sequence[Job], options: Options) -> list[Place]:
-    """Workers of the local launcher: `n_workers`, else one a core for small inputs, one for four cores for large ones.
+@dataclass(frozen=True)
+class Launcher:
+    """A way to run runs: `run` reports each try that ends while it lasts.
 
-    Where there is a GPU they share the first one, `jobs_per_gpu` at once.
+    `places` are where it runs them on this machine, if it does, and `check` raises an InputError where it cannot.
     """
-    if machine.device() == "cuda":
-        return [0] * (options.n_workers or options.jobs_per_gpu)
-    small = all(has_small_inputs(job.arguments) for job in jobs)
-    usual = max(1, machine.available_cores() // (1 if small else 4))
-    return [None] * min(options.n_workers or usual, len(jobs))
 
-
-def gpu_places(jobs: Sequence[Job], options: Options) -> list[Place]:
-    """Workers of the multi_gpu launcher: `jobs_per_gpu` on each of `gpus`, or of all that there are, in turn."""
-    n_gpus = machine.gpu_count()
-    if not n_gpus:
-        raise InputError("multi_gpu finds no GPU here: expected at least one, or --command_launcher local")
-    gpus = options.gpus if options.gpus is not None else tuple(range(n_gpus))
-    wrong = [gpu for gpu in gpus if not 0 <= gpu < n_gpus]
-    if wrong or not gpus or len(set(gpus)) < len(gpus):
-        given = ",".join(map(str, gpus))
-        raise InputError(f"--gpus is {given!r}: expected some of {', '.join(map(str, range(n_gpus)))}, each once")
-    places: list[Place] = [*gpus] * options.jobs_per_gpu
-    return places[: len(jobs)]
-
-
-def has_small_inputs(arguments: RunArguments) -> bool:
-    """Whether a run trains on small images, or on the features of a frozen backbone."""
-    frozen = parse_hparams(arguments.hparams).get("freeze_backbone", False)
-    return bool(frozen) or arguments.dataset in SMALL_IMAGES
-
-
-def threads_of_each(n_workers: int) -> int:
-    """A worker's share of the cores."""
-    return max(1, machine.available_cores() // n_workers)
+    run: Callable[[Sequence[Job], Options, Report], None]
+    places: Callable[[Sequence[Job], Options], list[Place]] | None = None
+    check: Callable[[Sequence[Job], Options], Any] | None = None
 
 
 def dummy(jobs: Sequence[Job], options: Options, report: Report) -> None:
@@ -65,93 +33,12 @@ def dummy(jobs: Sequence[Job], options: Options, report: Report) -> None:
         print(job.command)
 
 
-def local(jobs: Sequence[Job], options: Options, report: Report) -> None:
-    """Runs jobs in processes of this machine, on its cores or its first GPU."""
-    run_at(cpu_places(jobs, options), jobs, options, report)
-
-
-def multi_gpu(jobs: Sequence[Job], options: Options, report: Report) -> None:
-    """Runs jobs in processes of this machine, on its GPUs."""
-    run_at(gpu_places(jobs, options), jobs, options, report)
-
-
-def run_at(
-    places: Sequence[Place], jobs: Sequence[Job], options: Options, report: Report, *, wait_for_others: bool = True
-) -> None:
-    """Runs jobs in a worker process for each place, each with its share of the cores.
-
-    A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the
-    run it had, which is marked failed, and is replaced. `report` is called as tries end. Several workers on a GPU read
-    one copy of the decoded images there. What another launcher runs is left to it, and taken over if that one dies.
-    SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and Ctrl-C have the workers save what they run and leave.
-    """
-    queue = Queue(jobs, options, report, wait=wait_for_others)
-    share, threads = sharing(places), threads_of_each(len(places))
-    workers: list[Worker] = []
-    running: dict[Worker, Task] = {}
-    with signals_raise():
-        try:
-            for place in places:
-                workers.append(Worker(threads, share, place))
-            while queue.is_open or running:
-                for worker in workers:
-                    if worker not in running and (task := queue.next()):
-                        worker.give(task.job, task.lost_claim)
-                        running[worker] = task
-                collect(queue, running, options)
-                queue.look()
-        finally:
-            stop(workers)
-
-
-def collect(queue: Queue, running: dict[Worker, Task], options: Options) -> None:
-    """Waits until a run ends, or it is time to look after those that last too long or are run elsewhere."""
-    if not running and not queue.elsewhere:
-        return  # what was left has just ended elsewhere
-    # Which end when their process does.
-    connections = [worker.connection for worker in running]
-    ready = wait(connections, LOOK_SECONDS if queue.elsewhere or options.timeout else None)
-    for worker, task in list(running.items()):
-        if worker.connection in ready:
-            del running[worker]
-            answer = worker.collect()
-            if answer.taken:
-                queue.taken(task)
-            else:
-                queue.ended(task, worker.seconds, answer.error, may_pass=answer.may_pass)
-        elif options.timeout and worker.seconds > 60 * options.timeout:
-            worker.leave(
-                f"took longer than the {options.timeout:g} minutes of --timeout; another try goes on from there"
-            )
-
-
-@contextmanager
-def signals_raise() -> Iterator[None]:
-    """While this lasts, what asks a process to leave raises Interrupted, once, as Ctrl-C raises KeyboardInterrupt."""
-    asked: list[int] = []
-
-    def leave(number: int, frame: Any) -> None:
-        if not asked:
-            asked.append(number)
-            raise Interrupted(signal.Signals(number).name)
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows lacks three of them
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-LAUNCHERS: dict[str, Launcher] = {"local": local, "multi_gpu": multi_gpu, "dummy": dummy}
-
-PLACES: dict[Launcher, Callable[[Sequence[Job], Options], list[Place]]] = {local: cpu_places, multi_gpu: gpu_places}
-"""Of the launchers that run the runs on this machine: where."""
+LAUNCHERS = {
+    "local": Launcher(local, cpu_places),
+    "multi_gpu": Launcher(multi_gpu, gpu_places),
+    "slurm": Launcher(slurm, check=checked_executor),
+    "dummy": Launcher(dummy),
+}
 
 
 def find_launcher(name: str) -> Launcher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -23,22 +23,15 @@ from dg_batchformer.training.protocols import find_protocol
 STEPS = 3
 
 
-def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
+def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
     """Checks data and algorithms of the runs to do; returns their expected seconds, one after another.
 
-    Expected from the runs of a dataset that are done, else from a few steps of its first run to do. Data that have
-    changed since the sweep began are an InputError; nothing is written.
+    Expected from the runs of a dataset that are done, else from a few steps of its first run to do.
     """
     measured = measured_seconds(jobs)
     total = 0.0
-    output_dir = to_do[0].folder.parent
-    for name in dict.fromkeys(job.arguments.dataset for job in to_do):
-        own = [job.arguments for job in to_do if job.arguments.dataset == name]
-        dataset = load_data(own[0])
-        compare_data(output_dir, name, dataset.fingerprint)
-        for note in dataset.notes:
-            print(f"{name}: {note}")
-        check_algorithms(own, dataset)
+    for own, dataset in checked(to_do):
+        name = own[0].dataset
         if name not in measured:
             print(f"{name}: timing a few steps", flush=True)
             measured[name] = probe_seconds(own[0], dataset, threads)
@@ -48,6 +41,27 @@ def prepare(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
         gc.collect()
         torch.cuda.empty_cache()
     return total
+
+
+def check_runs(to_do: Sequence[Job]) -> None:
+    """Checks data and algorithms of the runs to do."""
+    for _ in checked(to_do):
+        pass
+
+
+def checked(to_do: Sequence[Job]) -> Iterator[tuple[list[RunArguments], Dataset]]:
+    """The runs of each dataset, and it, when its notes are printed and both are checked; writes nothing.
+
+    Data that have changed since the sweep began are an InputError, as are algorithms that cannot be constructed.
+    """
+    for name in dict.fromkeys(job.arguments.dataset for job in to_do):
+        own = [job.arguments for job in to_do if job.arguments.dataset == name]
+        dataset = load_data(own[0])
+        compare_data(to_do[0].folder.parent, name, dataset.fingerprint)
+        for note in dataset.notes:
+            print(f"{name}: {note}")
+        check_algorithms(own, dataset)
+        yield own, dataset
 
 
 def check_algorithms(runs: Sequence[RunArguments], dataset: Dataset) -> None:

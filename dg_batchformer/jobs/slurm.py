@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.jobs.folder import find
-from dg_batchformer.jobs.launchers import cpu_places, gpu_places, run_at
+from dg_batchformer.jobs.local import cpu_places, gpu_places, run_at
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.queue import Ended, Report

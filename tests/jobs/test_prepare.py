@@ -28,9 +28,9 @@ def test_time_is_steps_and_evaluations(monkeypatch, tmp_path):
 def test_data_that_have_changed_are_refused_before_anything_is_tried(tmp_path, monkeypatch):
     jobs = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1, steps=2))
     monkeypatch.setattr(prepare, "probe_seconds", lambda *args: 2.0)
-    assert prepare.prepare(jobs, jobs, 1) == 2.0 * len(jobs)
+    assert prepare.expected_seconds(jobs, jobs, 1) == 2.0 * len(jobs)
     assert not (tmp_path / "sweep").exists()
     check_data(tmp_path / "sweep", "Debug28", "of other data")
     monkeypatch.setattr(prepare, "probe_seconds", None)
     with pytest.raises(InputError, match="the data of Debug28 have changed since the sweep in"):
-        prepare.prepare(jobs, jobs, 1)
+        prepare.expected_seconds(jobs, jobs, 1)

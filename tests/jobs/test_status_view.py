@@ -11,7 +11,7 @@ import pytest
 
 from dg_batchformer.jobs import status_view
 from dg_batchformer.jobs.folder import write
-from dg_batchformer.jobs.launchers import local
+from dg_batchformer.jobs.local import local
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.states import Standing

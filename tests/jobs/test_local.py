@@ -1,0 +1,346 @@
+"""Worker processes: they share out the runs, and one that fails or dies costs only its run."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import image_tree
+
+from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data.resident import resident_images
+from dg_batchformer.errors import InputError
+from dg_batchformer.jobs import local
+from dg_batchformer.jobs.folder import write
+from dg_batchformer.jobs.local import cpu_places, gpu_places
+from dg_batchformer.jobs.options import Options
+from dg_batchformer.jobs.plan import Sweep, plan
+from dg_batchformer.jobs.queue import Queue
+from dg_batchformer.jobs.states import look, summary
+from dg_batchformer.jobs.status import Status, measured_seconds
+from dg_batchformer.jobs.status_view import text
+
+TROUBLE = """
+import os
+import torch
+from dg_batchformer.algorithms import ERM
+
+class Fails(ERM):
+    def update(self, minibatches, unlabeled=None):
+        raise RuntimeError("no luck")
+
+class Dies(ERM):
+    def update(self, minibatches, unlabeled=None):
+        os._exit(9)
+
+class Sleeps(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import pathlib, time
+        with open(pathlib.Path(__file__).parent / "workers", "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        time.sleep(1)
+        return {"loss": 1.0}
+
+class Once(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import pathlib
+        tried = pathlib.Path(__file__).parent / "tried"
+        self.n = getattr(self, "n", 0) + 1
+        if self.n == 2 and not tried.exists():
+            tried.touch()
+            raise RuntimeError("no luck yet")
+        return super().update(minibatches)
+
+class Diverges(ERM):
+    def update(self, minibatches, unlabeled=None):
+        return {"loss": float("nan")}
+
+class Grabs(ERM):
+    def update(self, minibatches, unlabeled=None):
+        torch.empty(2**50)
+
+class Slow(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import time
+        time.sleep(0.4)
+        return super().update(minibatches)
+
+class Stuck(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        while True:
+            pass
+
+class Threads(ERM):
+    def update(self, minibatches, unlabeled=None):
+        return {"loss": float(torch.get_num_threads()), "process": float(os.getpid())}
+"""
+
+
+@pytest.fixture
+def trouble(tmp_path, monkeypatch):
+    (tmp_path / "trouble_for_test.py").write_text(TROUBLE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
+    monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: 2)
+    algorithms = ["trouble_for_test:Fails", "trouble_for_test:Dies", "trouble_for_test:Threads"]
+    jobs = plan(
+        Sweep(
+            ["RotatedDigits"],
+            str(tmp_path / "sweep"),
+            algorithms,
+            n_hparams=1,
+            n_trials=1,
+            steps=2,
+            hparams='{"batch_size": 4}',
+        )
+    )
+    write(jobs)
+    ended = []
+    local.local(jobs, Options(n_workers=2), ended.append)
+    assert len(ended) == len(jobs) == 12
+    by_algorithm = {name: [one for one in ended if one.job.arguments.algorithm == name] for name in algorithms}
+    fails, dies, fine = by_algorithm.values()
+    assert {one.error for one in fails} == {"RuntimeError: no luck"}
+    assert {one.error for one in dies} == {"its process ended with code 9"}
+    assert {one.error for one in fine} == {None}
+    assert {one.job.state for one in fine} == {"done"}
+    assert {one.job.state for one in (*fails, *dies)} == {"failed"}
+    assert summary(look(jobs)) == "12 runs: 4 done, 8 failed, 0 running, 0 abandoned, 0 waiting"
+    said = text(Status.of(jobs))
+    assert said.count("\nfailed: 4 runs, such as RotatedDigits trouble_for_test:") == 2
+    assert said.count("\n    RuntimeError: no luck\n") == 1
+    assert said.count("\n    its process ended with code 9") == 1
+
+    from dg_batchformer.training.records import read
+
+    records = [read(one.job.folder / "results.jsonl")[0][-1] for one in fine]
+    # Two workers share two cores; four runs needed no more than the two that were there or replaced dead ones.
+    assert {record["loss"] for record in records} == {1.0}
+    assert len({record["process"] for record in records}) <= 2
+    assert 0 < measured_seconds(jobs)["RotatedDigits"] < 60
+
+
+def launched(tmp_path, algorithms, steps=4, **options):
+    """Runs a small sweep with one environment left out; returns the tries as they ended."""
+    hparams = '{"batch_size": 4}'
+    small = {"n_hparams": 1, "n_trials": 1, "steps": steps, "hparams": hparams}
+    sweep = Sweep(["Debug28"], str(tmp_path / "sweep"), algorithms, **small)
+    jobs = [job for job in plan(sweep) if job.arguments.test_envs == [0]]
+    write(jobs)
+    ended = []
+    local.local(jobs, Options(n_workers=1, **options), ended.append)
+    return ended
+
+
+def test_what_failed_is_tried_again_and_what_lacks_memory_costs_no_other(tmp_path, trouble):
+    names = [f"trouble_for_test:{name}" for name in ("Once", "Diverges", "Grabs", "Threads")]
+    ended = launched(tmp_path, names, retries=1)
+    said = [(one.job.arguments.algorithm.partition(":")[2], one.again, one.error) for one in ended]
+    assert [one[:2] for one in said] == [
+        ("Once", True),
+        ("Diverges", False),
+        ("Grabs", True),
+        ("Threads", False),
+        ("Once", False),
+        ("Grabs", False),
+    ]
+    errors = [one[2] for one in said]
+    assert errors[0] == "RuntimeError: no luck yet"
+    assert errors[1].startswith("DivergedError: at step 0 ")
+    assert errors[2] == errors[5]
+    assert errors[2].startswith("out of memory (RuntimeError: ")
+    assert errors[3] is errors[4] is None
+    assert [one.job.state for one in ended[3:]] == ["done", "done", "failed"]
+
+
+def test_a_run_that_lasts_too_long_is_saved_and_the_next_try_goes_on(tmp_path, trouble):
+    tries = launched(tmp_path, ["trouble_for_test:Slow"], steps=12, retries=20, timeout=2 / 60)
+    assert len(tries) > 1
+    assert {one.error for one in tries[:-1]} == {
+        "took longer than the 0.0333333 minutes of --timeout; another try goes on from there"
+    }
+    assert tries[-1].error is None
+    folder = tries[0].job.folder
+    assert tries[0].job.state == "done"
+    assert (folder / "out.txt").read_text().count("going on after") == len(tries) - 1
+    assert "took longer than the 0.0" in (folder / "err.txt").read_text()
+
+
+def test_a_run_that_does_not_leave_is_killed(tmp_path, trouble, monkeypatch):
+    monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1)
+    stuck, other = launched(tmp_path, ["trouble_for_test:Stuck", "trouble_for_test:Threads"], timeout=1 / 60)
+    assert stuck.error.startswith("took longer than the 0.0")
+    assert stuck.job.state == "failed"
+    assert other.error is None
+
+
+def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tmp_path, trouble):
+    """The runs have nowhere to write that, and the launcher says it all the same."""
+    hparams = '{"batch_size": 4}'
+    jobs = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1, steps=2, hparams=hparams))
+    write(jobs)
+    full, barred, fine = (job.folder for job in jobs)
+    with mounted(full, "size=16k"), mounted(barred, "ro"):
+        with contextlib.suppress(OSError):
+            (full / "ballast").write_bytes(b"x" * 2**20)
+        ended = []
+        local.local(jobs, Options(n_workers=1), ended.append)
+        errors = {one.job.folder: one.error for one in ended}
+        assert errors[full].startswith("the disk is full (OSError: [Errno 28] No space left on device")
+        assert errors[barred] == f"InputError: --output_dir {barred} cannot be written to: {barred} allows no writing"
+        assert errors[fine] is None
+
+
+@contextlib.contextmanager
+def mounted(folder, options):
+    """A file system of its own, which only root can make."""
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble, signal_name):
+    command = [sys.executable, "-m", "dg_batchformer", "sweep", "launch", "--output_dir", str(tmp_path / "sweep")]
+    command += ["--datasets", "Debug28", "--algorithms", "trouble_for_test:Slow", "--n_hparams", "1", "--n_trials", "1"]
+    command += ["--steps", "500", "--n_workers", "2", "--hparams", '{"batch_size": 4}', "--skip_confirmation"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    launcher = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("sweep/*/results.jsonl"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    number = getattr(signal, signal_name)
+    launcher.send_signal(number)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 128 + number
+    assert said == f"left, asked by {signal_name}\n"
+    assert len(list(tmp_path.glob("sweep/*/resume-*.pt"))) == 2
+    assert len(list(tmp_path.glob("sweep/*/claim-1.ended"))) == 2
+    assert not list(tmp_path.glob("sweep/*/failed"))
+
+
+def test_nothing_is_waited_for_where_the_last_runs_ended_elsewhere(monkeypatch):
+    monkeypatch.setattr(local, "wait", lambda connections, seconds: pytest.fail("waits for nothing"))
+    local.collect(Queue([], Options(), lambda ended: None), {}, Options())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "cores", "hparams", "workers"),
+    [
+        ("RotatedDigits", 6, None, 6),
+        ("PACS", 8, None, 2),
+        ("PACS", 2, None, 1),
+        ("PACS", 6, '{"freeze_backbone": true}', 6),
+    ],
+)
+def test_workers_by_cores_and_size_of_the_inputs(tmp_path, monkeypatch, dataset, cores, hparams, workers):
+    monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: cores)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    jobs = plan(Sweep([dataset], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1, hparams=hparams))
+    assert cpu_places(jobs, Options()) == [None] * workers
+    assert cpu_places(jobs, Options(n_workers=50)) == [None] * len(jobs)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [cpu_places(jobs, Options(jobs_per_gpu=n)) for n in (1, 3)] == [[0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        (Options(), [0, 1, 2]),
+        (Options(gpus=(0, 2), jobs_per_gpu=3), [0, 2, 0, 2, 0, 2]),
+        (Options(gpus=(2,)), [2]),
+        (Options(jobs_per_gpu=9), [0, 1, 2, 0, 1, 2, 0, 1]),  # one for each run
+    ],
+)
+def test_gpus_and_their_workers(tmp_path, monkeypatch, options, places):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1))
+    assert gpu_places(jobs, options) == places
+
+
+@pytest.mark.parametrize("gpus", [(0, 3), (-1,), (), (1, 1)])
+def test_gpus_that_are_not_there_are_refused(monkeypatch, gpus):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    with pytest.raises(InputError, match="expected some of 0, 1, 2, each once"):
+        gpu_places([], Options(gpus=gpus))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match="multi_gpu finds no GPU here"):
+        gpu_places([], Options(gpus=gpus))
+
+
+def alive(pid):
+    # A zombie, whose parent has not asked for its status yet, is dead too.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see processes")
+def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
+    """Or they would go on beside those of the next launch, in the same folders."""
+    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["trouble_for_test:Sleeps"], n_hparams=1, n_trials=1))
+    write(jobs)
+    code = (
+        "from pathlib import Path; from dg_batchformer.jobs.local import local; "
+        "from dg_batchformer.jobs.options import Options; "
+        "from dg_batchformer.jobs.folder import find\n"
+        f"if __name__ == '__main__': local(find(Path({str(tmp_path / 'sweep')!r})), Options(n_workers=2), print)"
+    )
+    (tmp_path / "launch.py").write_text(code)
+    launcher = subprocess.Popen([sys.executable, str(tmp_path / "launch.py")], cwd=tmp_path)
+    try:
+        workers = tmp_path / "workers"
+        deadline = time.monotonic() + 120
+        while not (workers.exists() and len(workers.read_text().split()) == 2) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        pids = workers.read_text().split()
+        assert len(pids) == 2
+        assert all(alive(pid) for pid in pids)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_workers_share_one_copy_of_the_images(tmp_path, monkeypatch):
+    """As on a GPU, with the copy in shared memory instead."""
+    import torch.multiprocessing  # noqa: F401
+
+    dataset = f"folder:{image_tree(tmp_path / 'mine')}"
+    given = {"steps": 1, "n_hparams": 1, "n_trials": 1, "skip_model_save": True}
+    hparams = '{"batch_size": 2, "resnet18": true, "weights": null}'
+    jobs = plan(Sweep([dataset], str(tmp_path / "sweep"), ["ERM"], hparams=hparams, **given))
+    made = []
+
+    def black(arguments, place):
+        """Not the dataset's own images, so that it shows whose were read."""
+        made.append(resident_images(load_dataset(**dict(arguments)), "cpu"))
+        made[-1].images.zero_()
+        return (made[-1],)
+
+    monkeypatch.setattr(local, "sharing", lambda places: functools.cache(black))
+    write(jobs)
+    local.local(jobs, Options(n_workers=2), lambda ended: None)
+    assert len(made) == 1
+    assert [job.state for job in jobs] == ["done"] * 3
+    accuracies = [json.loads((job.folder / "results.jsonl").read_text()) for job in jobs]
+    # Of images that are all the same, the two classes of each environment get one prediction.
+    assert all(record[f"env{i}_in_acc"] * 7 in (3, 4) for record in accuracies for i in range(3))
