@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, parser
-from dg_batchformer.jobs import status
+from dg_batchformer.jobs import status_view
 from dg_batchformer.jobs.folder import find
 from dg_batchformer.jobs.launch import confirmed, launch
 from dg_batchformer.jobs.launchers import find_launcher
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep
+from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments
 from dg_batchformer.training.claim import Watch
@@ -99,12 +100,12 @@ def sweep(arguments: argparse.Namespace) -> int:
     if not jobs:
         raise InputError(f"{arguments.output_dir} has no such run: expected some that `sweep launch` has made")
     if arguments.action == "status":
-        print(status.report(jobs))
+        status_view.show(jobs, arguments.format, watch=arguments.watch)
         return 0
     unfinished = [job for job in jobs if job.state != "done" and Watch().is_free(job.folder)]
     running = sum(job.state != "done" for job in jobs) - len(unfinished)
     stay = f"; {running} that a process has stay" if running else ""
-    print(f"{status.summary(jobs)}\nabout to delete the {len(unfinished)} that are not done{stay}")
+    print(f"{summary(look(jobs))}\nabout to delete the {len(unfinished)} that are not done{stay}")
     if unfinished and (arguments.skip_confirmation or confirmed()):
         for job in unfinished:
             shutil.rmtree(job.folder)

@@ -55,7 +55,7 @@ def _train_parser(p: argparse.ArgumentParser) -> None:
 def _sweep_parser(p: argparse.ArgumentParser) -> None:
     p.description = (
         "launch plans the runs, says what they will take and runs those that are not done; status says how far they "
-        "are and why some failed; delete_incomplete deletes all that are not done. The last two "
+        "are, who runs which and why some failed; delete_incomplete deletes all that are not done. The last two "
         "take --datasets and --algorithms to narrow what they look at."
     )
     p.add_argument("action", choices=["launch", "status", "delete_incomplete"])
@@ -102,6 +102,8 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--single_test_envs", action="store_true", help="DomainBed's flag for what is the default here")
     p.add_argument("--skip_model_save", action="store_true", help="write no model.pkl")
     p.add_argument("--skip_confirmation", action="store_true", help="do not ask")
+    p.add_argument("--format", default="text", choices=["text", "json"], help="of status (default %(default)s)")
+    p.add_argument("--watch", action="store_true", help="show the status until no run is left to do, or Ctrl-C")
     p.set_defaults(command="sweep")
 
 

@@ -34,6 +34,13 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
+def gpu_gb() -> float | None:
+    """The most memory that this process has had on its GPU at once, in GiB; None where there is no GPU."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+
+
 def device_name() -> str:
     """The GPU's name, or "cpu" with the number of threads in use."""
     import torch

@@ -41,12 +41,13 @@ class Chaos:
         self.launchers: list[subprocess.Popen[str]] = []
         self.done: Counter[str] = Counter()
         self.n_launches = 0
+        self.n_runs = 4 * len(ALGORITHMS) * n_trials
 
     def command(self) -> list[str]:
         command = [sys.executable, "-m", "dg_batchformer", "sweep", "launch", "--datasets", "RotatedDigits"]
         command += ["--output_dir", str(self.folder / "sweep"), "--algorithms", *ALGORITHMS, "--n_hparams", "1"]
         command += ["--n_trials", str(self.n_trials), "--steps", str(self.steps), "--checkpoint_freq", "20"]
-        command += ["--checkpoint_minutes", "0.005", "--hparams", json.dumps(HPARAMS), "--skip_confirmation"]
+        command += ["--checkpoint_minutes", "0.01", "--hparams", json.dumps(HPARAMS), "--skip_confirmation"]
         return [*command, "--n_workers", "2", "--retries", "1000"]
 
     def launch(self) -> subprocess.Popen[str]:
@@ -63,6 +64,8 @@ class Chaos:
     def disturb(self, n_kills: int, pause: float) -> None:
         """Kills so many processes, and tears files and fills the disk beside it."""
         while self.done["kills"] < n_kills:
+            done = len(list((self.folder / "sweep").glob(f"*/{records.DONE}")))
+            assert done < self.n_runs, f"the sweep was over after {self.done['kills']} kills: give it more --steps"
             self.keep_two()
             time.sleep(self.random.uniform(0.2, 2 * pause))
             with stopped(self.launchers):
@@ -211,7 +214,7 @@ def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: flo
         wild.finish()
         jobs = find(wild.folder / "sweep")
         assert [job.state for job in jobs] == ["done"] * len(jobs), wild.logs()
-        assert len(jobs) == 4 * len(ALGORITHMS) * n_trials
+        assert len(jobs) == wild.n_runs
         assert table(wild.folder / "sweep") == table(calm.folder / "sweep")
         assert results(wild.folder / "sweep") == results(calm.folder / "sweep")
         went_on = sum((job.folder / records.OUT).read_text().count("going on after") for job in jobs)
@@ -231,8 +234,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where both sweeps are run; must not exist")
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--trials", type=int, default=2, help="12 runs each")
-    parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--pause", type=float, default=1.5, help="mean seconds between two kills")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between two kills")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print(

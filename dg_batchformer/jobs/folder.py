@@ -21,9 +21,6 @@ FORMAT = 1
 
 SWEEP, DATA = "sweep.json", "data"
 
-TAIL = 2**16
-"""Bytes at the end of a file in which its last record is looked for first."""
-
 
 def write(jobs: Sequence[Job]) -> None:
     """Makes the folders of runs and writes each one's arguments into it."""
@@ -165,12 +162,10 @@ def problems_of_done(jobs: Sequence[Job]) -> list[str]:
 
 def problem_of_results(job: Job) -> str | None:
     """Why the last record of a run cannot be believed, or None."""
-    try:
-        line = last_line(job.folder / records.RESULTS)
-    except FileNotFoundError:
+    if not (job.folder / records.RESULTS).exists():
         return "is missing, though its run is marked done"
     try:
-        record = json.loads(line)
+        record = json.loads("".join(records.last_lines(job.folder / records.RESULTS, 1)))
     except ValueError:
         return "does not end with a whole record, though its run is marked done"
     problem = records.record_problem(record)
@@ -187,18 +182,6 @@ def tidy(jobs: Sequence[Job]) -> None:
             for path in job.folder.iterdir():
                 if path.name.startswith(("resume-", "claim-")):
                     path.unlink(missing_ok=True)
-
-
-def last_line(path: Path) -> bytes:
-    """The last line of a file, of which no more than its end is read if that is enough."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - TAIL))
-        end = file.read().rstrip(b"\n")
-        if b"\n" not in end and size > TAIL:
-            file.seek(0)
-            end = file.read().rstrip(b"\n")
-    return end.rpartition(b"\n")[2]
 
 
 def _object(path: Path, name: str) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.jobs import status
 from dg_batchformer.jobs.folder import check_folder, check_results, tidy, versions_note, write
 from dg_batchformer.jobs.launchers import LAUNCHERS, PLACES, Launcher, threads_of_each
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.jobs.queue import Ended
+from dg_batchformer.jobs.states import look, summary
+from dg_batchformer.jobs.status import duration
 from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.training.arguments import parse_hparams
 
@@ -32,7 +33,7 @@ def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> 
         print(f"note: {note}")
     tidy(jobs)
     to_do = [job for job in jobs if job.state != "done"]
-    print(status.summary(jobs))
+    print(summary(look(jobs)))
     if options.dry_run or launcher is LAUNCHERS["dummy"] or not to_do:
         LAUNCHERS["dummy"](to_do, options, lambda ended: None)
         return 0
@@ -41,14 +42,14 @@ def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> 
     from dg_batchformer.jobs.prepare import prepare
 
     seconds = prepare(jobs, to_do, threads_of_each(len(places))) / len(places)
-    print(f"about to run {len(to_do)} in {len(places)} process(es), expected to take {status.duration(seconds)}")
+    print(f"about to run {len(to_do)} in {len(places)} process(es), expected to take {duration(seconds)}")
     if ask and not confirmed():
         return 0
     write(to_do)
     n_failed, n_ended = run_and_report(launcher, to_do, options, len(places), seconds)
     if n_ended < len(to_do):
         print(f"{len(to_do) - n_ended} were not begun, for one has failed (--no-keep_going)")
-    print(status.summary(jobs))
+    print(summary(look(jobs)))
     if n_failed:
         print(f"see: dg-batchformer sweep status --output_dir {output_dir}")
     return 1 if n_failed else 0
@@ -61,14 +62,14 @@ def run_and_report(
     errors: list[bool] = []
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]} left"))
     with Progress(*columns, console=Console(soft_wrap=True)) as progress:
-        task = progress.add_task("", total=len(jobs), left=status.duration(expected))
+        task = progress.add_task("", total=len(jobs), left=duration(expected))
         seconds: list[float] = []
 
         def report(ended: Ended) -> None:
             seconds.append(ended.seconds)
             if not ended.again:
                 errors.append(ended.error is not None)
-            left = status.duration(sum(seconds) / len(seconds) * (len(jobs) - len(errors)) / n_workers)
+            left = duration(sum(seconds) / len(seconds) * (len(jobs) - len(errors)) / n_workers)
             progress.console.print(
                 f"[{len(errors)}/{len(jobs)}] {ended.job} {ended.outcome} in {ended.seconds:.1f} s; {left} left",
                 markup=False,

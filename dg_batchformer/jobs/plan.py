@@ -83,12 +83,13 @@ class Job:
                 words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         return shlex.join(words)
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
         a = self.arguments
-        return (
-            f"{a.dataset} {a.algorithm} test_envs {a.test_envs} trial {a.trial_seed} hparams {a.hparams_seed} "
-            f"({self.folder.name})"
-        )
+        return f"{a.dataset} {a.algorithm} test_envs {a.test_envs} trial {a.trial_seed} hparams {a.hparams_seed}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.folder.name})"
 
 
 def job_id(arguments: dict[str, Any], benchmark: Benchmark) -> str:

@@ -1,74 +1,171 @@
-"""How far a sweep is: counts, the last lines of errors, and the time it will take."""
+"""How far a sweep is: its runs by state, how fast they end, and the time they will take."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import functools
 import json
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from dg_batchformer.jobs.plan import Job
+from dg_batchformer.jobs.states import Standing, counts, look
 from dg_batchformer.training import records
-from dg_batchformer.training.claim import latest, owner_of
+from dg_batchformer.training.claim import Watch
 
-ERROR_LINES = 3
-
-
-def counts(jobs: Sequence[Job]) -> dict[str, int]:
-    """Runs by state, in the order of `records.STATES`."""
-    found = Counter(job.state for job in jobs)
-    return {state: found[state] for state in records.STATES}
+HOUR = 3600.0
 
 
-def summary(jobs: Sequence[Job]) -> str:
-    """One line: "48 runs: 12 done, 1 failed, 0 incomplete, 35 not launched"."""
-    return f"{len(jobs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts(jobs).items())
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: when it ended, by its folder's clock, and how many seconds it took."""
+
+    dataset: str
+    ended: float
+    seconds: float
 
 
-def report(jobs: Sequence[Job]) -> str:
-    """The summary, a line per dataset and algorithm, and the last lines of what did not finish.
+@dataclass(frozen=True)
+class Status:
+    """A sweep at one look; rates and times are None where they cannot be known."""
 
-    Of a failed run those of its error, of one that runs or was interrupted those of its output.
+    standings: Sequence[Standing]
+    runs_per_hour: float | None
+    seconds_left: float | None
+
+    @classmethod
+    def of(cls, jobs: Iterable[Job], watch: Watch | None = None) -> Status:
+        """How a sweep is now; a watch that has looked before knows better who is alive."""
+        standings = look(jobs, watch)
+        finished = finished_runs(one.job for one in standings if one.state == "done")
+        return cls(
+            standings,
+            runs_per_hour([(one.ended, one.seconds) for one in finished], time.time()),
+            seconds_left(runs_left(standings), finished, sum(one.state == "running" for one in standings)),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to run."""
+        return all(one.state in ("done", "failed") for one in self.standings)
+
+    @property
+    def groups(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Runs by state, for each dataset and algorithm."""
+        found: dict[tuple[str, str], list[Standing]] = {}
+        for one in self.standings:
+            found.setdefault((one.job.arguments.dataset, one.job.arguments.algorithm), []).append(one)
+        return {key: counts(standings) for key, standings in found.items()}
+
+
+def finished_runs(jobs: Iterable[Job]) -> list[Finished]:
+    """The runs of these that are done and say how long they took."""
+    found = []
+    for job in jobs:
+        try:
+            done = (job.folder / records.DONE).stat()
+        except FileNotFoundError:
+            continue
+        seconds = run_seconds(job.folder / records.RESULTS, done.st_mtime_ns)
+        if seconds is not None:
+            found.append(Finished(job.arguments.dataset, done.st_mtime, seconds))
+    return found
+
+
+@functools.cache
+def run_seconds(results: Path, done_ns: int) -> float | None:
+    """What a run took by its last record, which is read once for each time at which the run was marked done."""
+    try:
+        (line,) = records.last_lines(results, 1)
+        return float(json.loads(line)["run_seconds"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def runs_per_hour(ended: Sequence[tuple[float, float]], now: float) -> float | None:
+    """The rate at which runs ended in the last hour, or since the first of them began if that is less.
+
+    `ended` has when each run ended, and the seconds that it took.
     """
-    lines = [summary(jobs)]
-    groups: dict[tuple[str, str], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault((job.arguments.dataset, job.arguments.algorithm), []).append(job)
-    for (dataset, algorithm), group in groups.items():
-        listed = ", ".join(f"{n} {state}" for state, n in counts(group).items() if n)
-        lines.append(f"  {dataset} {algorithm}: {listed}")
-    for job in jobs:
-        log = {"failed": records.ERR, "incomplete": records.OUT}.get(job.state)
-        if log:
-            claim = latest(job.folder)
-            owner = owner_of(claim) if claim and claim.suffix == ".json" else None
-            lines.append(f"{job.state}: {job}" + (f", claimed by {owner}" if owner else ""))
-            lines += [f"    {line}" for line in last_lines(job.folder / log)]
-    return "\n".join(lines)
+    recent = [(min(when, now), seconds) for when, seconds in ended if now - when <= HOUR]
+    span = min(HOUR, now - min((when - seconds for when, seconds in recent), default=now))
+    return len(recent) * HOUR / span if span > 0 else None
 
 
-def last_lines(path: Path, n: int = ERROR_LINES) -> list[str]:
-    """The last non-empty lines of a log."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line for line in lines if line.strip()][-n:]
+def runs_left(standings: Iterable[Standing]) -> dict[str, float]:
+    """Runs that are left, by dataset; of one that is running, the share of its steps that is left."""
+    left: dict[str, float] = {}
+    for one in standings:
+        if one.state in ("running", "abandoned", "waiting"):
+            share = 1 - one.live.step / one.live.steps if one.live else 1.0
+            left[one.job.arguments.dataset] = left.get(one.job.arguments.dataset, 0.0) + share
+    return left
 
 
-def measured_seconds(jobs: Sequence[Job]) -> dict[str, float]:
+def seconds_left(left: Mapping[str, float], finished: Sequence[Finished], n_running: int) -> float | None:
+    """Seconds until all runs have ended, so many at once; None while none has finished or none is running.
+
+    A run takes as long as the mean of its dataset's finished ones, or of all where its dataset has none.
+    """
+    if not left:
+        return 0.0
+    if not finished or not n_running:
+        return None
+    mean = fmean(one.seconds for one in finished)
+    means = mean_seconds(finished)
+    return sum(n * means.get(dataset, mean) for dataset, n in left.items()) / n_running
+
+
+def mean_seconds(finished: Iterable[Finished]) -> dict[str, float]:
     """Mean seconds of a finished run, by dataset."""
     seconds: dict[str, list[float]] = {}
-    for job in jobs:
-        if job.state == "done":
-            last = last_lines(job.folder / records.RESULTS, 1)
-            with contextlib.suppress(ValueError, KeyError, IndexError):
-                taken = json.loads(last[0])["run_seconds"]
-                seconds.setdefault(job.arguments.dataset, []).append(taken)
-    return {dataset: sum(values) / len(values) for dataset, values in seconds.items()}
+    for one in finished:
+        seconds.setdefault(one.dataset, []).append(one.seconds)
+    return {dataset: fmean(values) for dataset, values in seconds.items()}
+
+
+def measured_seconds(jobs: Iterable[Job]) -> dict[str, float]:
+    """Mean seconds of a finished run of a sweep, by dataset."""
+    return mean_seconds(finished_runs(jobs))
 
 
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds."""
     return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """A status as plain values; times are seconds, `since` those of Unix time."""
+    return {
+        "counts": counts(status.standings),
+        "runs_per_hour": status.runs_per_hour,
+        "seconds_left": status.seconds_left,
+        "groups": [
+            {"dataset": dataset, "algorithm": algorithm, **found}
+            for (dataset, algorithm), found in status.groups.items()
+        ],
+        "runs": [run_as_json(one) for one in status.standings],
+    }
+
+
+def run_as_json(one: Standing) -> dict[str, Any]:
+    """How a run stands, as plain values; what is not known of it is None."""
+    figures = ("step", "steps", "images_per_second", "gpu_gb", "seconds_left")
+    return {
+        "folder": one.job.folder.name,
+        **{
+            name: getattr(one.job.arguments, name)
+            for name in ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
+        },
+        "state": one.state,
+        "begun": one.begun,
+        "owner": one.owner and one.owner.name,
+        "since": one.owner and one.owner.since,
+        "seconds_since_sign_of_life": one.silent_seconds,
+        **(asdict(one.live) if one.live else dict.fromkeys(figures)),
+        "errors": list(one.errors),
+    }

@@ -48,6 +48,10 @@ class Owner:
     def myself(cls) -> Owner:
         return cls(socket.gethostname(), os.getpid(), time.time(), process_space())
 
+    @property
+    def name(self) -> str:
+        return f"{self.pid}@{self.host}"
+
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         return f"process {self.pid} on {self.host}, since {since}"
@@ -105,8 +109,10 @@ class Watch:
     def is_free(self, folder: Path) -> bool:
         """Whether a run can be claimed: nobody has it, or who had it is dead."""
         path = latest(folder)
-        if path is None or path.suffix == ".ended":
-            return True
+        return path is None or path.suffix == ".ended" or self.is_lost(path)
+
+    def is_lost(self, path: Path) -> bool:
+        """Whether who made a claim is dead, or has given no sign of life for too long while this watch looked."""
         owner = owner_of(path)
         if owner and owner.is_known_dead:
             return True

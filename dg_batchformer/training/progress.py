@@ -1,4 +1,4 @@
-"""What a run prints while it lasts."""
+"""What a run says while it lasts: lines in its log, and figures for `sweep status`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from dg_batchformer import machine
+from dg_batchformer.training import live
 from dg_batchformer.training.arguments import RunArguments
 
 EVERY_SECONDS = 5.0
 
 
 class Progress:
-    """Prints a line with the step rate and the time left every few seconds, and a row at each checkpoint."""
+    """Prints a line with the step rate and the time left every few seconds, and a row at each checkpoint.
 
-    def __init__(self, steps: int, environments: Sequence[str]) -> None:
-        self.steps = steps
-        self.environments = environments
-        self.started = self.last = time.monotonic()
-        self.first = 0
+    With each line it writes the run's live figures into its folder. `counted_from` is when `images` was last 0.
+    """
+
+    def __init__(self, folder: Path, steps: int, environments: Sequence[str]) -> None:
+        self.folder, self.steps, self.environments = folder, steps, environments
+        self.started = self.last = self.counted_from = time.monotonic()
+        self.first = self.images = 0
         self.header_due = True
 
     def start(
@@ -33,7 +38,7 @@ class Progress:
     ) -> None:
         """Prints what is run and on what, before the step `first`."""
         self.first = first
-        self.started = self.last = time.monotonic()
+        self.started = self.last = self.counted_from = time.monotonic()
         print(f"{arguments.algorithm} on {arguments.dataset}, test environments {arguments.test_envs}")
         for note in notes:
             print(f"  {note}")
@@ -50,12 +55,25 @@ class Progress:
         return step == self.first or time.monotonic() - self.last >= EVERY_SECONDS
 
     def step(self, step: int, values: dict[str, float]) -> None:
-        """Prints where the run is."""
+        """Prints where the run is, and writes it."""
         self.last = now = time.monotonic()
         rate = (step + 1 - self.first) / (now - self.started)
-        left = datetime.timedelta(seconds=round((self.steps - step - 1) / rate))
+        seconds_left = (self.steps - step - 1) / rate
+        left = datetime.timedelta(seconds=round(seconds_left))
         listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         print(f"step {step} of {self.steps - 1}: {listed}, {rate:.2f} steps/s, {left} left", flush=True)
+        images_per_second = self.images / (now - self.counted_from)
+        live.write(
+            self.folder, live.Live(step + 1, self.steps, images_per_second, machine.gpu_gb(), round(seconds_left, 1))
+        )
+        self._count_anew()
+
+    def count(self, n_images: int) -> None:
+        """Called after each update with how many images it took."""
+        self.images += n_images
+
+    def _count_anew(self) -> None:
+        self.counted_from, self.images = time.monotonic(), 0
 
     def evaluation(self, n_done: int, n_images: int) -> None:
         """Called after each batch of an evaluation."""
@@ -78,3 +96,4 @@ class Progress:
         # Not every algorithm of others calls what it minimises "loss".
         loss = f"{record['loss']:9.4f}" if "loss" in record else f"{'-':>9}"
         print(f"{record['step']:>6} {record['epoch']:>7.2f} {loss}  " + "  ".join(cells), flush=True)
+        self._count_anew()  # for an evaluation takes no part in how fast a run trains

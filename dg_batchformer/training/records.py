@@ -29,7 +29,9 @@ WRITTEN = (DONE, FAILED, RESULTS, PROGRESS, OUT, ERR, MODEL)
 JOB = "job.json"
 """In each run's folder of a sweep: its arguments, so that the folder says what the sweep consists of."""
 
-STATES = ("done", "failed", "incomplete", "not launched")
+ERROR_LINES = 3
+TAIL_BYTES = 8192
+"""Read at once of the end of a file: a record, or the end of an error."""
 
 
 @dataclass(frozen=True, order=True)
@@ -119,7 +121,7 @@ def set_aside(path: Path) -> str:
 
 
 def state_of(folder: Path) -> str:
-    """How the run in a folder stands: one of `STATES`."""
+    """What the marks in a run's folder say: "done", "failed", "incomplete" or "not launched"."""
     if (folder / DONE).exists():
         return "done"
     if (folder / FAILED).exists():
@@ -172,6 +174,26 @@ def other_run(folder: Path, key: RunKey) -> RunKey | None:
                 if record_problem(record) is None and RunKey.of(record["args"]) != key:
                     return RunKey.of(record["args"])
     return None
+
+
+def last_lines(path: Path, n: int = ERROR_LINES) -> list[str]:
+    """The last non-empty lines of a log, of which no more is read than it takes."""
+    size = TAIL_BYTES
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return []
+    with file:
+        end = file.seek(0, os.SEEK_END)
+        while True:
+            start = max(0, end - size)
+            file.seek(start)
+            lines = file.read(end - start).decode("utf-8", errors="replace").splitlines()
+            lines = [line for line in lines if line.strip()]
+            # The first of them may be half a line.
+            if len(lines) > n or start == 0:
+                return lines[-n:]
+            size *= 4
 
 
 def read(path: Path) -> tuple[list[Record], list[str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import failures, records, resume
+from dg_batchformer.training import failures, live, records, resume
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.claim import Claim, LostError, claimed
 from dg_batchformer.training.interrupt import Asked, Interrupted, listening
@@ -55,6 +55,7 @@ def run(
 def _run(prepared: Trainer, folder: Path, asked: Asked, claim: Claim, *, echo: bool, overwrite: bool) -> None:
     if overwrite:
         resume.clear(folder)
+    live.clear(folder)  # of who was killed here
     notes = prepared.go_on()
     if not prepared.n_updates and records.start(folder):
         notes.append(f"{folder} held an earlier run, which this one replaces")
@@ -71,6 +72,9 @@ def _run(prepared: Trainer, folder: Path, asked: Asked, claim: Claim, *, echo: b
             claim.keep()
             failures.mark_error(folder, error)
             raise
+        finally:
+            if not claim.lost.is_set():
+                live.clear(folder)
     claim.keep()
     records.mark(folder / records.DONE, "done")
     resume.clear(folder)

@@ -73,7 +73,7 @@ class Trainer:
             self.schedule = Schedule(self.algorithm, self.protocol.learning_rate, self.steps)
         self.yields_one_model = hasattr(self.algorithm, "finish")
         featurizer = getattr(self.algorithm, "featurizer", None)
-        self.progress = Progress(self.steps, [environment.name for environment in dataset.environments])
+        self.progress = Progress(self.folder, self.steps, [environment.name for environment in dataset.environments])
         self.identity: dict[str, Any] = {
             **(describe(featurizer, hparams) if featurizer is not None else {}),
             "data_fingerprint": dataset.fingerprint,
@@ -179,7 +179,9 @@ class Trainer:
             self.values.add(step, self.algorithm.update(minibatches))
         if self.schedule:
             self.schedule.after(step)
-        self.segment_images += sum(len(x) for x, _ in minibatches)
+        n_images = sum(len(x) for x, _ in minibatches)
+        self.segment_images += n_images
+        self.progress.count(n_images)
         self.n_updates = step + 1
         if self.progress.due(step):
             self.progress.step(step, self._read()[-1])
@@ -204,7 +206,7 @@ class Trainer:
             "epoch": step / steps_per_epoch,
             **means,
             **evaluated,
-            "mem_gb": torch.cuda.max_memory_allocated() / 2**30 if self.compute.device == "cuda" else 0.0,
+            "mem_gb": machine.gpu_gb() or 0.0,
             "run_seconds": time.monotonic() - self.started,
             **self.identity,
             "environments": [environment.name for environment in self.dataset.environments],

@@ -11,15 +11,12 @@ from helpers import record
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
-from dg_batchformer.jobs import folder
 from dg_batchformer.jobs.folder import (
     check_data,
     check_folder,
     check_results,
     compare_data,
     find,
-    last_line,
-    problems_of_done,
     versions_note,
     write,
 )
@@ -236,20 +233,6 @@ def test_results_that_cannot_be_believed_are_all_named(tmp_path):
         for i, problem in what.items()
     ]
     assert files(tmp_path) == before
-
-
-def test_of_results_no_more_than_the_end_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "TAIL", 64)
-    path = tmp_path / "results.jsonl"
-    for lines in (["a" * 10, "b" * 10], ["a" * 100, "b" * 10], ["a" * 100, "b" * 100], ["b" * 100], ["b"], ["b" * 64]):
-        for end in ("", "\n"):
-            path.write_text("\n".join(lines) + end)
-            assert last_line(path).decode() == lines[-1]
-    (job, *_) = plan(sweep(tmp_path))
-    write([job])
-    sound = finished(job)
-    finished(job, "not JSON, far from the end\n", sound)
-    assert problems_of_done([job]) == []
 
 
 def test_looking_at_a_sweep_imports_no_torch():

@@ -22,7 +22,10 @@ from dg_batchformer.jobs.launchers import cpu_places, find_launcher, gpu_places
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.queue import Queue
-from dg_batchformer.jobs.status import last_lines, measured_seconds, report, summary
+from dg_batchformer.jobs.states import look, summary
+from dg_batchformer.jobs.status import Status, measured_seconds
+from dg_batchformer.jobs.status_view import text
+from dg_batchformer.jobs.workers import Worker, stop, warm_up
 
 TROUBLE = """
 import os
@@ -113,11 +116,11 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     assert {one.error for one in fine} == {None}
     assert {one.job.state for one in fine} == {"done"}
     assert {one.job.state for one in (*fails, *dies)} == {"failed"}
-    assert summary(jobs) == "12 runs: 4 done, 8 failed, 0 incomplete, 0 not launched"
-    said = report(jobs)
-    assert "RotatedDigits trouble_for_test:Fails: 4 failed" in said
-    assert said.count("RuntimeError: no luck") == 4
-    assert said.count("its process ended with code 9") == 4
+    assert summary(look(jobs)) == "12 runs: 4 done, 8 failed, 0 running, 0 abandoned, 0 waiting"
+    said = text(Status.of(jobs))
+    assert said.count("\nfailed: 4 runs, such as RotatedDigits trouble_for_test:") == 2
+    assert said.count("\n    RuntimeError: no luck\n") == 1
+    assert said.count("\n    its process ended with code 9") == 1
 
     from dg_batchformer.training.records import read
 
@@ -236,6 +239,13 @@ def test_nothing_is_waited_for_where_the_last_runs_ended_elsewhere(monkeypatch):
     launchers.collect(Queue([], Options(), lambda ended: None), {}, Options())
 
 
+def test_a_worker_that_has_just_begun_leaves_when_asked():
+    warm_up()
+    worker = Worker(1, lambda arguments, place: None, None)
+    stop([worker])
+    assert worker.process.exitcode == -signal.SIGTERM
+
+
 def test_dummy_prints_the_commands(tmp_path, capsys):
     jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
     find_launcher("dummy")(jobs, Options(), lambda ended: pytest.fail("ran"))
@@ -290,25 +300,6 @@ def test_gpus_that_are_not_there_are_refused(monkeypatch, gpus):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(InputError, match="multi_gpu finds no GPU here"):
         gpu_places([], Options(gpus=gpus))
-
-
-def test_the_report_shows_where_an_unfinished_run_is(tmp_path):
-    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
-    write(jobs)
-    (jobs[1].folder / "out.txt").write_text("header\nstep 3 of 9: loss 1.0\n")
-    assert report(jobs).splitlines() == [
-        "4 runs: 0 done, 0 failed, 1 incomplete, 3 not launched",
-        "  RotatedDigits ERM: 1 incomplete, 3 not launched",
-        f"incomplete: {jobs[1]}",
-        "    header",
-        "    step 3 of 9: loss 1.0",
-    ]
-
-
-def test_last_lines(tmp_path):
-    assert last_lines(tmp_path / "missing") == []
-    (tmp_path / "log").write_text("one\n\ntwo\nthree\nfour\n\n")
-    assert last_lines(tmp_path / "log") == ["two", "three", "four"]
 
 
 def alive(pid):

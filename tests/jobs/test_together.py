@@ -41,7 +41,7 @@ def test_two_launchers_run_each_run_once(tmp_path, undisturbed):
     launchers = [launch(tmp_path / "sweep") for _ in range(2)]
     printed = [one.communicate(timeout=300)[0] for one in launchers]
     assert [one.returncode for one in launchers] == [0, 0], printed
-    assert all(f"{N_RUNS} runs: {N_RUNS} done, 0 failed, 0 incomplete" in one for one in printed)
+    assert all(f"{N_RUNS} runs: {N_RUNS} done, 0 failed, 0 running" in one for one in printed)
     jobs = find(tmp_path / "sweep")
     begun = [(job.folder / "out.txt").read_text().count("test environments [") for job in jobs]
     assert begun == [1] * N_RUNS
@@ -60,7 +60,7 @@ def test_a_sweep_whose_launchers_are_killed_ends_the_same(tmp_path, undisturbed)
     states = [job.state for job in find(tmp_path / "sweep")]
     assert 0 < states.count("done") < N_RUNS
     printed = launch(tmp_path / "sweep").communicate(timeout=300)[0]
-    assert f"{N_RUNS} runs: {N_RUNS} done, 0 failed, 0 incomplete" in printed, printed
+    assert f"{N_RUNS} runs: {N_RUNS} done, 0 failed, 0 running" in printed, printed
     assert table(tmp_path / "sweep") == undisturbed
     logs = [(job.folder / "out.txt").read_text() for job in find(tmp_path / "sweep")]
     assert any("going on after" in log for log in logs)

@@ -146,3 +146,19 @@ def test_records_of_another_run_are_seen_among_others(tmp_path):
     found = records.other_run(tmp_path, own)
     assert str(found) == "ERM on PACS, test_envs [1], trial_seed 0, hparams_seed 0, protocol swad"
     assert records.other_run(tmp_path, found) == own
+
+
+def test_last_lines(tmp_path):
+    log = tmp_path / "log"
+    assert records.last_lines(log) == []
+    log.write_text("one\n\ntwo\nthree\nfour\n\n")
+    assert records.last_lines(log) == ["two", "three", "four"]
+    assert records.last_lines(log, 9) == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("length", [10, records.TAIL_BYTES - 1, records.TAIL_BYTES, 5 * records.TAIL_BYTES])
+def test_the_last_lines_of_a_long_file_are_whole(tmp_path, length):
+    lines = ["é" * length + str(i) for i in range(4)]
+    (tmp_path / "log").write_text("\n".join(["earlier"] * 9999 + lines) + "\n", encoding="utf-8")
+    assert records.last_lines(tmp_path / "log") == lines[1:]
+    assert records.last_lines(tmp_path / "log", 1) == lines[3:]
