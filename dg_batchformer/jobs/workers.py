@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -52,6 +52,10 @@ PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.run", "torch._dynamo
 """What workers need; the last is a second's import, which torch's optimizers make at their first step."""
 
 
+OF_THE_LAUNCHER = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+"""Signals that what workers are forked from is not to heed."""
+
+
 @functools.cache
 def start_method() -> Any:
     """How workers start: as forks of one process that has imported what they need, else each with its own imports."""
@@ -65,12 +69,14 @@ def start_method() -> Any:
 def warm_up() -> None:
     """Starts what workers are forked from, so that it imports what they need while this process prepares."""
     if start_method().get_start_method() == "forkserver":
-        # It inherits that signals are the launcher's: Ctrl-C, and SLURM's, which go to all processes of a job.
-        names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-        before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in names}
+        # It inherits that Ctrl-C is the launcher's, and SLURM's signals, which go to all processes of a job.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_LAUNCHER)
+        resource_tracker.ensure_running()  # which unblocks them
+        signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_LAUNCHER)
         forkserver.ensure_running()
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def sharing(places: Sequence[Place]) -> Share:
@@ -208,8 +214,9 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
     """Runs the jobs that come in, keeping the last dataset loaded, and answers each."""
     # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The launcher's way to ask it to leave, which what it was forked from ignores.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        # The launcher's way to ask it to leave, from the start: until here it was blocked.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=end_with_parent, daemon=True).start()
     import torch
 

@@ -25,6 +25,7 @@ from dg_batchformer.jobs.queue import Queue
 from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.jobs.status import Status, measured_seconds
 from dg_batchformer.jobs.status_view import text
+from dg_batchformer.jobs.workers import Worker, stop, warm_up
 
 TROUBLE = """
 import os
@@ -199,6 +200,13 @@ def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tm
         assert errors[full].startswith("the disk is full (OSError: [Errno 28] No space left on device")
         assert errors[barred] == f"InputError: --output_dir {barred} cannot be written to: {barred} allows no writing"
         assert errors[fine] is None
+
+
+def test_a_worker_that_has_just_begun_leaves_when_asked():
+    warm_up()
+    worker = Worker(1, lambda arguments, place: None, None)
+    stop([worker])
+    assert worker.process.exitcode == -signal.SIGTERM
 
 
 @contextlib.contextmanager
