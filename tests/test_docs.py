@@ -1,13 +1,22 @@
-"""docs/protocols.md says what the protocols are."""
+"""docs/protocols.md says what the protocols are, docs/sweeps.md what sweeps do."""
 
+import dataclasses
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from dg_batchformer import flags
 from dg_batchformer.data.benchmarks import BENCHMARKS
+from dg_batchformer.jobs.launchers import LAUNCHERS
+from dg_batchformer.jobs.options import Options
+from dg_batchformer.jobs.states import STATES
 from dg_batchformer.registry import default_hparams
+from dg_batchformer.training import claim
 from dg_batchformer.training.protocols import PROTOCOLS
 
+SWEEPS = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "protocols.md"
 
 
@@ -43,3 +52,34 @@ def test_its_numbers_are_the_protocols(protocol):
     assert cells["Steps"] == str(steps)
     assert f" {checkpoint_freq}, {2 * checkpoint_freq}, " in cells["Checkpoints"]
     assert (cells["Search"] != "none") == own.searches
+
+
+def first_cells(title):
+    """The first cells of the rows of a table in docs/sweeps.md, by the title of its first column."""
+    (rows,) = re.findall(rf"^\| {title} \|.*\n\|-.*\n((?:\|.*\n)+)", SWEEPS, re.MULTILINE)
+    return [row.strip("| ").split(" | ")[0].strip("`") for row in rows.splitlines()]
+
+
+def test_states_and_launchers_are_those_that_there_are():
+    assert sorted(first_cells("State")) == sorted(STATES)
+    assert first_cells("`--command_launcher`") == list(LAUNCHERS)
+
+
+def test_flags_of_the_launch_are_all_told():
+    own = {name for name in (field.name for field in dataclasses.fields(Options)) if f"--{name}" not in SWEEPS}
+    assert own == {"keep_going"}  # told by its negation
+    assert "--no-keep_going" in SWEEPS
+
+
+def test_commands_of_sweeps_parse():
+    blocks = re.findall(r"^```bash\n(.*?)^```", SWEEPS, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for line in "".join(blocks).replace("\\\n", "").splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        assert command[0] == "dg-batchformer"
+        flags.parser().parse_args(command[1:])
+
+
+def test_seconds_of_claims_are_those_of_the_code():
+    assert f"every {claim.BEAT_SECONDS:.0f} seconds" in SWEEPS
+    assert f"for {claim.LEASE_SECONDS:.0f} seconds" in SWEEPS
