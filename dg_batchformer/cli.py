@@ -19,11 +19,10 @@ from dg_batchformer.jobs.folder import find
 from dg_batchformer.jobs.launch import confirmed, launch
 from dg_batchformer.jobs.launchers import find_launcher
 from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep
-from dg_batchformer.jobs.states import look, summary
+from dg_batchformer.jobs.plan import Job, Sweep
+from dg_batchformer.jobs.states import Standing, look, summary
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.training.arguments import RunArguments
-from dg_batchformer.training.claim import Watch
 from dg_batchformer.training.interrupt import Interrupted
 from dg_batchformer.training.protocols import find_protocol
 
@@ -91,6 +90,14 @@ def sweep(arguments: argparse.Namespace) -> int:
     """Launches a sweep, says how far it is, or deletes what did not finish."""
     if arguments.action == "launch":
         return launch_sweep(arguments)
+    if arguments.action == "status":
+        status_view.show(lambda: chosen(arguments), arguments.format, watch=arguments.watch)
+        return 0
+    return delete_incomplete(arguments)
+
+
+def chosen(arguments: argparse.Namespace) -> list[Job]:
+    """The runs of a sweep's folder that the flags name."""
     jobs = [
         job
         for job in find(Path(arguments.output_dir))
@@ -99,17 +106,26 @@ def sweep(arguments: argparse.Namespace) -> int:
     ]
     if not jobs:
         raise InputError(f"{arguments.output_dir} has no such run: expected some that `sweep launch` has made")
-    if arguments.action == "status":
-        status_view.show(jobs, arguments.format, watch=arguments.watch)
-        return 0
-    unfinished = [job for job in jobs if job.state != "done" and Watch().is_free(job.folder)]
-    running = sum(job.state != "done" for job in jobs) - len(unfinished)
+    return jobs
+
+
+def delete_incomplete(arguments: argparse.Namespace) -> int:
+    """Deletes the runs that are not done and that no process has, if the user agrees."""
+
+    def of_nobody(standings: list[Standing]) -> list[Job]:
+        return [one.job for one in standings if one.state not in ("done", "running")]
+
+    standings = look(chosen(arguments))
+    doomed = of_nobody(standings)
+    running = sum(one.state == "running" for one in standings)
     stay = f"; {running} that a process has stay" if running else ""
-    print(f"{summary(look(jobs))}\nabout to delete the {len(unfinished)} that are not done{stay}")
-    if unfinished and (arguments.skip_confirmation or confirmed()):
-        for job in unfinished:
+    print(f"{summary(standings)}\nabout to delete the {len(doomed)} that are not done{stay}")
+    if doomed and (arguments.skip_confirmation or confirmed()):
+        # One of them may have begun while the user thought.
+        doomed = of_nobody(look(doomed))
+        for job in doomed:
             shutil.rmtree(job.folder)
-        print(f"deleted {len(unfinished)} runs")
+        print(f"deleted {len(doomed)} runs")
     return 0
 
 
@@ -117,11 +133,9 @@ def launch_sweep(arguments: argparse.Namespace) -> int:
     """Launches a sweep as the flags say."""
     if arguments.pairs and arguments.single_test_envs:
         raise InputError("--pairs and --single_test_envs contradict each other: expected one of them")
-    launcher = find_launcher(arguments.command_launcher)
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
     options = Options(**{**given, "slurm": dict(arguments.slurm)})
-    if problems := options.problems():
-        raise InputError("\n".join(problems))
+    launcher = find_launcher(arguments.command_launcher, options)
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sweep)}
     given["datasets"] = given["datasets"] or DATASETS
     given["algorithms"] = given["algorithms"] or ALGORITHMS

@@ -52,7 +52,8 @@ class Chaos:
 
     def launch(self) -> subprocess.Popen[str]:
         self.n_launches += 1
-        with (self.folder / f"launcher-{self.n_launches}.txt").open("w") as log:
+        # On the disk that is going to be full.
+        with (self.folder / "sweep" / f"launcher-{self.n_launches}.txt").open("w") as log:
             return subprocess.Popen(self.command(), stdout=log, stderr=subprocess.STDOUT, text=True)
 
     def keep_two(self) -> None:
@@ -67,7 +68,8 @@ class Chaos:
             done = len(list((self.folder / "sweep").glob(f"*/{records.DONE}")))
             assert done < self.n_runs, f"the sweep was over after {self.done['kills']} kills: give it more --steps"
             self.keep_two()
-            time.sleep(self.random.uniform(0.2, 2 * pause))
+            if done / self.n_runs <= self.done["kills"] / n_kills:  # or the sweep could be over before
+                time.sleep(self.random.uniform(0.2, 2 * pause))
             with stopped(self.launchers):
                 victims = self.processes()
                 if not victims:
@@ -113,7 +115,8 @@ class Chaos:
             if not others:
                 return
             with contextlib.suppress(OSError):
-                shutil.copy(self.random.choice(others), folder / f"resume-999-{'0' * 16}.pt")
+                other = self.random.choice(others)
+                shutil.copy(other, folder / f"resume-999-{other.stem.rpartition('-')[2]}.pt")
         elif not states:
             return
         elif kind == "a state cut":
@@ -146,7 +149,7 @@ class Chaos:
             self.launch().wait(timeout=600)
 
     def logs(self) -> str:
-        return "\n".join(path.read_text() for path in sorted(self.folder.glob("launcher-*.txt")))
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("sweep/launcher-*.txt")))
 
 
 @contextlib.contextmanager
@@ -197,7 +200,8 @@ def table(folder: Path) -> tuple[str, list[str]]:
 
 def results(folder: Path) -> dict[str, list[dict]]:
     """All records of each run of a sweep but for times."""
-    lines = {path.parent.name: path.read_text().splitlines() for path in folder.glob(f"*/{records.RESULTS}")}
+    paths = [*folder.glob(f"*/{records.RESULTS}"), *folder.glob(f"*/{records.PROGRESS}")]
+    lines = {f"{path.parent.name}/{path.name}": path.read_text().splitlines() for path in paths}
     rows = {name: [json.loads(line) for line in own] for name, own in lines.items()}
     return {name: [{k: v for k, v in row.items() if k not in TIMES} for row in own] for name, own in rows.items()}
 
@@ -205,7 +209,7 @@ def results(folder: Path) -> dict[str, list[dict]]:
 def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: float, seed: int = 0) -> list[str]:
     """Runs both sweeps in a folder; returns what was done, line by line. AssertionError where they differ."""
     for name in ("calm", "wild"):
-        (folder / name).mkdir(parents=True)
+        (folder / name / "sweep").mkdir(parents=True)
     calm = Chaos(folder / "calm", n_trials, steps, seed)
     calm.launch().wait(timeout=1200)
     wild = Chaos(folder / "wild", n_trials, steps, seed)
@@ -217,8 +221,9 @@ def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: flo
         assert len(jobs) == wild.n_runs
         assert table(wild.folder / "sweep") == table(calm.folder / "sweep")
         assert results(wild.folder / "sweep") == results(calm.folder / "sweep")
+        logs = wild.logs()
         went_on = sum((job.folder / records.OUT).read_text().count("going on after") for job in jobs)
-    failures = Counter(line.partition("FAILED")[2][:70] for line in wild.logs().splitlines() if "FAILED" in line)
+    failures = Counter(line.partition("FAILED")[2][:70] for line in logs.splitlines() if "FAILED" in line)
     return [
         f"{len(jobs)} runs, {wild.n_launches} launches",
         *(f"{n} {what}" for what, n in sorted(wild.done.items())),

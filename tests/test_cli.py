@@ -10,7 +10,7 @@ import pytest
 from helpers import args, image_tree, record, write_run
 
 from dg_batchformer import cli
-from dg_batchformer.jobs import launchers
+from dg_batchformer.jobs import launch
 from dg_batchformer.training.claim import claimed
 
 FAST = ["--steps", "2", "--hparams", '{"batch_size": 4}']
@@ -167,13 +167,15 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
     monkeypatch.setattr("builtins.input", answered)
     launched = []
 
-    def take(jobs, options, report):
+    def take(places, jobs, options, report):
         launched.extend(jobs)
 
-    monkeypatch.setitem(launchers.LAUNCHERS, "local", launchers.Launcher(take, launchers.cpu_places))
+    monkeypatch.setattr(launch, "run_at", take)
     sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM", *FAST]
     status, _, err = run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
-    assert (status, "no answer, so nothing was done" in err) == ((2, True) if answer is None else (0, False))
+    # Of those that were launched none was run, and that is said.
+    expected = {"y": (1, False), "n": (0, False), None: (2, True)}
+    assert (status, "no answer, so nothing was done" in err) == expected[answer]
     assert (len(launched) == 4) == asked
     assert (tmp_path / "s").exists() == asked
 

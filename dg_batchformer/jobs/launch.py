@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import check_folder, check_results, tidy, versions_note, write
-from dg_batchformer.jobs.launchers import LAUNCHERS, Launcher
-from dg_batchformer.jobs.local import threads_of_each
+from dg_batchformer.jobs.launchers import Launcher
+from dg_batchformer.jobs.local import run_at, threads_of_each
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.jobs.queue import Ended
@@ -19,10 +19,11 @@ from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.jobs.status import duration
 from dg_batchformer.jobs.workers import Place, warm_up
 from dg_batchformer.training.arguments import parse_hparams
+from dg_batchformer.training.failures import but_for_space
 
 
 def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> int:
-    """Runs what is not done of a sweep, saying before what it will take; returns 1 where a run failed, else 0."""
+    """Runs what is not done of a sweep, saying before what it will take; returns 1 where a run is still not, else 0."""
     output_dir = Path(sweep.output_dir)
     jobs = plan(sweep)
     used = {name for job in jobs for name in parse_hparams(job.arguments.hparams)}
@@ -32,27 +33,21 @@ def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> 
     check_results(jobs)
     if note := versions_note(output_dir):
         print(f"note: {note}")
-    tidy(jobs)
     to_do = [job for job in jobs if job.state != "done"]
     print(summary(look(jobs)))
     if not to_do:
+        tidy(jobs)
         return 0
-    if options.dry_run and launcher.places:
-        launcher = LAUNCHERS["dummy"]
-    if launcher.check:
-        launcher.check(to_do, options)
-    if options.dry_run or launcher is LAUNCHERS["dummy"]:
-        launcher.run(to_do, options, lambda ended: None)
-        return 0
-    if launcher.places:
-        return run_here(launcher, launcher.places(to_do, options), jobs, to_do, options, ask=ask)
-    return submit(launcher, to_do, options, ask=ask)
+    if launcher.places and not options.dry_run:
+        return run_here(launcher.places(to_do, options), jobs, to_do, options, ask=ask)
+    if launcher.submission and not options.dry_run:
+        return hand_over(launcher.submission(to_do, options), jobs, to_do, ask=ask)
+    launcher.preview(to_do, options)
+    return 0
 
 
-def run_here(
-    launcher: Launcher, places: list[Place], jobs: Sequence[Job], to_do: Sequence[Job], options: Options, *, ask: bool
-) -> int:
-    """Runs on this machine and waits; returns 1 where a run failed, else 0."""
+def run_here(places: list[Place], jobs: Sequence[Job], to_do: Sequence[Job], options: Options, *, ask: bool) -> int:
+    """Runs on this machine and waits; returns 1 where a run is not done in the end, else 0."""
     warm_up()
     from dg_batchformer.jobs.prepare import expected_seconds
 
@@ -60,34 +55,31 @@ def run_here(
     print(f"about to run {len(to_do)} in {len(places)} process(es), expected to take {duration(seconds)}")
     if ask and not confirmed():
         return 0
+    tidy(jobs)
     write(to_do)
-    n_failed, n_ended = run_and_report(launcher, to_do, options, len(places), seconds)
-    if n_ended < len(to_do):
-        print(f"{len(to_do) - n_ended} were not begun, for one has failed (--no-keep_going)")
+    run_and_report(places, to_do, options, seconds)
     print(summary(look(jobs)))
-    if n_failed:
-        print(f"see: dg-batchformer sweep status --output_dir {to_do[0].folder.parent}")
-    return 1 if n_failed else 0
+    if all(job.state == "done" for job in to_do):
+        return 0
+    print(f"see: dg-batchformer sweep status --output_dir {to_do[0].folder.parent}")
+    return 1
 
 
-def submit(launcher: Launcher, to_do: Sequence[Job], options: Options, *, ask: bool) -> int:
-    """Hands the runs over and does not wait for them."""
+def hand_over(submit: Callable[[], None], jobs: Sequence[Job], to_do: Sequence[Job], *, ask: bool) -> int:
+    """Hands the runs over and does not wait for them; returns 0."""
     from dg_batchformer.jobs.prepare import check_runs
 
     check_runs(to_do)
-    print(f"about to submit {len(to_do)}")
-    if ask and not confirmed():
-        return 0
-    write(to_do)
-    launcher.run(to_do, options, lambda ended: None)
+    print(f"about to submit {len(to_do)} runs")
+    if not ask or confirmed():
+        tidy(jobs)
+        write(to_do)
+        submit()
     return 0
 
 
-def run_and_report(
-    launcher: Launcher, jobs: Sequence[Job], options: Options, n_workers: int, expected: float
-) -> tuple[int, int]:
-    """Runs jobs with a line as each try ends and the time left; returns how many failed, and how many ended."""
-    errors: list[bool] = []
+def run_and_report(places: list[Place], jobs: Sequence[Job], options: Options, expected: float) -> None:
+    """Runs jobs at places with a line as each try ends, and the time left."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]} left"))
     with Progress(*columns, console=Console(soft_wrap=True)) as progress:
         task = progress.add_task("", total=len(jobs), left=duration(expected))
@@ -95,18 +87,15 @@ def run_and_report(
 
         def report(ended: Ended) -> None:
             seconds.append(ended.seconds)
-            if not ended.again:
-                errors.append(ended.error is not None)
-            left = duration(sum(seconds) / len(seconds) * (len(jobs) - len(errors)) / n_workers)
-            progress.console.print(
-                f"[{len(errors)}/{len(jobs)}] {ended.job} {ended.outcome} in {ended.seconds:.1f} s; {left} left",
-                markup=False,
-                highlight=False,
-            )
-            progress.update(task, completed=len(errors), left=left)
+            progress.advance(task, 0 if ended.again else 1)
+            n_ended = round(progress.tasks[0].completed)
+            left = duration(sum(seconds) / len(seconds) * (len(jobs) - n_ended) / len(places))
+            progress.update(task, left=left)
+            line = f"[{n_ended}/{len(jobs)}] {ended.job} {ended.outcome} in {ended.seconds:.1f} s; {left} left"
+            with but_for_space():
+                progress.console.print(line, markup=False, highlight=False)
 
-        launcher.run(jobs, options, report)
-    return sum(errors), len(errors)
+        run_at(places, jobs, options, report)
 
 
 def confirmed() -> bool:

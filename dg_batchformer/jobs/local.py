@@ -1,4 +1,4 @@
-"""Launchers that run the runs in worker processes of this machine."""
+"""Runs in worker processes of this machine: where, and how they are kept busy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.jobs.queue import LOOK_SECONDS, Queue, Report, Task
+from dg_batchformer.jobs.queue import LOOK_SECONDS, Entry, Queue, Report
 from dg_batchformer.jobs.workers import Place, Worker, sharing, stop
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
 from dg_batchformer.training.interrupt import Interrupted
@@ -26,7 +26,8 @@ def cpu_places(jobs: Sequence[Job], options: Options) -> list[Place]:
     Where there is a GPU they share the first one, `jobs_per_gpu` at once.
     """
     if machine.device() == "cuda":
-        return [0] * (options.n_workers or options.jobs_per_gpu)
+        places: list[Place] = [0] * (options.n_workers or options.jobs_per_gpu)
+        return places[: len(jobs)]
     small = all(has_small_inputs(job.arguments) for job in jobs)
     usual = max(1, machine.available_cores() // (1 if small else 4))
     return [None] * min(options.n_workers or usual, len(jobs))
@@ -57,16 +58,6 @@ def threads_of_each(n_workers: int) -> int:
     return max(1, machine.available_cores() // n_workers)
 
 
-def local(jobs: Sequence[Job], options: Options, report: Report) -> None:
-    """Runs jobs in processes of this machine, on its cores or its first GPU."""
-    run_at(cpu_places(jobs, options), jobs, options, report)
-
-
-def multi_gpu(jobs: Sequence[Job], options: Options, report: Report) -> None:
-    """Runs jobs in processes of this machine, on its GPUs."""
-    run_at(gpu_places(jobs, options), jobs, options, report)
-
-
 def run_at(
     places: Sequence[Place], jobs: Sequence[Job], options: Options, report: Report, *, wait_for_others: bool = True
 ) -> None:
@@ -80,37 +71,37 @@ def run_at(
     queue = Queue(jobs, options, report, wait=wait_for_others)
     share, threads = sharing(places), threads_of_each(len(places))
     workers: list[Worker] = []
-    running: dict[Worker, Task] = {}
+    running: dict[Worker, Entry] = {}
     with signals_raise():
         try:
             for place in places:
                 workers.append(Worker(threads, share, place))
             while queue.is_open or running:
                 for worker in workers:
-                    if worker not in running and (task := queue.next()):
-                        worker.give(task.job, task.lost_claim)
-                        running[worker] = task
+                    if worker not in running and (entry := queue.next()):
+                        worker.give(entry.job, entry.lost_claim)
+                        running[worker] = entry
                 collect(queue, running, options)
                 queue.look()
         finally:
             stop(workers)
 
 
-def collect(queue: Queue, running: dict[Worker, Task], options: Options) -> None:
+def collect(queue: Queue, running: dict[Worker, Entry], options: Options) -> None:
     """Waits until a run ends, or it is time to look after those that last too long or are run elsewhere."""
     if not running and not queue.elsewhere:
         return  # what was left has just ended elsewhere
     # Which end when their process does.
     connections = [worker.connection for worker in running]
     ready = wait(connections, LOOK_SECONDS if queue.elsewhere or options.timeout else None)
-    for worker, task in list(running.items()):
+    for worker, entry in list(running.items()):
         if worker.connection in ready:
             del running[worker]
             answer = worker.collect()
             if answer.taken:
-                queue.taken(task)
+                queue.taken(entry)
             else:
-                queue.ended(task, worker.seconds, answer.error, may_pass=answer.may_pass)
+                queue.ended(entry, worker.seconds, answer.error, may_pass=answer.may_pass)
         elif options.timeout and worker.seconds > 60 * options.timeout:
             worker.leave(
                 f"took longer than the {options.timeout:g} minutes of --timeout; another try goes on from there"

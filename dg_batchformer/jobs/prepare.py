@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -11,9 +12,11 @@ import torch
 from dg_batchformer import machine
 from dg_batchformer.data.batches import load
 from dg_batchformer.data.environments import Dataset, Samples
+from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import compare_data
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
+from dg_batchformer.training import failures
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
 from dg_batchformer.training.evaluate import correct_and_loss
@@ -26,7 +29,7 @@ STEPS = 3
 def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
     """Checks data and algorithms of the runs to do; returns their expected seconds, one after another.
 
-    Expected from the runs of a dataset that are done, else from a few steps of its first run to do.
+    Expected from the runs of a dataset that are done, else from a few steps of its first run to do (NaN if they fail).
     """
     measured = measured_seconds(jobs)
     total = 0.0
@@ -34,7 +37,13 @@ def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) ->
         name = own[0].dataset
         if name not in measured:
             print(f"{name}: timing a few steps", flush=True)
-            measured[name] = probe_seconds(own[0], dataset, threads)
+            try:
+                measured[name] = probe_seconds(own[0], dataset, threads)
+            except InputError:
+                raise
+            except Exception as error:  # which is that run's, and costs no other
+                print(f"note: {name} could not be timed: {failures.sentence(error)}")
+                measured[name] = math.nan
         total += len(own) * measured[name]
     if machine.device() == "cuda":
         # What was tried here is not kept from the runs.

@@ -41,11 +41,11 @@ Report = Callable[[Ended], None]
 
 
 @dataclass
-class Task:
+class Entry:
     """A run in the queue of one launcher.
 
-    `lost_claim` is the name of the claim on it that was found lost, and `failure` the mark of a failure that is known
-    already, "" for none.
+    `lost_claim` is the name of the claim on it that nobody has any more, if there is one, and `failure` the mark of a
+    failure that is known already, "" for none.
     """
 
     job: Job
@@ -62,67 +62,73 @@ class Queue:
 
     def __init__(self, jobs: Sequence[Job], options: Options, report: Report, *, wait: bool = True) -> None:
         self.options, self.report, self.wait = options, report, wait
-        self.waiting = deque(Task(job, failures.mark_of(job.folder)) for job in jobs)
-        self.elsewhere: deque[Task] = deque()
+        self.waiting = deque(Entry(job, failures.read_mark(job.folder)[0]) for job in jobs)
+        self.elsewhere: list[Entry] = []
         self.watch = Watch()
+        self.closed = False
 
     @property
     def is_open(self) -> bool:
         """Whether a run may still begin here."""
+        if self.closed:
+            return False
         if self.waiting or self.wait:
             return bool(self.waiting or self.elsewhere)
-        return not all(self.watch.is_alive(task.job.folder) for task in self.elsewhere)
+        return not all(self.watch.is_alive(latest(entry.job.folder)) for entry in self.elsewhere)
 
-    def next(self) -> Task | None:
+    def next(self) -> Entry | None:
         """The next run that nobody has."""
-        while self.waiting:
-            task = self.waiting.popleft()
-            if not self._ended_elsewhere(task):
-                if task.lost_claim or self.watch.is_free(task.job.folder):
-                    return task
-                self.elsewhere.append(task)
+        while self.waiting and not self.closed:
+            entry = self.waiting.popleft()
+            if self._is_free(entry):
+                return entry
         return None
 
-    def taken(self, task: Task) -> None:
+    def taken(self, entry: Entry) -> None:
         """Notes that another process has a run, which was given out a moment ago."""
-        task.lost_claim = ""
-        self.elsewhere.append(task)
+        self.elsewhere.append(entry)
 
     def look(self) -> None:
         """Looks at the runs of other launchers: which have ended, and which nobody has any more."""
-        for _ in range(len(self.elsewhere)):
-            task = self.elsewhere.popleft()
-            if self._ended_elsewhere(task):
-                continue
-            if self.watch.is_free(task.job.folder):
-                claim = latest(task.job.folder)
-                task.lost_claim = claim.name if claim else ""
-                self.waiting.append(task)
-            else:
-                self.elsewhere.append(task)
+        entries, self.elsewhere = self.elsewhere, []
+        self.waiting += [entry for entry in entries if self._is_free(entry)]
 
-    def ended(self, task: Task, seconds: float, error: str | None, *, may_pass: bool, elsewhere: bool = False) -> None:
+    def ended(
+        self, entry: Entry, seconds: float, error: str | None, *, may_pass: bool, elsewhere: bool = False
+    ) -> None:
         """Reports a run that was tried, and puts it back if it failed and is to be tried again."""
-        task.n_tries, task.lost_claim = task.n_tries + 1, ""
-        again = error is not None and may_pass and task.n_tries <= self.options.retries
-        self.report(Ended(task.job, seconds, error, again=again, elsewhere=elsewhere))
+        entry.n_tries += 1
+        again = error is not None and may_pass and entry.n_tries <= self.options.retries and not self.closed
+        self.report(Ended(entry.job, seconds, error, again=again, elsewhere=elsewhere))
         if again:
-            task.failure = failures.mark_of(task.job.folder)
-            self.waiting.append(task)
+            entry.failure = failures.read_mark(entry.job.folder)[0]
+            self.waiting.append(entry)
         elif error is not None and not self.options.keep_going:
+            self.closed = True
             self.waiting.clear()
-            self.elsewhere.clear()
 
-    def _ended_elsewhere(self, task: Task) -> bool:
-        """Whether another launcher has ended a run since this one looked last."""
-        folder = task.job.folder
-        state = records.state_of(folder)
-        failure = failures.mark_of(folder)
-        if state == "done":
-            self.ended(task, 0.0, None, may_pass=False, elsewhere=True)
-        elif failure and failure != task.failure:
-            reason = (folder / records.FAILED).read_text(encoding="utf-8", errors="replace").strip()
-            self.ended(task, 0.0, reason, may_pass=True, elsewhere=True)
-        else:
-            return False
-        return True
+    def _is_free(self, entry: Entry) -> bool:
+        """Whether nobody has a run; reports one that another launcher has ended, and puts by one that it has."""
+        standing, reason = self._standing(entry)
+        if standing == "taken":
+            self.elsewhere.append(entry)
+        elif standing != "free":
+            self.ended(entry, 0.0, reason, may_pass=True, elsewhere=True)
+        return standing == "free" and not self.closed
+
+    def _standing(self, entry: Entry) -> tuple[str, str | None]:
+        """How a run stands by now: "done", "failed" and why, "taken" or "free"."""
+        folder = entry.job.folder
+        try:
+            if records.state_of(folder) == "done":
+                return "done", None
+            failure, reason = failures.read_mark(folder)
+            if failure not in ("", entry.failure):
+                return "failed", reason
+            claim = latest(folder)
+            if self.watch.is_free(claim):
+                entry.lost_claim = claim.name if claim else ""
+                return "free", None
+        except OSError:  # a shared folder may be away for a while
+            pass
+        return "taken", None

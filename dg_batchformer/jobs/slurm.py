@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,9 @@ from dg_batchformer.jobs.folder import find
 from dg_batchformer.jobs.local import cpu_places, gpu_places, run_at
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.jobs.queue import Ended, Report
+from dg_batchformer.jobs.queue import Ended
 from dg_batchformer.jobs.workers import warm_up
+from dg_batchformer.training.failures import but_for_space
 from dg_batchformer.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -53,16 +54,14 @@ MAYBE_LATER = "Requested node configuration is not available"
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
-def slurm(jobs: Sequence[Job], options: Options, report: Report) -> None:
-    """Submits a job array that runs `jobs`, says how to watch it, and returns at once.
-
-    Logs go to `slurm` in the sweep's folder. With `dry_run` the script is printed instead, and nothing is written.
-    """
+def submission(jobs: Sequence[Job], options: Options) -> Callable[[], None]:
+    """Checks that a job array for `jobs` can be submitted, and returns what submits it."""
     executor = checked_executor(jobs, options)
-    tasks = tasks_of(jobs, options)
-    if options.dry_run:
-        print(script(executor, len(tasks)), end="")
-        return
+    return lambda: submit(executor, tasks_of(jobs, options))
+
+
+def submit(executor: submitit.SlurmExecutor, tasks: Sequence[Task]) -> None:
+    """Submits a job array, says how to watch it, and does not wait; logs go to `slurm` in the sweep's folder."""
     with outside_a_job(), executor.batch():
         submitted = [executor.submit(task) for task in tasks]
     job_id = submitted[0].job_id.partition("_")[0]
@@ -70,6 +69,11 @@ def slurm(jobs: Sequence[Job], options: Options, report: Report) -> None:
     status = shlex.join(["dg-batchformer", "sweep", "status", "--output_dir", str(executor.folder.parent)])
     print(f"watch: squeue --jobs {job_id}; {status}")
     print(f"stop, to go on at the next launch: scancel {job_id}")
+
+
+def preview(jobs: Sequence[Job], options: Options) -> None:
+    """Prints the script that would be submitted."""
+    print(script(checked_executor(jobs, options), len(tasks_of(jobs, options))), end="")
 
 
 def checked_executor(jobs: Sequence[Job], options: Options) -> submitit.SlurmExecutor:
@@ -213,7 +217,8 @@ def work(jobs: Sequence[Job], options: Options) -> None:
 
 def say(ended: Ended) -> None:
     """A line of the task's log as a try of a run ends."""
-    print(f"{ended.job} {ended.outcome} in {ended.seconds:.1f} s")
+    with but_for_space():
+        print(f"{ended.job} {ended.outcome} in {ended.seconds:.1f} s", flush=True)
 
 
 def preemption_signal() -> signal.Signals:

@@ -60,7 +60,7 @@ def is_lost(claim: Path, watch: Watch, silent: float) -> bool:
 
     Before it has seen the owner's signs of life come or stop, they are as old as this machine's clock has them.
     """
-    return watch.is_lost(claim) or (silent > LEASE_SECONDS and not watch.is_alive(claim.parent))
+    return watch.is_lost(claim) or (silent > LEASE_SECONDS and not watch.is_alive(claim))
 
 
 def silent_seconds(claim: Path, now: float) -> float | None:

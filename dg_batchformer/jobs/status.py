@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -135,6 +136,8 @@ def measured_seconds(jobs: Iterable[Job]) -> dict[str, float]:
 
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds."""
+    if math.isnan(seconds):
+        return "an unknown time"
     return str(datetime.timedelta(seconds=round(seconds)))
 
 

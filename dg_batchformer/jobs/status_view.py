@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -32,39 +32,39 @@ WIDTH = 10_000
 STYLES = {"failed": "red", "running": "green", "abandoned": "yellow"}
 
 
-def show(jobs: Sequence[Job], form: str, *, watch: bool) -> None:
-    """Prints how far a sweep is; with `watch`, until nothing is left to run or Ctrl-C."""
+def show(find: Callable[[], list[Job]], form: str, *, watch: bool) -> None:
+    """Prints how far the runs are that `find` finds; with `watch`, until nothing is left to run or Ctrl-C."""
     if watch and form == "json":
         raise InputError("--watch shows text: expected it without --format json, which is one object for one look")
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
-            follow(jobs)
+            follow(find)
     elif form == "json":
-        print(json.dumps(as_json(Status.of(jobs)), indent=1))
+        print(json.dumps(as_json(Status.of(find())), indent=1))
     else:
-        print(text(Status.of(jobs)))
+        print(text(Status.of(find())))
 
 
-def follow(jobs: Sequence[Job]) -> None:
+def follow(find: Callable[[], list[Job]]) -> None:
     """Shows one status after another: in place in a terminal, else as text whenever the counts have changed."""
     console = plain_console(force_terminal=sys.stdout.isatty())
     if console.is_terminal and not console.is_dumb_terminal:
         with Live(console=console, auto_refresh=False) as shown:
-            for status in looks(jobs):
+            for status in looks(find):
                 shown.update(picture(status), refresh=True)
         return
     printed = ""
-    for status in looks(jobs):
+    for status in looks(find):
         if summary(status.standings) != printed:
             printed = summary(status.standings)
             print(text(status), end="\n\n", flush=True)
 
 
-def looks(jobs: Sequence[Job]) -> Iterator[Status]:
+def looks(find: Callable[[], list[Job]]) -> Iterator[Status]:
     """How far a sweep is, every few seconds, until nothing is left to run."""
     watch = Watch()
     while True:
-        status = Status.of(jobs, watch)
+        status = Status.of(find(), watch)
         yield status
         if status.is_over:
             return

@@ -20,7 +20,7 @@ from dg_batchformer.jobs.folder import check_data
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.training import failures
 from dg_batchformer.training.arguments import data_arguments
-from dg_batchformer.training.claim import LostError, TakenError, Watch
+from dg_batchformer.training.claim import LostError, TakenError, is_free
 
 LEAVE_SECONDS = 60
 """For a worker that is stopped: a step, and writing its state."""
@@ -70,13 +70,17 @@ def warm_up() -> None:
     """Starts what workers are forked from, so that it imports what they need while this process prepares."""
     if start_method().get_start_method() == "forkserver":
         # It inherits that Ctrl-C is the launcher's, and SLURM's signals, which go to all processes of a job.
-        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        in_main = threading.current_thread() is threading.main_thread()
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_LAUNCHER)
-        resource_tracker.ensure_running()  # which unblocks them
-        signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_LAUNCHER)
-        forkserver.ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, interrupt)
+        try:
+            resource_tracker.ensure_running()  # which unblocks them
+            signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_LAUNCHER)
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if in_main:
+                signal.signal(signal.SIGINT, interrupt)
 
 
 def sharing(places: Sequence[Place]) -> Share:
@@ -114,6 +118,7 @@ class Worker:
         self._start()
 
     def _start(self) -> None:
+        warm_up()  # anew, if what workers are forked from has died
         context = start_method()
         self.connection: Connection
         self.connection, theirs = context.Pipe()
@@ -134,13 +139,10 @@ class Worker:
         self.started = time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it has died, which `collect` finds
             self.connection.send((job, lost_claim))
-            self._send_shared(self.share(tuple(data_arguments(job.arguments).items()), self.place))
-
-    def _send_shared(self, shared: Any) -> None:
-        try:
-            self.connection.send(shared)
-        except RuntimeError:  # a GPU whose memory processes cannot share
-            self.connection.send(None)
+            try:
+                self.connection.send(self.share(tuple(data_arguments(job.arguments).items()), self.place))
+            except Exception:  # such as a GPU whose memory is full, or not to be shared: it loads them for itself
+                self.connection.send(None)
 
     def collect(self) -> Answer:
         """How the present job ended, after which there is none."""
@@ -148,19 +150,17 @@ class Worker:
         job, self.job = self.job, None
         try:
             answer: Answer = self.connection.recv()
-            if not answer.left and not self.reason:
-                return answer
-            self.process.kill()  # it has answered, and is of no more use
-            self.process.join()
-            if not answer.left or not self.reason:
-                return answer
-            answer = Answer(self.reason)
+            unmarked = answer.left and bool(self.reason)
         except (EOFError, ConnectionResetError):
             self.process.join()
-            answer = Answer(self.reason or death(self.process.exitcode))
-        # Another launcher may have taken the run over by now.
-        if Watch().is_free(job.folder) and job.state != "done":
-            failures.mark(job.folder, answer.error or "")
+            answer, unmarked = Answer(death(self.process.exitcode)), True
+        if unmarked:
+            answer = Answer(self.reason or answer.error)
+            mark_unless_taken(job, answer.error or "")
+        if answer.error is not None or self.reason:
+            # What a failed run leaves in memory, or a GPU that it has upset, is not passed on to the next one.
+            self.process.kill()
+            self.process.join()
         return answer
 
     def leave(self, reason: str) -> None:
@@ -180,16 +180,23 @@ def death(code: int | None) -> str:
     return f"its process ended with code {code}"
 
 
+def mark_unless_taken(job: Job, reason: str, details: str = "") -> None:
+    """Marks a run as failed, unless another launcher has it, or has ended it, by now."""
+    with contextlib.suppress(OSError):  # then it can be marked no more than looked at
+        if job.state != "done" and is_free(job.folder):
+            failures.mark(job.folder, reason, details)
+
+
 def stop(workers: Sequence[Worker]) -> None:
     """Asks workers to save what they run and leave, and after a while does not ask."""
     for worker in workers:
         worker.process.terminate()
+        worker.connection.close()  # or one whose run has just ended would wait for another
     deadline = time.monotonic() + LEAVE_SECONDS
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         worker.process.kill()
         worker.process.join()
-        worker.connection.close()
 
 
 def end_with_parent() -> None:
@@ -235,9 +242,9 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
         try:
             answer = answered(job, lost_claim, shared, loaded, threads)
         except Interrupted as error:
-            connection.send(Answer(f"left, asked by {error.signal_name}", left=True))
-            return
-        connection.send(answer)
+            answer = Answer(f"left, asked by {error.signal_name}", left=True)
+        with contextlib.suppress(OSError):  # the launcher has closed it, and `recv` says so
+            connection.send(answer)
 
 
 def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments, Any], threads: int) -> Answer:
@@ -245,7 +252,7 @@ def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments,
     from dg_batchformer.training.parts import load_data
     from dg_batchformer.training.run import FinishedError, run
 
-    earlier = failures.mark_of(job.folder)
+    earlier = failures.read_mark(job.folder)
     try:
         key = tuple(data_arguments(job.arguments).items())
         if key not in loaded:
@@ -257,10 +264,6 @@ def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments,
     except (FinishedError, LostError, TakenError):
         return Answer(taken=True)
     except Exception as error:
-        if failures.mark_of(job.folder) == earlier:
-            failures.mark_error(job.folder, error)
-        answer = Answer(failures.sentence(error), failures.may_pass(error))
-        lacked_memory = failures.is_out_of_memory(error)
-    if lacked_memory:
-        failures.free_memory()
-    return answer
+        if failures.read_mark(job.folder) == earlier:
+            mark_unless_taken(job, failures.sentence(error), failures.details(error))
+        return Answer(failures.sentence(error), failures.may_pass(error))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -77,14 +78,22 @@ class TakenError(RuntimeError):
         super().__init__(f"{folder} is being run by {owner or 'a process that just began'}")
 
 
-def number_of(path: Path) -> int:
-    return int(path.stem.partition("-")[2])
+NAME = re.compile(r"claim-(\d+)\.(json|ended)")
 
 
 def latest(folder: Path) -> Path | None:
-    """The claim that counts, `claim-n.json` or `claim-n.ended`."""
-    found = [path for path in folder.glob("claim-*") if path.suffix in (".json", ".ended")]
-    return max(found, key=lambda path: (number_of(path), path.suffix == ".ended"), default=None)
+    """The claim that counts, `claim-n.json` or `claim-n.ended`; OSError where the folder cannot be looked into."""
+    try:
+        # Not by glob, for which a folder that is away for a while is an empty one.
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return None
+    found = [(int(match[1]), match[2] == "ended", name) for name in names if (match := NAME.fullmatch(name))]
+    return folder / max(found)[2] if found else None
+
+
+def number_of(claim: Path) -> int:
+    return int(claim.stem.partition("-")[2])
 
 
 def owner_of(path: Path) -> Owner | None:
@@ -102,14 +111,13 @@ class Watch:
         self.seen: dict[Path, tuple[int, float]] = {}
         self.alive: set[Path] = set()
 
-    def is_alive(self, folder: Path) -> bool:
-        """Whether who has a run has shown a sign of life between the looks of this watch."""
-        return latest(folder) in self.alive
+    def is_alive(self, claim: Path | None) -> bool:
+        """Whether who made a claim has shown a sign of life between the looks of this watch."""
+        return claim in self.alive
 
-    def is_free(self, folder: Path) -> bool:
-        """Whether a run can be claimed: nobody has it, or who had it is dead."""
-        path = latest(folder)
-        return path is None or path.suffix == ".ended" or self.is_lost(path)
+    def is_free(self, claim: Path | None) -> bool:
+        """Whether a run whose claim this is can be claimed: nobody has it, or who had it is dead."""
+        return claim is None or claim.suffix == ".ended" or self.is_lost(claim)
 
     def is_lost(self, path: Path) -> bool:
         """Whether who made a claim is dead, or has given no sign of life for too long while this watch looked."""
@@ -147,6 +155,19 @@ class Claim:
             self.lost.set()
             raise LostError("gave no sign of life for too long, and another process has taken the run over")
 
+    def give_up(self) -> None:
+        """Leaves a run that is done without a claim, and another to whoever wants it."""
+        if records.state_of(self.folder) == "done":
+            self.path.unlink(missing_ok=True)
+        else:
+            with suppress(FileNotFoundError):  # taken over this very moment
+                os.replace(self.path, self.path.with_suffix(".ended"))
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a run can be claimed, as far as one look tells: its process on another machine may have died."""
+    return Watch().is_free(latest(folder))
+
 
 @contextmanager
 def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
@@ -154,26 +175,18 @@ def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
 
     `lost_claim` is the name of a claim that a watch has found lost.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    before = latest(folder)
-    known_lost = before is not None and before.name == lost_claim
-    if not known_lost and not Watch().is_free(folder):
-        raise TakenError(folder, owner_of(before) if before else None)
-    path = folder / f"claim-{number_of(before) + 1 if before else 1}.json"
-    write(path, Owner.myself(), folder)
-    if before is not None:
-        before.unlink(missing_ok=True)
-    claim, ended = Claim(folder, path), threading.Event()
+    claim = make(folder, lost_claim)
+    ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
-            # A shared folder may be away for a while.
-            with suppress(OSError):
-                try:
-                    claim.keep()
-                except LostError:
-                    return
-                os.utime(path)
+            try:
+                claim.keep()
+                os.utime(claim.path)
+            except LostError:
+                return
+            except OSError:  # a shared folder may be away for a while
+                pass
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -182,21 +195,33 @@ def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
     finally:
         ended.set()
         thread.join()
-        if claim.lost.is_set():
-            pass
-        elif records.state_of(folder) == "done":
-            path.unlink(missing_ok=True)
-        else:
-            with suppress(FileNotFoundError):  # taken over this very moment
-                os.replace(path, path.with_suffix(".ended"))
+        if not claim.lost.is_set():
+            claim.give_up()
 
 
-def write(path: Path, owner: Owner, folder: Path) -> None:
+def make(folder: Path, lost_claim: str) -> Claim:
+    """Makes the claim of the next number; TakenError where another process has the run, or was faster."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = latest(folder)
+    known_lost = before is not None and before.name == lost_claim
+    if before is not None and not known_lost and not Watch().is_free(before):
+        raise TakenError(folder, owner_of(before))
+    path = folder / f"claim-{number_of(before) + 1 if before else 1}.json"
+    write(path, Owner.myself())
+    if latest(folder) != path:  # others were faster by more than one claim
+        path.unlink(missing_ok=True)
+        raise TakenError(folder, None)
+    if before is not None:
+        before.unlink(missing_ok=True)
+    return Claim(folder, path)
+
+
+def write(path: Path, owner: Owner) -> None:
     """Creates a claim; TakenError where another process was first."""
     try:
         file = path.open("x", encoding="utf-8")
     except FileExistsError as error:
-        raise TakenError(folder, owner_of(path)) from error
+        raise TakenError(path.parent, owner_of(path)) from error
     try:
         with file:
             json.dump(asdict(owner), file)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
-import sys
+import os
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from dg_batchformer.errors import InputError
@@ -34,13 +34,13 @@ def sentence(error: BaseException) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory, of the host or of a GPU, was lacking."""
-    if isinstance(error, MemoryError):
-        return True
-    # Without importing torch for it: who has not imported it has no such error.
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in said for words in ("out of memory", "can't allocate memory", "alloc_failed"))
+    )
 
 
 def may_pass(error: BaseException) -> bool:
@@ -58,21 +58,29 @@ def mark(folder: Path, reason: str, details: str = "") -> None:
 
 def mark_error(folder: Path, error: Exception) -> None:
     """Marks a run as failed with an error and its traceback."""
-    mark(folder, sentence(error), "".join(traceback.format_exception(error)))
+    mark(folder, sentence(error), details(error))
 
 
-def mark_of(folder: Path) -> str:
-    """What tells the mark of one failure from that of another; "" where there is none."""
+def details(error: Exception) -> str:
+    """The traceback of an error."""
+    return "".join(traceback.format_exception(error))
+
+
+def read_mark(folder: Path) -> tuple[str, str]:
+    """What tells the mark of one failure from that of another, and its reason; both "" where there is none."""
     try:
-        stat = (folder / records.FAILED).stat()
-    except FileNotFoundError:
-        return ""
-    return f"{stat.st_mtime_ns} {stat.st_ino}"
+        with (folder / records.FAILED).open(encoding="utf-8", errors="replace") as file:
+            stat = os.fstat(file.fileno())
+            return f"{stat.st_mtime_ns} {stat.st_ino}", file.read().strip()
+    except OSError:
+        return "", ""
 
 
-def free_memory() -> None:
-    """Gives back what a run that ran out of memory has left, so that the next one has it."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+@contextlib.contextmanager
+def but_for_space() -> Iterator[None]:
+    """Lets what is only said go unsaid where the disk that it would be written to is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -140,29 +140,29 @@ def append(path: Path, record: Record) -> None:
 
 def mark(path: Path, text: str) -> None:
     """Writes a small file so that it is there whole or not at all."""
-    # Two launchers may write the same.
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    _put(path, text, os.replace)
 
 
 def mark_once(path: Path, text: str) -> None:
     """Writes a small file as `mark` does, but where it is there already leaves it: of several at once one succeeds."""
     if path.exists():
         return
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.write_text(text, encoding="utf-8")
     try:
-        os.link(partial, path)
+        _put(path, text, os.link)
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links: of several at the same instant the last one's stands
-        os.replace(partial, path)
-    partial.unlink(missing_ok=True)
+        mark(path, text)
+
+
+def _put(path: Path, text: str, put: Callable[[Path, Path], None]) -> None:
+    # Two launchers may write the same.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        put(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def other_run(folder: Path, key: RunKey) -> RunKey | None:

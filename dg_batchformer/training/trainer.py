@@ -102,6 +102,7 @@ class Trainer:
             self._save_state()
             raise
         if self.yields_one_model:
+            self._save_state()  # for there is no going back once it has made its model
             self.algorithm.finish()
             final = {**self.record, **self._evaluate("final"), **self._finished()}
             self.claim.keep()

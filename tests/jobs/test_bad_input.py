@@ -9,6 +9,7 @@ from helpers import image_tree
 
 from dg_batchformer import cli
 from dg_batchformer.jobs.folder import find
+from dg_batchformer.training.run import run
 
 SMALL = ["--n_hparams", "1", "--n_trials", "1", "--steps", "2", "--n_workers", "1", "--skip_confirmation"]
 HPARAMS = {"batch_size": 2, "resnet18": True, "weights": None}
@@ -53,7 +54,8 @@ def unknown_launcher(command, folder, monkeypatch):
 
 def unknown_gpu(command, folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    command += ["--command_launcher", "multi_gpu", "--gpus", "0,2", "--algorithms", "CORAL"]
+    i = command.index("--n_workers")
+    command[i : i + 2] = ["--command_launcher", "multi_gpu", "--gpus", "0,2", "--algorithms", "CORAL"]
     return "--gpus is '0,2': expected some of 0, 1, each once"
 
 
@@ -108,15 +110,16 @@ def test_clocks_that_go_backwards(sweep, capsys, monkeypatch):
     for path in folder.rglob("*"):
         os.utime(path, (tomorrow, tomorrow))
     assert said(capsys, "sweep", "status", "--output_dir", folder) == (0, "")
-    victim = find(folder)[0].folder
-    (victim / "done").unlink()
-    (victim / "claim-7.ended").touch()
-    os.utime(victim / "claim-7.ended", (tomorrow, tomorrow))
+    victim = find(folder)[0]
+    (victim.folder / "done").unlink()
+    (victim.folder / "claim-7.ended").touch()
+    os.utime(victim.folder / "claim-7.ended", (tomorrow, tomorrow))
     ticks = iter(range(10**6))
     monkeypatch.setattr(time, "time", lambda: 1e9 - next(ticks))
+    run(victim.arguments, echo=False)
     assert said(capsys, *command) == (0, "")
     assert [job.state for job in find(folder)] == ["done"] * 3
-    assert 0 < json.loads((victim / "results.jsonl").read_text().splitlines()[-1])["run_seconds"] < 600
+    assert 0 < json.loads((victim.folder / "results.jsonl").read_text().splitlines()[-1])["run_seconds"] < 600
 
 
 def test_a_path_with_spaces_and_letters_of_all_kinds(tmp_path, capsys):

@@ -25,7 +25,8 @@ from dg_batchformer.jobs.queue import Queue
 from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.jobs.status import Status, measured_seconds
 from dg_batchformer.jobs.status_view import text
-from dg_batchformer.jobs.workers import Worker, stop, warm_up
+from dg_batchformer.jobs.workers import Worker, mark_unless_taken, stop, warm_up
+from dg_batchformer.training.claim import claimed
 
 TROUBLE = """
 import os
@@ -79,10 +80,21 @@ class Stuck(ERM):
         while True:
             pass
 
+class Ends(ERM):
+    def update(self, minibatches, unlabeled=None):
+        import pathlib, time
+        (pathlib.Path(__file__).parent / "ends").touch()
+        time.sleep(3)
+        return super().update(minibatches)
+
 class Threads(ERM):
     def update(self, minibatches, unlabeled=None):
         return {"loss": float(torch.get_num_threads()), "process": float(os.getpid())}
 """
+
+
+def run_local(jobs, options, report):
+    local.run_at(cpu_places(jobs, options), jobs, options, report)
 
 
 @pytest.fixture
@@ -107,7 +119,7 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     )
     write(jobs)
     ended = []
-    local.local(jobs, Options(n_workers=2), ended.append)
+    run_local(jobs, Options(n_workers=2), ended.append)
     assert len(ended) == len(jobs) == 12
     by_algorithm = {name: [one for one in ended if one.job.arguments.algorithm == name] for name in algorithms}
     fails, dies, fine = by_algorithm.values()
@@ -139,7 +151,7 @@ def launched(tmp_path, algorithms, steps=4, **options):
     jobs = [job for job in plan(sweep) if job.arguments.test_envs == [0]]
     write(jobs)
     ended = []
-    local.local(jobs, Options(n_workers=1, **options), ended.append)
+    run_local(jobs, Options(n_workers=1, **options), ended.append)
     return ended
 
 
@@ -194,11 +206,38 @@ def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tm
         with contextlib.suppress(OSError):
             (full / "ballast").write_bytes(b"x" * 2**20)
         ended = []
-        local.local(jobs, Options(n_workers=1), ended.append)
+        run_local(jobs, Options(n_workers=1), ended.append)
         errors = {one.job.folder: one.error for one in ended}
         assert errors[full].startswith("the disk is full (OSError: [Errno 28] No space left on device")
         assert errors[barred] == f"InputError: --output_dir {barred} cannot be written to: {barred} allows no writing"
         assert errors[fine] is None
+
+
+def test_a_worker_whose_run_ends_when_it_is_asked_to_leave_keeps_nobody_waiting(tmp_path, trouble, monkeypatch):
+    """Its signal was for a run that heeds it no more."""
+    monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1000)
+    sweep = Sweep(["Debug28"], str(tmp_path / "sweep"), ["trouble_for_test:Ends"], n_hparams=1, n_trials=1, steps=1)
+    (job, *_) = plan(sweep)
+    write([job])
+    worker = Worker(1, lambda arguments, place: None, None)
+    worker.give(job, "")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ends").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop([worker])
+    assert worker.process.exitcode == 0
+    assert list(job.folder.glob("claim-1.ended")) or job.state == "done"
+
+
+def test_a_run_that_another_has_is_not_marked_by_one_that_could_not_begin(tmp_path, trouble):
+    (job, *_) = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
+    write([job])
+    mark_unless_taken(job, "no data here")
+    assert job.state == "failed"
+    (job.folder / "failed").unlink()
+    with claimed(job.folder):
+        mark_unless_taken(job, "no data here")
+    assert job.state == "not launched"
 
 
 def test_a_worker_that_has_just_begun_leaves_when_asked():
@@ -226,13 +265,21 @@ def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble,
     command += ["--datasets", "Debug28", "--algorithms", "trouble_for_test:Slow", "--n_hparams", "1", "--n_trials", "1"]
     command += ["--steps", "500", "--n_workers", "2", "--hparams", '{"batch_size": 4}', "--skip_confirmation"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    launcher = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("sweep/*/results.jsonl"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
     number = getattr(signal, signal_name)
-    launcher.send_signal(number)
-    _, said = launcher.communicate(timeout=60)
+
+    def heed():
+        signal.signal(number, signal.SIG_DFL)  # also where these tests are run by what ignores it
+
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=environment, preexec_fn=heed, **pipes) as launcher:
+        try:
+            deadline = time.monotonic() + 120
+            while len(list(tmp_path.glob("sweep/*/results.jsonl"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            launcher.send_signal(number)
+            _, said = launcher.communicate(timeout=60)
+        finally:
+            launcher.kill()
     assert launcher.returncode == 128 + number
     assert said == f"left, asked by {signal_name}\n"
     assert len(list(tmp_path.glob("sweep/*/resume-*.pt"))) == 2
@@ -303,10 +350,10 @@ def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
     jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["trouble_for_test:Sleeps"], n_hparams=1, n_trials=1))
     write(jobs)
     code = (
-        "from pathlib import Path; from dg_batchformer.jobs.local import local; "
+        "from pathlib import Path; from dg_batchformer.jobs.local import run_at; "
         "from dg_batchformer.jobs.options import Options; "
         "from dg_batchformer.jobs.folder import find\n"
-        f"if __name__ == '__main__': local(find(Path({str(tmp_path / 'sweep')!r})), Options(n_workers=2), print)"
+        f"if __name__ == '__main__': run_at([None, None], find(Path({str(tmp_path / 'sweep')!r})), Options(), print)"
     )
     (tmp_path / "launch.py").write_text(code)
     launcher = subprocess.Popen([sys.executable, str(tmp_path / "launch.py")], cwd=tmp_path)
@@ -345,7 +392,7 @@ def test_workers_share_one_copy_of_the_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr(local, "sharing", lambda places: functools.cache(black))
     write(jobs)
-    local.local(jobs, Options(n_workers=2), lambda ended: None)
+    run_local(jobs, Options(n_workers=2), lambda ended: None)
     assert len(made) == 1
     assert [job.state for job in jobs] == ["done"] * 3
     accuracies = [json.loads((job.folder / "results.jsonl").read_text()) for job in jobs]

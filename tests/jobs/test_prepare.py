@@ -1,6 +1,7 @@
 """The expected time of a run."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -34,3 +35,14 @@ def test_data_that_have_changed_are_refused_before_anything_is_tried(tmp_path, m
     monkeypatch.setattr(prepare, "probe_seconds", None)
     with pytest.raises(InputError, match="the data of Debug28 have changed since the sweep in"):
         prepare.expected_seconds(jobs, jobs, 1)
+
+
+def test_a_run_that_fails_when_it_is_timed_costs_no_other(tmp_path, monkeypatch, capsys):
+    jobs = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
+
+    def grab(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(prepare, "probe_seconds", grab)
+    assert math.isnan(prepare.expected_seconds(jobs, jobs, 1))
+    assert "note: Debug28 could not be timed: out of memory (MemoryError: )" in capsys.readouterr().out

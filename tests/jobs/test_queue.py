@@ -117,8 +117,52 @@ def test_a_dead_launchers_run_is_taken_over(jobs, monkeypatch):
     assert (task.job, task.lost_claim) == (jobs[0], path.name)
     # Somebody was faster: its claim is not the one that was found lost.
     queue.taken(task)
-    assert task.lost_claim == ""
+    claim_elsewhere(jobs[0], 2)
+    queue.look()
     assert queue.next() is None
+
+
+def test_the_claim_that_was_judged_is_the_one_that_is_named(jobs, monkeypatch):
+    """And not one that another launcher has made meanwhile, or its run would be taken from it."""
+    (jobs[0].folder / "claim-1.ended").touch()
+    queue, _ = queue_of(jobs[:1])
+    judged = queue.watch.is_free
+
+    def is_free(path):
+        free = judged(path)
+        claim_elsewhere(jobs[0], 2)
+        return free
+
+    monkeypatch.setattr(queue.watch, "is_free", is_free)
+    assert queue.next().lost_claim == "claim-1.ended"
+    with pytest.raises(claim.TakenError):
+        claim.claimed(jobs[0].folder, "claim-1.ended").__enter__()
+
+
+def test_a_folder_that_is_away_for_a_while_ends_no_launcher(jobs, monkeypatch):
+    queue, reported = queue_of(jobs[:1])
+
+    def away(folder):
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dg_batchformer.jobs.queue.latest", away)
+        assert queue.next() is None
+        queue.look()
+        assert queue.is_open
+    queue.look()
+    assert queue.next().job is jobs[0]
+    assert reported == []
+
+
+def test_what_runs_when_the_queue_is_closed_is_not_tried_again(jobs):
+    queue, reported = queue_of(jobs, retries=1, keep_going=False)
+    first, second = queue.next(), queue.next()
+    queue.ended(first, 1.0, "diverged", may_pass=False)
+    queue.ended(second, 1.0, "no luck", may_pass=True)
+    assert [one[2] for one in reported] == [False, False]
+    assert queue.next() is None
+    assert not queue.is_open
 
 
 def test_without_waiting_it_ends_when_the_others_are_seen_to_live(jobs, monkeypatch):

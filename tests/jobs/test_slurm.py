@@ -15,8 +15,8 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import find, write
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan
-from dg_batchformer.jobs.slurm import checked_executor, minutes, slurm, tasks_of
-from dg_batchformer.training.claim import Watch
+from dg_batchformer.jobs.slurm import checked_executor, minutes, preview, submission, tasks_of
+from dg_batchformer.training.claim import is_free
 from dg_batchformer.training.run import run
 
 LONG_ENOUGH = 120
@@ -28,7 +28,11 @@ def sweep(folder, **given):
 
 
 def submit(jobs, **given):
-    slurm(jobs, Options(**given), lambda ended: pytest.fail("the array reports to nobody"))
+    hand_over(jobs, Options(**given))
+
+
+def hand_over(jobs, options):
+    preview(jobs, options) if options.dry_run else submission(jobs, options)()
 
 
 # What needs no cluster: commands of its name stand for SLURM's.
@@ -172,7 +176,7 @@ class Array:
         self.id = self.printed.split("SLURM job ")[1].split(",")[0]
 
     def submit(self, options):
-        slurm(self.jobs, options, lambda ended: None)
+        hand_over(self.jobs, options)
         return self.capsys.readouterr().out
 
     @property
@@ -281,7 +285,7 @@ def test_a_cancelled_task_saves_and_stays_away(tmp_path, submitted, undisturbed)
     said_by("scancel", array.id)
     array.end()
     assert job.state == "incomplete"
-    assert Watch().is_free(job.folder)
+    assert is_free(job.folder)
     again = submitted([job], 1)
     again.end()
     assert "going on after" in (job.folder / "out.txt").read_text()

@@ -11,7 +11,7 @@ import pytest
 
 from dg_batchformer.jobs import status_view
 from dg_batchformer.jobs.folder import write
-from dg_batchformer.jobs.local import local
+from dg_batchformer.jobs.local import run_at
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.states import Standing
@@ -131,7 +131,7 @@ def test_a_watched_sweep_is_followed_to_its_end(watched):
     watching = start(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     first = watching.stdout.readline()
     assert first == "3 runs: 0 done, 0 failed, 0 running, 0 abandoned, 3 waiting\n"
-    local(jobs, Options(n_workers=1), lambda ended: None)
+    run_at([None], jobs, Options(), lambda ended: None)
     said = watching.communicate(timeout=120)[0]
     assert watching.returncode == 0
     assert "\x1b" not in said
@@ -179,6 +179,6 @@ def test_a_look_that_finds_nothing_left_is_the_last(tmp_path, monkeypatch):
         (jobs[len(slept) - 1].folder / ("done" if len(slept) < 3 else "failed")).touch()
 
     monkeypatch.setattr(status_view.time, "sleep", work)
-    counts = [[one.state for one in status.standings].count("waiting") for status in status_view.looks(jobs)]
+    counts = [[one.state for one in status.standings].count("waiting") for status in status_view.looks(lambda: jobs)]
     assert counts == [3, 2, 1, 0]
     assert slept == [status_view.WATCH_SECONDS] * 3

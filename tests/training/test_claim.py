@@ -71,17 +71,39 @@ def test_a_dead_process_of_this_machine_has_nothing(tmp_path):
 def test_one_of_another_machine_is_lost_when_it_shows_no_life(tmp_path, monkeypatch):
     path, watch, now = another(tmp_path / "run"), Watch(), [0.0]
     monkeypatch.setattr(claim.time, "monotonic", lambda: now[0])
-    assert not watch.is_free(path.parent)
+    assert not watch.is_free(latest(path.parent))
     for _ in range(3):  # alive, whatever its clock says
         now[0] += claim.LEASE_SECONDS
         os.utime(path, (now[0] - 1e6, now[0] - 1e6))
-        assert not watch.is_free(path.parent)
+        assert not watch.is_free(latest(path.parent))
     now[0] += claim.LEASE_SECONDS + 1
-    assert watch.is_free(path.parent)
+    assert watch.is_free(latest(path.parent))
     with pytest.raises(TakenError):
         claimed(path.parent).__enter__()
     with claimed(path.parent, lost_claim=path.name):
         assert latest(path.parent).name == "claim-2.json"
+
+
+def test_a_number_that_was_used_before_is_no_claim(tmp_path, monkeypatch):
+    """Of a process that stood still while others came and went."""
+    folder, write = tmp_path / "run", claim.write
+
+    def late(path, owner):
+        another(folder, 2)  # claim 1 came and went
+        write(path, owner)
+
+    monkeypatch.setattr(claim, "write", late)
+    with pytest.raises(TakenError):
+        claimed(folder).__enter__()
+    assert [path.name for path in folder.iterdir()] == ["claim-2.json"]
+
+
+def test_files_that_look_like_claims_are_none(tmp_path):
+    for name in ("claim-7 (copy).json", "claim-x.json", "claim-3.json.partial"):
+        (tmp_path / name).touch()
+    assert latest(tmp_path) is None
+    with pytest.raises(NotADirectoryError):
+        latest(tmp_path / "claim-x.json")  # which is not the same as none
 
 
 def test_a_claim_that_is_being_written_is_a_claim(tmp_path):

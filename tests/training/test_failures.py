@@ -31,6 +31,9 @@ def raised(attempt):
         (OSError(errno.EROFS, "Read-only file system"), "permission is lacking (OSError: "),
         (FileNotFoundError(errno.ENOENT, "No such file"), "FileNotFoundError: [Errno 2] No such file"),
         (MemoryError(), "out of memory (MemoryError: ): run fewer at once, or with a smaller batch_size"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory (OSError: [Errno 12] Cannot allocate"),
+        (RuntimeError("CUDA error: out of memory"), "out of memory (RuntimeError: CUDA error: out of memory)"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when"), "out of memory (RuntimeError: CUBLAS_STATUS_ALLOC_FAILED"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory."), "out of memory (OutOfMemoryError: CUDA out of memory.)"),
         (RuntimeError("no luck"), "RuntimeError: no luck"),
     ],
@@ -60,13 +63,15 @@ def test_what_another_try_could_mend():
 
 
 def test_marks_as_far_as_the_disk_lets_them(tmp_path):
-    assert failures.mark_of(tmp_path) == ""
+    assert failures.read_mark(tmp_path) == ("", "")
     failures.mark(tmp_path, "why", "details\n")
-    first = failures.mark_of(tmp_path)
+    first, reason = failures.read_mark(tmp_path)
+    assert first
+    assert reason == "why"
     assert (tmp_path / records.FAILED).read_text() == "why\n"
     assert (tmp_path / records.ERR).read_text() == "details\n"
     failures.mark(tmp_path, "why")
-    assert "" != failures.mark_of(tmp_path) != first
+    assert failures.read_mark(tmp_path)[0] != first
     failures.mark(tmp_path / "missing", "why")  # says nothing, for there is nowhere to say it
     assert not (tmp_path / "missing").exists()
 
@@ -106,3 +111,10 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(tmp_path, mon
     steps = [record["step"] for record in records.read(folder / records.RESULTS)[0]]
     assert steps == [0, 2, 4, 5]
     assert records.state_of(folder) == "done"
+
+
+def test_only_a_full_disk_lets_things_go_unsaid():
+    with failures.but_for_space():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(BrokenPipeError), failures.but_for_space():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
