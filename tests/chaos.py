@@ -96,7 +96,8 @@ class Chaos:
 
     def run_of(self, pid: int) -> Path | None:
         """The folder of the run that a process has."""
-        for folder in (self.folder / "sweep").glob("*"):
+        for arguments in (self.folder / "sweep").glob(f"*/{records.JOB}"):
+            folder = arguments.parent
             path = latest(folder)
             owner = owner_of(path) if path and path.suffix == ".json" else None
             if owner and owner.pid == pid:
@@ -147,6 +148,12 @@ class Chaos:
             if all(job.state == "done" for job in find(self.folder / "sweep")):
                 return
             self.launch().wait(timeout=600)
+
+    def end(self) -> None:
+        """Leaves no launcher behind."""
+        for one in self.launchers:
+            one.kill()
+            one.wait()
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("sweep/launcher-*.txt")))
@@ -214,8 +221,11 @@ def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: flo
     calm.launch().wait(timeout=1200)
     wild = Chaos(folder / "wild", n_trials, steps, seed)
     with small_disk(wild.folder / "sweep") as why_not:
-        wild.disturb(n_kills, pause)
-        wild.finish()
+        try:
+            wild.disturb(n_kills, pause)
+            wild.finish()
+        finally:
+            wild.end()
         jobs = find(wild.folder / "sweep")
         assert [job.state for job in jobs] == ["done"] * len(jobs), wild.logs()
         assert len(jobs) == wild.n_runs
