@@ -19,6 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from helpers import TIMES
+
 from dg_batchformer.jobs.folder import find
 from dg_batchformer.selection.render import FORMATS
 from dg_batchformer.selection.runs import collect
@@ -28,7 +30,6 @@ from dg_batchformer.training.claim import latest, owner_of
 
 ALGORITHMS = ("ERM_BatchFormer", "IRM_MixStyle", "SWAD_BatchFormer")
 HPARAMS = {"batch_size": 8, "irm_penalty_anneal_iters": 30}
-TIMES = {"step_time", "images_per_second", "run_seconds", "args"}
 DISK = "64m"
 
 

@@ -91,7 +91,7 @@ def run_and_report(places: list[Place], jobs: Sequence[Job], options: Options, e
             n_ended = round(progress.tasks[0].completed)
             left = duration(sum(seconds) / len(seconds) * (len(jobs) - n_ended) / len(places))
             progress.update(task, left=left)
-            line = f"[{n_ended}/{len(jobs)}] {ended.job} {ended.outcome} in {ended.seconds:.1f} s; {left} left"
+            line = f"[{n_ended}/{len(jobs)}] {ended}; {left} left"
             with but_for_space():
                 progress.console.print(line, markup=False, highlight=False)
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import Any
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
@@ -17,7 +14,7 @@ from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.queue import LOOK_SECONDS, Entry, Queue, Report
 from dg_batchformer.jobs.workers import Place, Worker, sharing, stop
 from dg_batchformer.training.arguments import RunArguments, parse_hparams
-from dg_batchformer.training.interrupt import Interrupted
+from dg_batchformer.training.interrupt import Interrupted, handled
 
 
 def cpu_places(jobs: Sequence[Job], options: Options) -> list[Place]:
@@ -111,21 +108,12 @@ def collect(queue: Queue, running: dict[Worker, Entry], options: Options) -> Non
 @contextmanager
 def signals_raise() -> Iterator[None]:
     """While this lasts, what asks a process to leave raises Interrupted, once, as Ctrl-C raises KeyboardInterrupt."""
-    asked: list[int] = []
+    asked: list[str] = []
 
-    def leave(number: int, frame: Any) -> None:
+    def leave(name: str) -> None:
         if not asked:
-            asked.append(number)
-            raise Interrupted(signal.Signals(number).name)
+            asked.append(name)
+            raise Interrupted(name)
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows lacks three of them
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, leave)
-    try:
+    with handled(("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"), leave):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.training import failures, records
+from dg_batchformer.training import failures
 from dg_batchformer.training.claim import Watch, latest
 
 LOOK_SECONDS = 2.0
@@ -35,6 +35,9 @@ class Ended:
         if self.error is None:
             return f"done{place}"
         return f"FAILED{place}{' and goes back into the queue' if self.again else ''}: {self.error}"
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.outcome} in {self.seconds:.1f} s"
 
 
 Report = Callable[[Ended], None]
@@ -120,7 +123,7 @@ class Queue:
         """How a run stands by now: "done", "failed" and why, "taken" or "free"."""
         folder = entry.job.folder
         try:
-            if records.state_of(folder) == "done":
+            if entry.job.state == "done":
                 return "done", None
             failure, reason = failures.read_mark(folder)
             if failure not in ("", entry.failure):

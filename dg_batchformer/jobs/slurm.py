@@ -23,7 +23,6 @@ from dg_batchformer.jobs.local import cpu_places, gpu_places, run_at
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.queue import Ended
-from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.training.failures import but_for_space
 from dg_batchformer.training.interrupt import Interrupted
 
@@ -73,7 +72,7 @@ def submit(executor: submitit.SlurmExecutor, tasks: Sequence[Task]) -> None:
 
 def preview(jobs: Sequence[Job], options: Options) -> None:
     """Prints the script that would be submitted."""
-    print(script(checked_executor(jobs, options), len(tasks_of(jobs, options))), end="")
+    print(script(checked_executor(jobs, options), n_tasks_of(jobs, options)), end="")
 
 
 def checked_executor(jobs: Sequence[Job], options: Options) -> submitit.SlurmExecutor:
@@ -95,7 +94,7 @@ def checked_executor(jobs: Sequence[Job], options: Options) -> submitit.SlurmExe
     executor = submitit.SlurmExecutor(folder, max_num_timeout=MAX_TIMEOUTS)
     # Whatever the cluster's default: requeued jobs are how runs go on.
     executor.update_parameters(**parameters, additional_parameters={"requeue": True})
-    text = script(executor, len(tasks_of(jobs, options)))
+    text = script(executor, n_tasks_of(jobs, options))
     with outside_a_job():
         asked = subprocess.run(["sbatch", "--test-only"], input=text, text=True, capture_output=True)
     if asked.returncode and MAYBE_LATER not in asked.stderr:
@@ -165,9 +164,14 @@ def outside_a_job() -> Iterator[None]:
         yield
 
 
+def n_tasks_of(jobs: Sequence[Job], options: Options) -> int:
+    """How many tasks the array has."""
+    return min(options.n_workers or MAX_TASKS, len(jobs))
+
+
 def tasks_of(jobs: Sequence[Job], options: Options) -> list[Task]:
     """What the array's tasks do: the same runs, each begun at another place, so that few meet at one."""
-    n_tasks = min(options.n_workers or MAX_TASKS, len(jobs))
+    n_tasks = n_tasks_of(jobs, options)
     names = [job.folder.name for job in jobs]
     output_dir = str(jobs[0].folder.parent.absolute())
     # All that the allocation has is the task's.
@@ -210,7 +214,6 @@ class Task:
 
 def work(jobs: Sequence[Job], options: Options) -> None:
     """Runs jobs on all that this task was given, and leaves those that other launchers have to them."""
-    warm_up()
     places = gpu_places(jobs, options) if machine.gpu_count() else cpu_places(jobs, options)
     run_at(places, jobs, options, say, wait_for_others=False)
 
@@ -218,7 +221,7 @@ def work(jobs: Sequence[Job], options: Options) -> None:
 def say(ended: Ended) -> None:
     """A line of the task's log as a try of a run ends."""
     with but_for_space():
-        print(f"{ended.job} {ended.outcome} in {ended.seconds:.1f} s", flush=True)
+        print(ended, flush=True)
 
 
 def preemption_signal() -> signal.Signals:

@@ -203,15 +203,14 @@ def make(folder: Path, lost_claim: str) -> Claim:
     """Makes the claim of the next number; TakenError where another process has the run, or was faster."""
     folder.mkdir(parents=True, exist_ok=True)
     before = latest(folder)
-    known_lost = before is not None and before.name == lost_claim
-    if before is not None and not known_lost and not Watch().is_free(before):
+    if before and before.name != lost_claim and not Watch().is_free(before):
         raise TakenError(folder, owner_of(before))
     path = folder / f"claim-{number_of(before) + 1 if before else 1}.json"
     write(path, Owner.myself())
     if latest(folder) != path:  # others were faster by more than one claim
         path.unlink(missing_ok=True)
         raise TakenError(folder, None)
-    if before is not None:
+    if before:
         before.unlink(missing_ok=True)
     return Claim(folder, path)
 

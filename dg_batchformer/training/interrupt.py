@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
 """Of these SIGUSR1 is SLURM's way to warn of the end, and SIGINT that of a terminal."""
@@ -33,21 +32,31 @@ class Asked:
 
 
 @contextmanager
-def listening() -> Iterator[Asked]:
-    """Notes signals while this lasts; those that the process ignores, and all in another thread, stay as they are."""
-    asked = Asked()
+def handled(names: Sequence[str], handle: Callable[[str], None]) -> Iterator[None]:
+    """Calls `handle` with the names of signals while this lasts.
 
-    def note(number: int, frame: Any) -> None:
-        asked.signal_name = signal.Signals(number).name
-
+    Those that the process ignores, and all in another thread than the main one, stay as they are.
+    """
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for name in SIGNALS:
-            number = getattr(signal, name, None)  # Windows lacks SIGUSR1
+        for name in names:
+            number = getattr(signal, name, None)  # Windows lacks most of them
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, note)
+                before[number] = signal.signal(number, lambda number, frame: handle(signal.Signals(number).name))
     try:
-        yield asked
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def listening() -> Iterator[Asked]:
+    """Notes signals while this lasts."""
+    asked = Asked()
+
+    def note(name: str) -> None:
+        asked.signal_name = name
+
+    with handled(SIGNALS, note):
+        yield asked

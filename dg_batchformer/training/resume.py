@@ -46,10 +46,15 @@ def load(folder: Path, identity: str) -> tuple[dict[str, Any] | None, list[str]]
         problem, state = read(path, identity)
         if state is not None:
             return state, notes
-        aside = path.with_suffix(".aside")
-        os.replace(path, aside)
-        notes.append(f"{path.name} {problem}: it was set aside as {aside.name}")
+        notes.append(f"{path.name} {problem}: it was set aside as {set_aside(path)}")
     return None, notes
+
+
+def set_aside(path: Path) -> str:
+    """Renames a resume file so that no run goes on from it; returns its new name."""
+    aside = path.with_suffix(".aside")
+    os.replace(path, aside)
+    return aside.name
 
 
 def read(path: Path, identity: str) -> tuple[str, dict[str, Any] | None]:

@@ -136,7 +136,7 @@ class Trainer:
         if lacking:
             # What this run saves from now on is not to be taken for older than they are.
             for path in resume.newest_first(self.folder):
-                path.rename(path.with_suffix(".aside"))
+                resume.set_aside(path)
             return [*notes, f"{lacking}: starting from the beginning"]
         self._restore(state)
         return [*notes, f"going on after {self.n_updates} updates"]
