@@ -170,7 +170,7 @@ def problem_of_results(job: Job) -> str | None:
         return "does not end with a whole record, though its run is marked done"
     problem = records.record_problem(record)
     if problem:
-        return f"ends with a record that {problem.rstrip(',')}"
+        return f"ends with a record that {problem.text.rstrip(',')}"
     key = records.RunKey.of(record["args"])
     return None if key == job.key else f"holds a record of another run ({key}; expected {job.key})"
 

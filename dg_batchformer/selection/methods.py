@@ -1,95 +1,144 @@
-"""DomainBed's three ways to choose hyper-parameters and a checkpoint, as pure functions over runs.
+"""The ways to choose a checkpoint and hyper-parameters, as pure functions over runs.
 
-Each takes the finished runs of one algorithm in one trial that leave environment `env` out, alone (`singles`) or
-with another (`pairs`), and returns what it chooses. The reported accuracy is always that on `env`'s in-split. Ties
-fall as in DomainBed: to the earliest checkpoint, and to the highest hparams_seed.
+Each takes the finished runs of one algorithm in one trial that leave environment `env` out, alone (`singles`) or with
+another (`pairs`), and returns for each of the singles, as far as it can, the checkpoint that it takes and the value by
+which it compares. The reported accuracy is always that on `env`'s in-split. The first, second and last are
+DomainBed's, with its ties: to the earliest checkpoint, and to the highest hparams_seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dg_batchformer.selection.runs import Run
+from dg_batchformer.selection.runs import Floats, Run
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen run and checkpoint: its accuracy on the left-out environment and the value it was chosen by."""
+    """A run and its checkpoint number `index`, chosen by the value `validation`, where environment `env` is left out."""
 
-    accuracy: float
+    run: Run
+    env: int
+    index: int
     validation: float
-    hparams_seed: int
-    step: int
+
+    @property
+    def accuracy(self) -> float:
+        """On the in-split of the environment left out, as a share."""
+        return float(self.run.inside[self.index, self.env])
+
+    @property
+    def macro(self) -> float:
+        """The same averaged over classes; NaN where the run did not record it."""
+        return float(self.run.macro[self.index, self.env])
+
+    @property
+    def step(self) -> int:
+        return int(self.run.steps[self.index])
+
+    @property
+    def hparams_seed(self) -> int:
+        return self.run.key.hparams_seed
 
 
-Method = Callable[[Sequence[Run], Sequence[Run], int], Choice | None]
+Method = Callable[[Sequence[Run], Sequence[Run], int], list[Choice]]
 
 
-def training_domain(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> Choice | None:
+def training_domain(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
     """The checkpoint of the highest mean accuracy on the training environments' out-splits."""
-    choices = []
-    for run in singles:
-        others = [f"env{i}_out_acc" for i in range(run.n_environments) if i != env]
-        scored = [(float(np.mean([record[name] for name in others])), record) for record in run.records]
-        validation, record = max(scored, key=lambda pair: pair[0])
-        choices.append(Choice(record[f"env{env}_in_acc"], validation, run.key.hparams_seed, record["step"]))
-    return best(choices)
+    return [_highest(run, env, _validation(run, env)) for run in singles]
 
 
-def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> Choice | None:
+def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
     """The checkpoint whose runs with one environment more left out do best on that environment, on average.
 
     Needs, for the same hyper-parameters and step, a run that leaves out `env` and e for every other e.
     """
+    of_pair = {(run.key.hparams_seed, other): run for run in pairs for other in run.key.test_envs if other != env}
     choices = []
     for run in singles:
         others = [i for i in range(run.n_environments) if i != env]
-        by_env = {
-            next(i for i in pair.key.test_envs if i != env): {record["step"]: record for record in pair.records}
-            for pair in pairs
-            if pair.key.hparams_seed == run.key.hparams_seed
-        }
-        if any(e not in by_env for e in others):
+        beside = [of_pair.get((run.key.hparams_seed, other)) for other in others]
+        found = [pair for pair in beside if pair is not None]
+        if len(found) < len(others):
             continue
-        scored = [
-            (
-                float(np.sum([by_env[e][record["step"]][f"env{e}_in_acc"] for e in others])) / len(others),
-                record,
-            )
-            for record in run.records
-            if all(record["step"] in by_env[e] for e in others)
-        ]
-        if scored:
-            validation, record = max(scored, key=lambda pair: pair[0])
-            choices.append(Choice(record[f"env{env}_in_acc"], validation, run.key.hparams_seed, record["step"]))
-    return best(choices)
+        steps = functools.reduce(_common, [pair.steps for pair in found], run.steps)
+        if not len(steps):
+            continue
+        total = sum(_at(pair, steps, other) for pair, other in zip(found, others, strict=True)) / len(others)
+        best = int(np.argmax(total))
+        index = int(np.searchsorted(run.steps, steps[best]))
+        choices.append(Choice(run, env, index, float(total[best])))
+    return choices
 
 
-def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> Choice | None:
-    """The last checkpoint of the run with the highest accuracy on the left-out environment's own out-split."""
-    choices = []
-    for run in singles:
-        last = run.records[-1]
-        choices.append(Choice(last[f"env{env}_in_acc"], last[f"env{env}_out_acc"], run.key.hparams_seed, last["step"]))
-    return best(choices)
+def last(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+    """The last checkpoint, whose mean accuracy on the training environments' out-splits decides between runs."""
+    return [Choice(run, env, len(run.steps) - 1, float(_validation(run, env)[-1])) for run in singles]
 
 
-def best(choices: Sequence[Choice]) -> Choice | None:
+def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+    """The last checkpoint, where accuracy on the left-out environment's own out-split decides between runs."""
+    return [Choice(run, env, len(run.steps) - 1, float(run.out[-1, env])) for run in singles]
+
+
+def _validation(run: Run, env: int) -> Floats:
+    """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
+    others = np.delete(run.out, env, axis=1)
+    # Row by row in memory, as DomainBed sums them: the last bit may decide.
+    return np.mean(np.ascontiguousarray(others), axis=1)
+
+
+def _highest(run: Run, env: int, values: Floats) -> Choice:
+    index = int(np.argmax(values))
+    return Choice(run, env, index, float(values[index]))
+
+
+def _common(steps: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return steps if np.array_equal(steps, other) else np.intersect1d(steps, other)
+
+
+def _at(run: Run, steps: np.ndarray, env: int) -> Floats:
+    """A run's in-split accuracies on an environment at some of its steps."""
+    return run.inside[:, env] if len(steps) == len(run.steps) else run.inside[np.searchsorted(run.steps, steps), env]
+
+
+def best(choices: Iterable[Choice]) -> Choice | None:
     """The choice of the highest validation value, the highest hparams_seed among equals."""
     return max(choices, key=lambda choice: (choice.validation, choice.hparams_seed), default=None)
+
+
+def best_by_trial(candidates: Mapping[int, Sequence[Choice]], *, fixed: bool) -> dict[int, Choice]:
+    """The choice of each trial among its candidates.
+
+    Each trial chooses for itself, but where the hyper-parameters are `fixed` over trials: there one row of the search
+    is chosen for all of them, by its mean value among the rows that most trials have.
+    """
+    if fixed:
+        values: dict[int, list[float]] = {}
+        for choice in itertools.chain.from_iterable(candidates.values()):
+            values.setdefault(choice.hparams_seed, []).append(choice.validation)
+        row = max(values, key=lambda seed: (len(values[seed]), float(np.mean(values[seed])), seed), default=0)
+        candidates = {trial: [one for one in own if one.hparams_seed == row] for trial, own in candidates.items()}
+    chosen = {trial: best(own) for trial, own in candidates.items()}
+    return {trial: choice for trial, choice in chosen.items() if choice}
 
 
 METHODS: dict[str, Method] = {
     "training-domain": training_domain,
     "leave-one-domain-out": leave_one_domain_out,
+    "last": last,
     "oracle": oracle,
 }
 
 TITLES = {
     "training-domain": "training-domain validation",
     "leave-one-domain-out": "leave-one-domain-out cross-validation",
-    "oracle": "oracle (chosen on the test environment itself: not a fair number)",
+    "last": "last checkpoint, hyper-parameters by training-domain validation",
+    "oracle": "ORACLE, chosen on the test environment itself: not a fair number",
 }

@@ -1,17 +1,20 @@
-"""Finished runs of sweep folders, ours or DomainBed's, and the runs that were planned."""
+"""A finished run as the table needs it: what it is, and its checkpoints as columns."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from dg_batchformer.data.benchmarks import BENCHMARKS
-from dg_batchformer.errors import InputError
-from dg_batchformer.training import records
-from dg_batchformer.training.records import RunKey
+from dg_batchformer.training.records import Record, RunKey
+
+Floats = npt.NDArray[np.float64]
 
 DOMAINBED_ENVIRONMENTS = {
     "RotatedMNIST": ("0", "15", "30", "45", "60", "75"),
@@ -21,104 +24,88 @@ DOMAINBED_ENVIRONMENTS = {
 }
 """Of datasets that DomainBed alone runs; its records name no environment."""
 
+SHARED = ("backbone", "weights", "batch_norm", "data_fingerprint", "skipped_images", "device", "versions")
+"""What a record says of how it was made that many runs have in common."""
+
+OWN_ARGS = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed", "seed", "output_dir", "data_dir")
+"""Arguments in which the runs of one sweep differ, or that change no result."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run and its records by rising step."""
+    """A finished run: its checkpoints by rising step, an accuracy as a share for each and for each environment.
+
+    `steps` is (checkpoints,); `inside` and `out` (checkpoints, environments) are accuracies on the in- and out-splits,
+    and `macro` those on the in-splits averaged over classes, NaN where the records have none. `shared` is what its
+    records say of how they were made and is one object for many runs; `own_text` is the rest as JSON, read on demand.
+    """
 
     key: RunKey
-    records: list[records.Record]
+    folder: str
+    steps: npt.NDArray[np.int64]
+    inside: Floats
+    out: Floats
+    macro: Floats
+    shared: dict[str, Any]
+    own_text: str
 
     @property
     def n_environments(self) -> int:
-        return sum(f"env{i}_out_acc" in self.records[0] for i in range(len(self.records[0])))
+        return self.inside.shape[1]
+
+    @cached_property
+    def own(self) -> dict[str, Any]:
+        """Its `hparams`, the `args` that are its own, and SWAD's `swad_window`."""
+        own: dict[str, Any] = json.loads(self.own_text)
+        return own
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        return self.own["hparams"]  # type: ignore[no-any-return]
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """All arguments of the run."""
+        return {**self.shared["args"], **self.own["args"]}
 
 
-@dataclass
-class Collected:
-    """The finished runs of a folder, all that are known to be planned, and what was passed over and why."""
+def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: int) -> Run:
+    """The run that some records of `n_environments` environments, by rising step, are of."""
 
-    runs: list[Run] = field(default_factory=list)
-    planned: set[RunKey] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
+    def column(suffix: str) -> Floats:
+        names = [f"env{i}_{suffix}" for i in range(n_environments)]
+        rows = [[record.get(name, np.nan) for name in names] for record in records]
+        return np.array(rows, dtype=np.float64).reshape(len(records), n_environments)
 
-
-def collect(input_dir: Path) -> Collected:
-    """Reads the folder of a sweep; runs without their `done` are planned, not counted.
-
-    InputError where two runs differ in their settings alone: which of them a cell should show nobody can say.
-    """
-    if not input_dir.is_dir():
-        raise InputError(f"{input_dir} is not a folder: expected one with the runs of a sweep")
-    if (input_dir / records.RESULTS).exists():
-        raise InputError(f"{input_dir} is itself a run: give the folder in which it and others lie")
-    found = Collected()
-    unfinished = 0
-    folders: dict[RunKey, Path] = {}
-    for folder in sorted(path for path in input_dir.iterdir() if records.is_run(path)):
-        run = _read(folder, found)
-        if records.state_of(folder) != "done":
-            unfinished += 1
-        elif run and run.key in folders:
-            _repeated(folder, run, folders[run.key], found)
-        elif run:
-            folders[run.key] = folder
-            found.runs.append(run)
-    if unfinished:
-        found.problems.append(f"{unfinished} of the runs are not finished and were not counted")
-    return found
+    last = records[-1]
+    args = last["args"]
+    shared = {name: last[name] for name in SHARED if name in last}
+    shared["environments"] = last.get("environments")
+    shared["args"] = {name: value for name, value in args.items() if name not in OWN_ARGS}
+    hparams = last.get("hparams")
+    own = {
+        "hparams": hparams if isinstance(hparams, dict) else {},
+        "args": {name: args[name] for name in OWN_ARGS if name in args},
+        "swad_window": last.get("swad_window"),
+    }
+    return Run(
+        key,
+        folder,
+        np.array([record["step"] for record in records], dtype=np.int64),
+        column("in_acc"),
+        column("out_acc"),
+        column("in_macro_acc"),
+        shared,
+        json.dumps(own),
+    )
 
 
-def _read(folder: Path, found: Collected) -> Run | None:
-    """The run in a folder, finished or not, noting what it plans and what is wrong with it."""
-    args = _planned_args(folder, found)
-    if not (folder / records.RESULTS).exists():
-        if records.state_of(folder) == "done":
-            found.problems.append(f"{folder} is marked done but has no {records.RESULTS}")
-        return None
-    read, problems = records.read(folder / records.RESULTS)
-    found.problems += problems
-    if not read:
-        found.problems.append(f"{folder / records.RESULTS} has no record that can be counted")
-        return None
-    key = RunKey.of(args or read[-1]["args"])
-    found.planned.add(key)
-    accuracies = {name for name in read[0] if name.endswith("_acc")}
-    own = [record for record in read if RunKey.of(record["args"]) == key and accuracies <= record.keys()]
-    if len(own) < len(read):
-        found.problems.append(
-            f"{folder}: {len(read) - len(own)} records of another run, or without its environments, were skipped"
-        )
-    return Run(key, own) if own else None
-
-
-def _repeated(folder: Path, run: Run, earlier: Path, found: Collected) -> None:
-    """Notes a run that is there twice; raises InputError where the two are not of the same settings."""
-    kept = next(one for one in found.runs if one.key == run.key)
-    # DomainBed's records, and our older ones, lack the last three.
-    usual = {"precision": "fp32", "compile": False, "skip_corrupt": False}
-    for name in ("steps", "checkpoint_freq", "holdout_fraction", "hparams", *usual):
-        values = [one.records[-1]["args"].get(name, usual.get(name)) for one in (kept, run)]
-        if values[0] != values[1]:
-            raise InputError(
-                f"{earlier} and {folder} are one run with different settings ({name} {values[0]} and {values[1]}): "
-                "expected one sweep in a folder"
-            )
-    found.problems.append(f"{folder} repeats the run of {earlier} and was not counted")
-
-
-def _planned_args(folder: Path, found: Collected) -> dict[str, Any] | None:
-    """What a run's folder says it is of, where the sweep wrote that down."""
-    path = folder / records.JOB
-    if not path.exists():
-        return None
-    try:
-        args: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found.planned.add(RunKey.of(args))
-    except (ValueError, KeyError, TypeError) as error:
-        found.problems.append(f"{path} is not a run's arguments ({error}) and was skipped")
-        return None
-    return args
+def count_environments(record: Record) -> int:
+    """How many environments a record has both accuracies of, counted from the first as DomainBed does."""
+    n = 0
+    while f"env{n}_in_acc" in record and f"env{n}_out_acc" in record:
+        n += 1
+    return n
 
 
 def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
@@ -128,5 +115,5 @@ def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
     if dataset in DOMAINBED_ENVIRONMENTS:
         return DOMAINBED_ENVIRONMENTS[dataset]
     for run in runs:
-        return tuple(run.records[0].get("environments", map(str, range(run.n_environments))))
+        return tuple(run.shared["environments"] or map(str, range(run.n_environments)))
     return ()

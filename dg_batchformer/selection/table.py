@@ -1,171 +1,237 @@
-"""The selection table: a cell for each selection method, dataset, algorithm and environment."""
+"""The selection table: for each method and setting a section, in it a cell for each algorithm and environment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Any
 
 from dg_batchformer.registry import in_order
-from dg_batchformer.selection.methods import METHODS
-from dg_batchformer.selection.runs import Collected, Run, environment_names
-from dg_batchformer.training.protocols import DOMAINBED
+from dg_batchformer.selection.cells import Cell, average, of_trials, worst
+from dg_batchformer.selection.collect import Collected, Identity
+from dg_batchformer.selection.methods import METHODS, Choice, best_by_trial
+from dg_batchformer.selection.runs import Run, environment_names
+from dg_batchformer.selection.settings import Setting, given_hparams, planned_setting
 from dg_batchformer.training.records import RunKey
 
-AVERAGE = "Avg"
+AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
+DERIVED = (AVERAGE, WORST, MACRO)
+"""Columns over environments: the mean of the others' means, the worst environment's, and Avg of means over classes."""
+
+REDRAWN, FIXED = "redrawn", "fixed"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Accuracies, as shares, by trial, and what is missing of what was planned ("" where nothing is).
+class Row:
+    """An algorithm of a section.
 
-    `of_columns` are the means of the columns where the cell is an average over them.
+    `given` are the hparams that it was given, which `label` names where the section has the algorithm with others
+    too; `candidates` are all choices by (environment, trial), `seeds` says whether its hyper-parameters were redrawn
+    in each trial or fixed over trials ("" where one trial cannot tell), and `source` where a published row is from.
     """
 
-    values: dict[int, float] = field(default_factory=dict)
-    missing: str = ""
-    of_columns: tuple[float, ...] = ()
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        """In percent."""
-        if self.of_columns:
-            return sum(self.of_columns) / len(self.of_columns)
-        return float(100 * np.mean(list(self.values.values())))
-
-    @property
-    def stderr(self) -> float:
-        """Standard error over trials in percent, with ddof 0, as DomainBed prints it."""
-        return float(100 * np.std(np.array(list(self.values.values())) / np.sqrt(self.n)))
+    algorithm: str
+    given: str
+    label: str
+    cells: Mapping[str, Cell]
+    candidates: Mapping[tuple[int, int], Sequence[Choice]] = field(default_factory=dict)
+    seeds: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One table, of one protocol: algorithms down, environments across (or datasets, where `dataset` is "Avg")."""
+    """One table: rows down, environments across (or datasets, where the setting's dataset is "Avg")."""
 
     selection: str
-    dataset: str
+    setting: Setting
     columns: tuple[str, ...]
-    rows: dict[str, dict[str, Cell]]
-    protocol: str = DOMAINBED
+    rows: tuple[Row, ...]
+    ddof: int = 0
+
+    @property
+    def dataset(self) -> str:
+        return self.setting.dataset
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """The columns that are not over others."""
+        return tuple(column for column in self.columns if column not in DERIVED)
 
 
-def build(collected: Collected) -> list[Section]:
-    """All tables of the collected runs, by selection method, protocol and dataset, then the averages over datasets."""
+def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple(METHODS)) -> list[Section]:
+    """All tables, by selection method and setting, the averages over datasets after those of their settings.
+
+    `ddof` is that of the standard errors: 0 as DomainBed prints them, or 1.
+    """
+    groups = _groups(collected)
     sections = []
-    for selection in METHODS:
-        for protocol in sorted({key.protocol for key in collected.planned}):
-            planned = {key for key in collected.planned if key.protocol == protocol}
-            runs = [run for run in collected.runs if run.key.protocol == protocol]
-            own = [_section(selection, dataset, protocol, runs, planned) for dataset in _datasets(planned)]
-            sections += own
-            if len(own) > 1:
-                sections.append(_averages(selection, protocol, own))
+    for selection in selections:
+        own = [_section(selection, setting, groups[setting], ddof) for setting in sorted(groups)]
+        sections += own
+        sections += _averages(own)
     return sections
 
 
-def _datasets(keys: Iterable[RunKey]) -> list[str]:
-    return sorted({key.dataset for key in keys})
+Groups = dict[Setting, dict[tuple[str, str], "Group"]]
 
 
-def _section(selection: str, dataset: str, protocol: str, runs: Sequence[Run], planned: set[RunKey]) -> Section:
-    runs = [run for run in runs if run.key.dataset == dataset]
-    planned = {key for key in planned if key.dataset == dataset}
-    environments = environment_names(dataset, runs)
-    trials = sorted({key.trial_seed for key in planned})
-    rows = {}
-    for algorithm in in_order(key.algorithm for key in planned):
-        own = [run for run in runs if run.key.algorithm == algorithm]
-        own_planned = {key for key in planned if key.algorithm == algorithm}
-        cells = {name: _cell(selection, env, trials, own, own_planned) for env, name in enumerate(environments)}
-        cells[AVERAGE] = average(list(cells.values()))
-        rows[algorithm] = cells
-    return Section(selection, dataset, (*environments, AVERAGE), rows, protocol)
+@dataclass
+class Group:
+    """The finished runs of a row, and the keys of all its runs that are known."""
+
+    runs: list[Run] = field(default_factory=list)
+    planned: set[RunKey] = field(default_factory=set)
 
 
-def _cell(selection: str, env: int, trials: Sequence[int], runs: Sequence[Run], planned: set[RunKey]) -> Cell:
-    values = {}
-    for trial in trials:
-        own = [run for run in runs if run.key.trial_seed == trial and env in run.key.test_envs]
-        singles = [run for run in own if len(run.key.test_envs) == 1]
-        choice = METHODS[selection](singles, [run for run in own if len(run.key.test_envs) == 2], env)
-        if choice:
-            values[trial] = choice.accuracy
-    sizes = (1, 2) if selection == "leave-one-domain-out" else (1,)
-    return Cell(values, _missing(len(values), env, trials, {run.key for run in runs}, planned, sizes))
+def _groups(collected: Collected) -> Groups:
+    """Runs by setting and row; different data of one dataset are different settings."""
+    data = defaultdict(set)
+    for identity, run in collected.runs.items():
+        data[identity.setting].add(run.shared.get("data_fingerprint"))
+    several = {setting for setting, prints in data.items() if len(prints - {None}) > 1}
+    groups: Groups = {}
+    settings: dict[Setting, dict[str, Setting]] = {}
+    for identity, run in collected.runs.items():
+        setting = _with_data(identity, run) if identity.setting in several else identity.setting
+        group = _group(groups, setting, identity.key.algorithm, identity.given)
+        group.runs.append(run)
+        group.planned.add(identity.key)
+        plain = planned_setting(identity.key.dataset, run.args)
+        settings.setdefault(plain, {})[identity.key.algorithm] = setting
+    for args in collected.planned:
+        key = RunKey.of(args)
+        plain = planned_setting(key.dataset, args)
+        known = settings.get(plain, {})
+        setting = known.get(key.algorithm) or next(iter(known.values()), plain)
+        _group(groups, setting, key.algorithm, given_hparams(args)).planned.add(key)
+    return groups
 
 
-def _missing(
-    n: int, env: int, trials: Sequence[int], done: set[RunKey], planned: set[RunKey], sizes: Sequence[int]
-) -> str:
+def _group(groups: Groups, setting: Setting, algorithm: str, given: str) -> Group:
+    return groups.setdefault(setting, {}).setdefault((algorithm, given), Group())
+
+
+def _with_data(identity: Identity, run: Run) -> Setting:
+    own = ("data fingerprint", str(run.shared.get("data_fingerprint", "without fingerprint")))
+    return dataclasses.replace(identity.setting, others=tuple(sorted((*identity.setting.others, own))))
+
+
+def _section(selection: str, setting: Setting, groups: dict[tuple[str, str], Group], ddof: int) -> Section:
+    environments = environment_names(setting.dataset, [run for group in groups.values() for run in group.runs])
+    trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
+    names = in_order(algorithm for algorithm, _ in groups)
+    rows = []
+    for algorithm, given in sorted(groups, key=lambda row: (names.index(row[0]), row[1])):
+        several = sum(name == algorithm for name, _ in groups) > 1
+        label = f"{algorithm} {given}" if several and given != "{}" else algorithm
+        rows.append(_row(selection, environments, trials, groups[algorithm, given], ddof, (algorithm, given, label)))
+    return Section(selection, setting, (*environments, *DERIVED), tuple(rows), ddof)
+
+
+def _row(
+    selection: str,
+    environments: Sequence[str],
+    trials: Sequence[int],
+    group: Group,
+    ddof: int,
+    named: tuple[str, str, str],
+) -> Row:
+    runs: dict[tuple[int, int, int], list[Run]] = defaultdict(list)
+    for run in group.runs:
+        for env in run.key.test_envs:
+            runs[env, run.key.trial_seed, len(run.key.test_envs)].append(run)
+    candidates = {
+        (env, trial): METHODS[selection](runs[env, trial, 1], runs[env, trial, 2], env)
+        for env in range(len(environments))
+        for trial in trials
+    }
+    seeds = seed_mode(group.runs)
+    cells, macro = {}, []
+    for env, name in enumerate(environments):
+        chosen = best_by_trial({trial: candidates[env, trial] for trial in trials}, fixed=seeds == FIXED)
+        missing, counts = _missing(len(chosen), env, trials, group, selection)
+        cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
+        macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
+    columns = list(cells.values())
+    cells |= {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
+    return Row(*named, cells, candidates, seeds)
+
+
+def seed_mode(runs: Iterable[Run]) -> str:
+    """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
+
+    "" where one trial cannot tell. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
+    """
+    rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for run in runs:
+        rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
+    if max(map(len, rows.values()), default=0) < 2:
+        return ""
+    if not all(hparams for row in rows.values() for hparams in row.values()) and len(rows) > 1:
+        return REDRAWN
+    same = all(hparams == next(iter(row.values())) for row in rows.values() for hparams in row.values())
+    return FIXED if same else REDRAWN
+
+
+def _missing(n: int, env: int, trials: Sequence[int], group: Group, selection: str) -> tuple[str, tuple[int, int]]:
+    """What a cell with `n` trials lacks, and how many of its runs are done and expected."""
+
     def of_cell(keys: Iterable[RunKey], size: int) -> int:
         return sum(env in key.test_envs and len(key.test_envs) == size for key in keys)
 
-    if not of_cell(planned, 1):
-        return "not run"
-    if 2 in sizes and not of_cell(done, 2):
-        return (
-            f"needs pair runs: 0 of {of_cell(planned, 2)} done" if of_cell(planned, 2) else "needs pair runs (--pairs)"
-        )
+    done = [run.key for run in group.runs]
+    if not of_cell(group.planned, 1):
+        return "not run", (0, 0)
+    # The whole grid, of which DomainBed's folders show only what has begun.
+    seeds = {key.hparams_seed for key in group.planned}
+    expected = {1: max(len(trials) * len(seeds), of_cell(group.planned, 1))}
+    if selection == "leave-one-domain-out":
+        others = {i for key in group.planned for i in key.test_envs} - {env}
+        expected[2] = expected[1] * len(others)
+    counts = sum(of_cell(done, size) for size in expected), sum(expected.values())
+    if 2 in expected and not of_cell(done, 2):
+        planned = of_cell(group.planned, 2)
+        return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)", counts
     if n < len(trials):
-        return f"{n} of {len(trials)} trials"
-    for size in sizes:
-        if of_cell(done, size) < of_cell(planned, size):
-            return f"{of_cell(done, size)} of {of_cell(planned, size)} runs"
-    return ""
+        return f"{n} of {len(trials)} trials", counts
+    for size in expected:
+        if of_cell(done, size) < expected[size]:
+            return f"{of_cell(done, size)} of {expected[size]} runs", counts
+    return "", counts
 
 
-def average(cells: Sequence[Cell]) -> Cell:
-    """The mean of the cells' means, as DomainBed prints it; nothing where a cell has no number.
-
-    The standard error is that of the trials' averages, over the trials that all cells have.
-    """
-    empty = [cell for cell in cells if not cell.n]
-    if empty or not cells:
-        return Cell(missing=f"{len(cells) - len(empty)} of {len(cells)} columns")
-    shared = set.intersection(*(set(cell.values) for cell in cells))
-    values = {trial: float(np.mean([cell.values[trial] for cell in cells])) for trial in sorted(shared)}
-    most = max(cell.n for cell in cells)
-    missing = next((cell.missing for cell in cells if cell.missing), "")
-    if len(values) < most:
-        missing = f"{len(values)} of {most} trials"
-    return Cell(values, missing, tuple(cell.mean for cell in cells))
+def _averages(sections: Sequence[Section]) -> list[Section]:
+    """For settings with several datasets a section with datasets across: each one's average over environments."""
+    alike: dict[Setting, list[Section]] = defaultdict(list)
+    for section in sections:
+        alike[section.setting.on(AVERAGE)].append(section)
+    return [_average(setting, own) for setting, own in alike.items() if len(own) > 1]
 
 
-def _averages(selection: str, protocol: str, sections: Sequence[Section]) -> Section:
-    """Datasets across: each one's average over environments."""
-    rows = {}
-    for algorithm in in_order(name for section in sections for name in section.rows):
-        cells = {
-            section.dataset: section.rows.get(algorithm, {}).get(AVERAGE, Cell(missing="not run"))
-            for section in sections
+def _average(setting: Setting, sections: Sequence[Section]) -> Section:
+    rows: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
+    for section in sections:
+        for row in section.rows:
+            rows[row.algorithm, row.given][section.dataset] = row
+    ddof = sections[0].ddof
+    names = in_order(algorithm for algorithm, _ in rows)
+    found = []
+    for (algorithm, given), own in sorted(rows.items(), key=lambda item: (names.index(item[0][0]), item[0][1])):
+        label = next(iter(own.values())).label
+        parts = {
+            column: [own[s.dataset].cells[column] if s.dataset in own else Cell(missing="not run") for s in sections]
+            for column in DERIVED
         }
-        cells[AVERAGE] = average(list(cells.values()))
-        rows[algorithm] = cells
-    return Section(selection, AVERAGE, (*(section.dataset for section in sections), AVERAGE), rows, protocol)
+        cells = {section.dataset: cell for section, cell in zip(sections, parts[AVERAGE], strict=True)}
+        cells |= {column: average(parts[column], ddof) for column in DERIVED}
+        found.append(Row(algorithm, given, label, cells, seeds=_mode_of(own.values())))
+    columns = (*(section.dataset for section in sections), *DERIVED)
+    return Section(sections[0].selection, setting, columns, tuple(found), ddof)
 
 
-def entries(sections: Sequence[Section]) -> list[dict[str, object]]:
-    """The cells that have a number, flat: selection, protocol, dataset, algorithm, environment, mean, stderr, n."""
-    return [
-        {
-            "selection": section.selection,
-            "protocol": section.protocol,
-            "dataset": section.dataset,
-            "algorithm": algorithm,
-            "environment": column,
-            "mean": cell.mean,
-            "stderr": cell.stderr,
-            "n": cell.n,
-        }
-        for section in sections
-        for algorithm, cells in section.rows.items()
-        for column, cell in cells.items()
-        # A dataset's own average stands in its own section already.
-        if cell.n and not (section.dataset == AVERAGE and column != AVERAGE)
-    ]
+def _mode_of(rows: Iterable[Row]) -> str:
+    modes = {row.seeds for row in rows}
+    return REDRAWN if REDRAWN in modes else modes.pop()

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import math
 import os
 import sys
 import uuid
@@ -196,40 +195,74 @@ def last_lines(path: Path, n: int = ERROR_LINES) -> list[str]:
             size *= 4
 
 
-def read(path: Path) -> tuple[list[Record], list[str]]:
+@dataclass(frozen=True)
+class Problem:
+    """Something of a run that is not counted: what kind of thing it is, and which one."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+TORN = "lines that are not whole records"
+FOREIGN = "lines that are not records of a run"
+OUT_OF_RANGE = "records with an accuracy that is none"
+REPEATED = "steps recorded more than once"
+
+
+def read(path: Path) -> tuple[list[Record], list[Problem]]:
     """The records of a `results.jsonl` by rising step, one a step (the last written), and what was passed over."""
     by_step: dict[int, Record] = {}
     problems = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             record = json.loads(line)
-        except ValueError:
-            problems.append(f"{path}:{number} is not a whole record and was skipped")
+        except (ValueError, RecursionError):
+            problems.append(Problem(TORN, f"{path}:{number} is not a whole record and was skipped"))
             continue
-        problem = record_problem(record)
-        if problem:
-            problems.append(f"{path}:{number} {problem} and was skipped")
+        if problem := record_problem(record):
+            problems.append(Problem(problem.kind, f"{path}:{number} {problem} and was skipped"))
             continue
         if record["step"] in by_step:
-            problems.append(f"{path}:{number} repeats step {record['step']}, which counts once")
+            text = f"{path}:{number} repeats step {record['step']}, which counts once"
+            problems.append(Problem(REPEATED, text))
         by_step[record["step"]] = record
     return [by_step[step] for step in sorted(by_step)], problems
 
 
-def record_problem(record: Any) -> str | None:
-    """Why a line cannot be counted, or None."""
-    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-        return "has no step"
-    args = record.get("args")
+def args_problem(args: Any) -> Problem | None:
+    """Why the arguments of a run cannot be those of one, or None."""
     needed = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
     if not isinstance(args, dict) or any(name not in args for name in needed):
-        return f"lacks args ({', '.join(needed)})"
-    if not isinstance(args["test_envs"], list) or not all(isinstance(args[name], str) for name in needed[:2]):
-        return "has args that are not of a run"
-    for name, value in record.items():
-        if name.endswith("_acc") and not (isinstance(value, int | float) and 0 <= value <= 1 and math.isfinite(value)):
-            return f"has {name} {value!r}, not an accuracy,"
+        return Problem(FOREIGN, f"lacks args ({', '.join(needed)})")
+    environments = args["test_envs"]
+    if (
+        not all(isinstance(args[name], str) for name in needed[:2])
+        or not all(_is_count(args[name]) for name in needed[3:])
+        or not isinstance(environments, list)
+        or not all(_is_count(i) for i in environments)
+        or not isinstance(args.get("protocol", DOMAINBED), str)
+    ):
+        return Problem(FOREIGN, "has args that are not of a run")
     return None
+
+
+def record_problem(record: Any) -> Problem | None:
+    """Why a line cannot be counted, or None."""
+    if not isinstance(record, dict) or not _is_count(record.get("step")):
+        return Problem(FOREIGN, "has no step")
+    if problem := args_problem(record.get("args")):
+        return problem
+    for name, value in record.items():
+        if name.endswith("_acc") and not (isinstance(value, int | float) and 0 <= value <= 1):
+            return Problem(OUT_OF_RANGE, f"has {name} {value!r}, not an accuracy,")
+    return None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 class Tee(io.TextIOBase):

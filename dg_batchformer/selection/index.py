@@ -1,0 +1,141 @@
+"""What was read of a sweep's folder, kept there so that the next call reads only what has changed since.
+
+An entry holds as long as the files of its run have the inode, size and both times that they had before they were read,
+and were then at least `SETTLED_NS` old by the clock of their own file system: a file that is written twice within the
+grain of its clock cannot pass for unchanged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dg_batchformer import __version__
+from dg_batchformer.selection.reading import Reading
+from dg_batchformer.selection.runs import Run
+from dg_batchformer.training import records
+from dg_batchformer.training.records import Problem, RunKey
+
+INDEX = ".dg-batchformer-index.npz"
+FORMAT = f"1 {__version__}"
+SETTLED_NS = 3 * 10**9
+ABSENT = (0, 0, 0, 0)
+
+Stamp = tuple[int, ...]
+"""Of a run's results.jsonl and job.json the inode, size and times, and of its `done` whether it is there."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run's folder as it was read, and the stamp that its files had before."""
+
+    stamp: Stamp
+    reading: Reading
+
+
+def stamp_of(folder: Path) -> Stamp:
+    """The present stamp of a run's folder."""
+    path = str(folder)
+    done = os.path.exists(f"{path}/{records.DONE}")
+    return (done, *_stamp(f"{path}/{records.RESULTS}"), *_stamp(f"{path}/{records.JOB}"))
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ABSENT
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def settled(stamp: Stamp, now_ns: int) -> bool:
+    """Whether a run was done, and its files, read at `now_ns`, old enough for a later change to show in their stamp."""
+    return bool(stamp[0]) and max(stamp[3], stamp[4], stamp[7], stamp[8]) < now_ns - SETTLED_NS
+
+
+@contextlib.contextmanager
+def begun(input_dir: Path) -> Iterator[tuple[Path | None, int]]:
+    """A file beside the index to write a new one to, and the time by the folder's clock; None where nothing can be."""
+    try:
+        handle, name = tempfile.mkstemp(dir=input_dir, prefix=f"{INDEX}-")
+    except OSError:
+        yield None, 0
+        return
+    os.close(handle)
+    path = Path(name)
+    try:
+        yield path, path.stat().st_mtime_ns
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def load(input_dir: Path) -> dict[str, Entry]:
+    """The entries of a folder's index by the names of runs' folders; none where it has no index of this version."""
+    try:
+        with np.load(input_dir / INDEX, allow_pickle=False) as arrays:
+            text = json.loads(arrays["text"].tobytes())
+            if text["format"] != FORMAT:
+                return {}
+            columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
+        return _entries(input_dir, text, columns)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
+        return {}
+
+
+def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> dict[str, Entry]:
+    entries, row, value = {}, 0, 0
+    for name, stamp, own, planned, problems in text["runs"]:
+        run = None
+        if own:
+            key, n, n_environments, shared, own_text = own
+            end = value + n * n_environments
+            parts = (columns[part][value:end].reshape(n, n_environments) for part in ("inside", "out", "macro"))
+            steps = columns["steps"][row : row + n]
+            whole = RunKey(*key[:2], tuple(key[2]), *key[3:])
+            run = Run(whole, f"{input_dir}/{name}", steps, *parts, text["shared"][shared], own_text)
+            row, value = row + n, end
+        # A message begins with the path, which may have changed.
+        said = tuple(Problem(kind, f"{input_dir}/{name}{rest}") for kind, rest in problems)
+        entries[name] = Entry(tuple(stamp), Reading(run, planned, said))
+    return entries
+
+
+def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int) -> None:
+    """Writes the entries to `path`, which then takes the index's place; those that are not settled are left out.
+
+    Where that fails there is no index: it only saves time.
+    """
+    shared: dict[str, int] = {}
+    rows, runs = [], []
+    for name, entry in entries.items():
+        if not settled(entry.stamp, now_ns):
+            continue
+        run = entry.reading.run
+        own = None
+        if run:
+            runs.append(run)
+            number = shared.setdefault(json.dumps(run.shared), len(shared))
+            own = (dataclasses.astuple(run.key), len(run.steps), run.n_environments, number, run.own_text)
+        start = len(f"{input_dir}/{name}")
+        problems = [(problem.kind, problem.text[start:]) for problem in entry.reading.problems]
+        rows.append((name, entry.stamp, own, entry.reading.planned, problems))
+    text = {"format": FORMAT, "shared": [json.loads(one) for one in shared], "runs": rows}
+    columns = {name: _joined(runs, name) for name in ("steps", "inside", "out", "macro")}
+    with contextlib.suppress(OSError):
+        with path.open("wb") as file:
+            np.savez(file, text=np.frombuffer(json.dumps(text).encode(), dtype=np.uint8), **columns)
+        os.replace(path, input_dir / INDEX)
+
+
+def _joined(runs: list[Run], name: str) -> Any:
+    return np.concatenate([getattr(run, name).ravel() for run in runs]) if runs else np.empty(0)

@@ -1,0 +1,113 @@
+"""What two runs must have in common to stand in one table: all but algorithm, environments left out and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dg_batchformer.data.benchmarks import BENCHMARKS
+from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.selection.runs import Run
+from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS
+
+UNKNOWN = "not known before a run is done"
+"""The backbone where only plans are there."""
+
+NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
+"""hparams that say what network is trained, so that they are the setting's and not the algorithm's."""
+
+SMALL_NETWORKS = {name: name for name in ("ConvNet", "WideResNet", "MLP")}
+SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
+"""Networks that always start at random; the last two are DomainBed's names for ours."""
+
+USUAL = {"holdout_fraction": 0.2, "precision": "fp32", "fixed_hparams": False}
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """A dataset, a protocol and a backbone, and `others`: by name what departs from the protocol's usual."""
+
+    dataset: str
+    protocol: str = DOMAINBED
+    backbone: str = UNKNOWN
+    others: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        named = [f"{name} {value}" for name, value in self.others]
+        return ", ".join([self.dataset, f"protocol {self.protocol}", f"backbone {self.backbone}", *named])
+
+    def on(self, dataset: str) -> Setting:
+        """The same setting with another dataset."""
+        return dataclasses.replace(self, dataset=dataset)
+
+    def differences(self, other: Setting) -> list[str]:
+        """What sets two settings apart, in words."""
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in ("dataset", "protocol", "backbone")]
+        names = dict.fromkeys(name for name, _ in (*self.others, *other.others))
+        pairs += [
+            (name, dict(self.others).get(name, "as usual"), dict(other.others).get(name, "as usual")) for name in names
+        ]
+        return [f"{name} {mine} and {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def setting_of(run: Run) -> Setting:
+    """The setting of a finished run."""
+    planned = planned_setting(run.key.dataset, run.args)
+    others = dict(planned.others)
+    if run.shared.get("skipped_images"):
+        others["skipped_images"] = json.dumps(run.shared["skipped_images"])
+    freeze_bn = bool(run.hparams.get("freeze_bn", _usual_freeze_bn(run)))
+    if freeze_bn != _usual_freeze_bn(run):
+        others["freeze_bn"] = str(freeze_bn).lower()
+    return dataclasses.replace(planned, backbone=backbone_of(run), others=tuple(sorted(others.items())))
+
+
+def _usual_freeze_bn(run: Run) -> bool:
+    protocol = PROTOCOLS.get(run.key.protocol)
+    return bool(protocol and protocol.hparams(run.key.algorithm, run.key.dataset).get("freeze_bn", False))
+
+
+def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
+    """What the arguments of a run say of its setting; its backbone shows once it is done."""
+    protocol = args.get("protocol", DOMAINBED)
+    others = {}
+    for name, value in USUAL.items():
+        if args.get(name, value) != value:
+            others[name] = str(args[name])
+    benchmark, known = BENCHMARKS.get(dataset), PROTOCOLS.get(protocol)
+    lengths = known.length(benchmark) if benchmark and known else (None, None)
+    for name, usual in zip(("steps", "checkpoint_freq"), lengths, strict=True):
+        if args.get(name) not in (None, usual):
+            others[name] = str(args[name])
+    return Setting(dataset, protocol, UNKNOWN, tuple(sorted(others.items())))
+
+
+def backbone_of(run: Run) -> str:
+    """The backbone of a run and where its weights come from, as recorded, else as DomainBed's hparams say."""
+    recorded, weights = run.shared.get("backbone"), run.shared.get("weights")
+    if recorded in SMALL_NETWORKS:
+        return SMALL_NETWORKS[recorded]
+    if recorded and recorded != "ResNet":  # DomainBed's class of that name is any of the below
+        return str(recorded) if weights in ("imagenet", "unknown") else f"{recorded}, weights {weights}"
+    hparams = run.hparams
+    if run.key.dataset in SMALL_IMAGES:
+        return "ConvNet"
+    if hparams.get("vit"):
+        return "DinoV2" if hparams.get("dinov2") else "vit"
+    if hparams.get("resnet50_augmix"):
+        return "timm:resnet50.ram_in1k"
+    return "resnet18" if hparams.get("resnet18") else "resnet50"
+
+
+def given_hparams(args: Mapping[str, Any]) -> str:
+    """The hparams that a run was given, but for those of the network, as JSON with sorted names."""
+    try:
+        given = json.loads(args.get("hparams") or "{}")
+    except (TypeError, ValueError):
+        return json.dumps(str(args["hparams"]))
+    if not isinstance(given, dict):
+        return json.dumps(given)
+    return json.dumps({name: given[name] for name in sorted(given) if name not in NETWORK_HPARAMS})
