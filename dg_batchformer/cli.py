@@ -27,7 +27,8 @@ from dg_batchformer.training.interrupt import Interrupted
 from dg_batchformer.training.protocols import find_protocol
 
 if TYPE_CHECKING:
-    from dg_batchformer.selection.table import Section
+    from dg_batchformer.selection.collect import Collected
+    from dg_batchformer.selection.report import Report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,29 +146,61 @@ def launch_sweep(arguments: argparse.Namespace) -> int:
 
 
 def collect(arguments: argparse.Namespace) -> int:
-    """The table of a sweep, printed or written."""
-    from dg_batchformer.selection.render import FORMATS
+    """The selection table of a sweep."""
+    from dg_batchformer.selection.report import report
 
-    table = FORMATS[arguments.format](read_table(Path(arguments.input_dir)))
+    collected = read_runs([arguments.input_dir])
+    return publish(report(collected, arguments.ddof, arguments.selection), arguments)
+
+
+def leaderboard(arguments: argparse.Namespace) -> int:
+    """The ranking of many sweeps and published rows."""
+    from dg_batchformer.selection import leaderboard, references
+
+    published = [row for name in arguments.reference for row in references.load(name)]
+    collected = read_runs(arguments.runs)
+    return publish(leaderboard.leaderboard(collected, published, arguments.ddof, arguments.selection), arguments)
+
+
+def read_runs(folders: Sequence[str]) -> Collected:
+    """The runs of some folders."""
+    from dg_batchformer.selection.collect import collect
+
+    return collect([Path(folder) for folder in folders])
+
+
+def publish(report: Report, arguments: argparse.Namespace) -> int:
+    """Prints or writes a report, or what stands behind one of its cells; problems go to the error stream."""
+    from dg_batchformer.selection import provenance
+    from dg_batchformer.selection.formats.all import FORMATS
+    from dg_batchformer.selection.formats.text import text
+
+    say_problems(report)
+    if arguments.command_of:
+        print("\n".join(provenance.explain(report, arguments.command_of)))
+        return 0
+    if arguments.figures:
+        from dg_batchformer.selection import figures
+
+        for path in figures.draw(report, Path(arguments.figures)):
+            print(f"wrote {path}")
+        return 0
     if arguments.output:
-        Path(arguments.output).write_text(table, encoding="utf-8")
+        Path(arguments.output).write_text(FORMATS[arguments.format](report), encoding="utf-8")
         print(f"wrote {arguments.output}")
+    elif arguments.format == "text":
+        print(text(report, color=sys.stdout.isatty()), end="")
     else:
-        print(table, end="")
+        print(FORMATS[arguments.format](report), end="")
     return 0
 
 
-def read_table(input_dir: Path) -> list[Section]:
-    """The tables of a sweep's folder; what was passed over is said on the error stream."""
-    from dg_batchformer.selection.runs import collect
-    from dg_batchformer.selection.table import build
+def say_problems(report: Report) -> None:
+    """Says on the error stream what of a report's runs is amiss."""
+    from dg_batchformer.selection.collect import summary
 
-    collected = collect(input_dir)
-    for problem in collected.problems:
-        print(f"note: {problem}", file=sys.stderr)
-    if not collected.runs:
-        raise InputError(f"{input_dir} has no finished run: expected at least one with its `done`")
-    return build(collected)
+    for line in summary(report.problems):
+        print(f"note: {line}", file=sys.stderr)
 
 
 def paper(arguments: argparse.Namespace) -> int:
@@ -178,4 +211,11 @@ def paper(arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"train": train, "sweep": sweep, "collect": collect, "data": data, "paper": paper}
+COMMANDS = {
+    "train": train,
+    "sweep": sweep,
+    "collect": collect,
+    "leaderboard": leaderboard,
+    "data": data,
+    "paper": paper,
+}

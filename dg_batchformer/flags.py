@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dg_batchformer.jobs.launchers import LAUNCHERS
+from dg_batchformer.selection.methods import METHODS
 from dg_batchformer.training.arguments import PRECISIONS, RunArguments
 from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS
 
@@ -20,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     _train_parser(commands.add_parser("train", help="one run"))
     _sweep_parser(commands.add_parser("sweep", help="many runs: launch, status, delete_incomplete"))
     _collect_parser(commands.add_parser("collect", help="the selection table of a sweep"))
+    _leaderboard_parser(commands.add_parser("leaderboard", help="a ranking of many sweeps and published rows"))
     _data_parser(commands.add_parser("data", help="a benchmark's images: check, cache, info"))
     _paper_parser(commands.add_parser("paper", help="BatchFormer's published results, each with its command"))
     return top
@@ -109,9 +111,47 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
 
 def _collect_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--input_dir", required=True, help="folder of a sweep, ours or DomainBed's")
-    p.add_argument("--format", default="text", choices=["text", "markdown", "latex", "csv", "json"])
-    p.add_argument("--output", help="file to write to instead of printing")
+    _report_flags(p, list(METHODS))
     p.set_defaults(command="collect")
+
+
+def _leaderboard_parser(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "Ranks the algorithms of many sweeps and published rows, for each dataset and protocol; what cannot be "
+        "compared is never in one table, and it says why."
+    )
+    p.add_argument("runs", nargs="+", metavar="RUNS", help="folders of sweeps, ours or DomainBed's")
+    p.add_argument(
+        "--reference",
+        nargs="+",
+        default=[],
+        metavar="ROWS",
+        help="published rows: `paper` (BatchFormer's) or CSV files with columns dataset, protocol, backbone, "
+        "algorithm, environment, mean",
+    )
+    _report_flags(p, [next(iter(METHODS))])
+    p.set_defaults(command="leaderboard")
+
+
+def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
+    p.add_argument(
+        "--selection",
+        nargs="+",
+        choices=list(METHODS),
+        default=selections,
+        metavar="METHOD",
+        help=f"selection methods, of {', '.join(METHODS)} (default: {' '.join(selections)})",
+    )
+    p.add_argument("--ddof", type=int, choices=[0, 1], default=0, help="of standard errors (default 0, DomainBed's)")
+    p.add_argument("--format", default="text", choices=["text", "markdown", "latex", "csv", "json", "html"])
+    p.add_argument("--output", help="file to write to instead of printing")
+    p.add_argument(
+        "--command",
+        dest="command_of",
+        metavar="CELL",
+        help="print the runs behind a cell, DATASET/ALGORITHM/COLUMN, and the commands that repeat them",
+    )
+    p.add_argument("--figures", metavar="DIR", help="draw figures into this folder, as PNG and PDF (extra `plots`)")
 
 
 def _data_parser(p: argparse.ArgumentParser) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dg_batchformer import cli
-from dg_batchformer.selection import render
+from dg_batchformer.selection.formats.markdown import markdown
+from dg_batchformer.selection.formats.text import text
+from dg_batchformer.selection.report import report
 
 
 def launch_and_collect(dataset: str, argv: Sequence[str] | None, defaults: Sequence[str] = ()) -> int:
@@ -34,7 +36,8 @@ def launch_and_collect(dataset: str, argv: Sequence[str] | None, defaults: Seque
 
 def show(output_dir: Path, table: Path) -> int:
     """Writes the table of a sweep as Markdown and prints it."""
-    sections = cli.read_table(output_dir)
-    table.write_text(render.markdown(sections), encoding="utf-8")
-    print(f"{render.text(sections)}wrote {table}")
+    found = report(cli.read_runs([str(output_dir)]))
+    cli.say_problems(found)
+    table.write_text(markdown(found), encoding="utf-8")
+    print(f"{text(found)}wrote {table}")
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,6 +20,7 @@ from dg_batchformer.training.arguments import (
     NOT_IN_ID,
     RunArguments,
     check,
+    command_line,
     folder_problems,
     number_problems,
     parse_hparams,
@@ -75,13 +75,7 @@ class Job:
     @property
     def command(self) -> str:
         """The command that runs this job."""
-        words = ["python", "-m", "dg_batchformer", "train"]
-        for name, value in sorted(dataclasses.asdict(self.arguments).items()):
-            if value is True:
-                words.append(f"--{name}")
-            elif value is not None and value is not False:
-                words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-        return shlex.join(words)
+        return command_line(("python", "-m", "dg_batchformer", "train"), dataclasses.asdict(self.arguments))
 
     @property
     def name(self) -> str:

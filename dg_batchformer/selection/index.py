@@ -99,10 +99,13 @@ def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> 
         if own:
             key, n, n_environments, shared, own_text = own
             end = value + n * n_environments
-            parts = (columns[part][value:end].reshape(n, n_environments) for part in ("inside", "out", "macro"))
+            inside, out, macro = (
+                columns[part][value:end].reshape(n, n_environments) for part in ("inside", "out", "macro")
+            )
+            dataset, algorithm, test_envs, *rest = key
+            whole = RunKey(dataset, algorithm, tuple(test_envs), *rest)
             steps = columns["steps"][row : row + n]
-            whole = RunKey(*key[:2], tuple(key[2]), *key[3:])
-            run = Run(whole, f"{input_dir}/{name}", steps, *parts, text["shared"][shared], own_text)
+            run = Run(whole, f"{input_dir}/{name}", steps, inside, out, macro, text["shared"][shared], own_text)
             row, value = row + n, end
         # A message begins with the path, which may have changed.
         said = tuple(Problem(kind, f"{input_dir}/{name}{rest}") for kind, rest in problems)

@@ -18,9 +18,9 @@ import numpy as np
 from dg_batchformer.selection.runs import Floats, Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Choice:
-    """A run and its checkpoint number `index`, chosen by the value `validation`, where environment `env` is left out."""
+    """A run without environment `env`, and its checkpoint number `index`, chosen by the value `validation`."""
 
     run: Run
     env: int
@@ -51,7 +51,7 @@ Method = Callable[[Sequence[Run], Sequence[Run], int], list[Choice]]
 
 def training_domain(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
     """The checkpoint of the highest mean accuracy on the training environments' out-splits."""
-    return [_highest(run, env, _validation(run, env)) for run in singles]
+    return [_highest(run, env, mean_validation(run, env)) for run in singles]
 
 
 def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
@@ -70,7 +70,8 @@ def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int)
         steps = functools.reduce(_common, [pair.steps for pair in found], run.steps)
         if not len(steps):
             continue
-        total = sum(_at(pair, steps, other) for pair, other in zip(found, others, strict=True)) / len(others)
+        values = np.stack([_at(pair, steps, other) for pair, other in zip(found, others, strict=True)])
+        total = values.sum(axis=0) / len(others)
         best = int(np.argmax(total))
         index = int(np.searchsorted(run.steps, steps[best]))
         choices.append(Choice(run, env, index, float(total[best])))
@@ -79,7 +80,7 @@ def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int)
 
 def last(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
     """The last checkpoint, whose mean accuracy on the training environments' out-splits decides between runs."""
-    return [Choice(run, env, len(run.steps) - 1, float(_validation(run, env)[-1])) for run in singles]
+    return [Choice(run, env, len(run.steps) - 1, float(mean_validation(run, env)[-1])) for run in singles]
 
 
 def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
@@ -87,11 +88,12 @@ def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choic
     return [Choice(run, env, len(run.steps) - 1, float(run.out[-1, env])) for run in singles]
 
 
-def _validation(run: Run, env: int) -> Floats:
+def mean_validation(run: Run, env: int) -> Floats:
     """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
     others = np.delete(run.out, env, axis=1)
     # Row by row in memory, as DomainBed sums them: the last bit may decide.
-    return np.mean(np.ascontiguousarray(others), axis=1)
+    means: Floats = np.mean(np.ascontiguousarray(others), axis=1)
+    return means
 
 
 def _highest(run: Run, env: int, values: Floats) -> Choice:
@@ -129,16 +131,18 @@ def best_by_trial(candidates: Mapping[int, Sequence[Choice]], *, fixed: bool) ->
     return {trial: choice for trial, choice in chosen.items() if choice}
 
 
+ORACLE = "oracle"
+
 METHODS: dict[str, Method] = {
     "training-domain": training_domain,
     "leave-one-domain-out": leave_one_domain_out,
     "last": last,
-    "oracle": oracle,
+    ORACLE: oracle,
 }
 
 TITLES = {
     "training-domain": "training-domain validation",
     "leave-one-domain-out": "leave-one-domain-out cross-validation",
     "last": "last checkpoint, hyper-parameters by training-domain validation",
-    "oracle": "ORACLE, chosen on the test environment itself: not a fair number",
+    ORACLE: "ORACLE, chosen on the test environment itself: not a fair number",
 }

@@ -1,44 +1,157 @@
-"""What BatchFormer changed: each X_BatchFormer against its X, trial by trial."""
+"""What a modifier changed: each algorithm with it against the same one without it, run by run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from dg_batchformer.registry import split_name
-from dg_batchformer.selection.table import Cell, Section
+import numpy as np
+
+from dg_batchformer.registry import MODIFIER_ORDER, split_name
+from dg_batchformer.selection.statistics import (
+    Interval,
+    bootstrap_interval,
+    holm,
+    t_interval,
+    t_test,
+)
+from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
+
+SIGNIFICANT = 0.05
+TIE = 1e-9
+"""Points below which two accuracies are the same."""
 
 
-def base_of(algorithm: str, among: Iterable[str]) -> str | None:
-    """Which of some algorithms is this one without BatchFormer, however its name is spelled."""
-    objective, modifiers = split_name(algorithm)
-    if "BatchFormer" not in modifiers:
+@dataclass(frozen=True)
+class Difference:
+    """Differences in points by unit, and what can be told of their mean: 95 % intervals and a two-sided p-value.
+
+    A unit is a trial of an environment; over several rows of the search it is the mean of their differences. The
+    intervals, by bootstrap over the units and by Student's t, and the p-value are None of fewer than two units.
+    """
+
+    units: Mapping[Unit, float]
+    mean: float | None
+    bootstrap: Interval | None
+    t: Interval | None
+    p: float | None
+    wins: int
+    ties: int
+    losses: int
+
+    @property
+    def n(self) -> int:
+        return len(self.units)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant less its base: over all columns, and by column.
+
+    `p_holm` is the p-value corrected for all `n_comparisons` of a section, and `as_selected` the difference between
+    the averages that the table shows, where each of the two chose its own hyper-parameters.
+    """
+
+    modifier: str
+    variant: str
+    base: str
+    overall: Difference
+    columns: Mapping[str, Difference]
+    as_selected: float | None
+    p_holm: float | None = None
+    n_comparisons: int = 1
+
+    @property
+    def words(self) -> str:
+        """The outcome in plain words."""
+        overall = self.overall
+        if overall.mean is None:
+            return "no pair of runs to compare"
+        pairs = f"{overall.n} pair{'s' * (overall.n > 1)}"
+        if overall.t is None or self.p_holm is None:
+            return f"{overall.mean:+.1f} points in one pair, which tells nothing"
+        interval = f"95 % interval {overall.t[0]:+.1f} to {overall.t[1]:+.1f} points"
+        if self.p_holm >= SIGNIFICANT:
+            alone = overall.p is not None and overall.p < SIGNIFICANT
+            corrected = f", corrected for {self.n_comparisons} comparisons" if alone else ""
+            return f"no difference can be told from these {pairs} ({interval}{corrected})"
+        changed = "raises" if overall.mean > 0 else "lowers"
+        return f"{self.modifier} {changed} {self.base} by {abs(overall.mean):.1f} points ({interval}, {pairs})"
+
+
+def compare(section: Section) -> list[Comparison]:
+    """What each modifier changed in a section, by modifier, with p-values that are corrected for all of them.
+
+    Runs are paired on equal environment, trial and hparams_seed, and each takes its checkpoint by the section's method.
+    """
+    found = []
+    for modifier in ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer")):
+        for row in section.rows:
+            base = base_of(row, modifier, section.rows)
+            if base and row.candidates and base.candidates:
+                found.append(_comparison(modifier, row, base, section))
+    corrected = holm([comparison.overall.p for comparison in found])
+    n = sum(p is not None for p in corrected)
+    return [
+        dataclasses.replace(comparison, p_holm=p, n_comparisons=n)
+        for comparison, p in zip(found, corrected, strict=True)
+    ]
+
+
+def base_of(row: Row, modifier: str, among: tuple[Row, ...]) -> Row | None:
+    """The row of the same algorithm and hparams without a modifier and what is its own, however it is spelled."""
+    objective, modifiers = split_name(row.algorithm)
+    if modifier not in modifiers:
         return None
-    wanted = objective, set(modifiers) - {"BatchFormer"}
-    for name in among:
-        other, its_modifiers = split_name(name)
-        if (other, set(its_modifiers)) == wanted:
-            return name
+    wanted = objective, set(modifiers) - {modifier}, _given_without(row, modifier)
+    for other in among:
+        its_objective, its_modifiers = split_name(other.algorithm)
+        if (its_objective, set(its_modifiers), _given_without(other, modifier)) == wanted:
+            return other
     return None
 
 
-def differences(section: Section) -> dict[str, tuple[str, dict[str, Cell]]]:
-    """For each variant of a section its base, and a row of its accuracy less the base's.
-
-    Over the trials that both have, since these share splits and hyper-parameters.
-    """
-    rows = {}
-    for algorithm, cells in section.rows.items():
-        base = base_of(algorithm, section.rows)
-        if base:
-            of_base = section.rows[base]
-            rows[algorithm] = base, {column: _difference(cell, of_base[column]) for column, cell in cells.items()}
-    return rows
+def _given_without(row: Row, modifier: str) -> object:
+    """The hparams that a row was given but for a modifier's own, which all begin with its name."""
+    given = json.loads(row.given)
+    if not isinstance(given, dict):
+        return given
+    return {name: value for name, value in given.items() if not name.startswith(f"{modifier.lower()}_")}
 
 
-def _difference(cell: Cell, base: Cell) -> Cell:
-    shared = sorted(cell.values.keys() & base.values.keys())
-    values = {trial: cell.values[trial] - base.values[trial] for trial in shared}
-    most = max(cell.n, base.n)
-    if len(values) < most:
-        return Cell(values, f"{len(values)} of {most} trials")
-    return Cell(values, cell.missing or base.missing)
+def _comparison(modifier: str, row: Row, base: Row, section: Section) -> Comparison:
+    units = {}
+    for unit in sorted(row.candidates.keys() & base.candidates.keys()):
+        of_base = {choice.hparams_seed: choice.accuracy for choice in base.candidates[unit]}
+        differences = [
+            choice.accuracy - of_base[choice.hparams_seed]
+            for choice in row.candidates[unit]
+            if choice.hparams_seed in of_base
+        ]
+        if differences:
+            units[unit] = float(100 * np.mean(differences))
+    columns = {
+        column: difference({unit: value for unit, value in units.items() if unit.column == column})
+        for column in section.own_columns
+    }
+    mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
+    as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean
+    return Comparison(modifier, row.label, base.label, difference(units), columns, as_selected)
+
+
+def difference(units: Mapping[Unit, float]) -> Difference:
+    """What can be told of differences, in points, by unit."""
+    values = list(units.values())
+    wins, losses = sum(value > TIE for value in values), sum(value < -TIE for value in values)
+    return Difference(
+        units,
+        float(np.mean(values)) if values else None,
+        bootstrap_interval(values),
+        t_interval(values),
+        t_test(values),
+        wins,
+        len(values) - wins - losses,
+        losses,
+    )

@@ -22,7 +22,7 @@ UNREADABLE = "files that cannot be read"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run's folder holds: the run, if it is finished, else the arguments of what is planned; and its problems."""
+    """What a run's folder holds: the run, if it is finished, else the arguments of what is planned; its problems."""
 
     run: Run | None = None
     planned: dict[str, Any] | None = None

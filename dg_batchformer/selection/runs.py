@@ -31,7 +31,7 @@ OWN_ARGS = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed", "
 """Arguments in which the runs of one sweep differ, or that change no result."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A finished run: its checkpoints by rising step, an accuracy as a share for each and for each environment.
 
@@ -61,7 +61,8 @@ class Run:
 
     @property
     def hparams(self) -> dict[str, Any]:
-        return self.own["hparams"]  # type: ignore[no-any-return]
+        hparams: dict[str, Any] = self.own["hparams"]
+        return hparams
 
     @property
     def args(self) -> dict[str, Any]:

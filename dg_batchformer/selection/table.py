@@ -6,7 +6,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dg_batchformer.registry import in_order
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
@@ -23,22 +23,32 @@ DERIVED = (AVERAGE, WORST, MACRO)
 REDRAWN, FIXED = "redrawn", "fixed"
 
 
+class Unit(NamedTuple):
+    """A trial of an environment; `column` is where it counts, the environment's or, over datasets, its dataset's."""
+
+    column: str
+    environment: str
+    trial_seed: int
+
+
 @dataclass(frozen=True)
 class Row:
     """An algorithm of a section.
 
     `given` are the hparams that it was given, which `label` names where the section has the algorithm with others
-    too; `candidates` are all choices by (environment, trial), `seeds` says whether its hyper-parameters were redrawn
-    in each trial or fixed over trials ("" where one trial cannot tell), and `source` where a published row is from.
+    too; `candidates` are all that could have been chosen, and `seeds` says whether its hyper-parameters were redrawn in
+    each trial or fixed over trials ("" where one trial cannot tell). `source` is where a published row is from, and
+    `rank` its place on a leaderboard.
     """
 
     algorithm: str
     given: str
     label: str
     cells: Mapping[str, Cell]
-    candidates: Mapping[tuple[int, int], Sequence[Choice]] = field(default_factory=dict)
+    candidates: Mapping[Unit, Sequence[Choice]] = field(default_factory=dict)
     seeds: str = ""
     source: str = ""
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,13 @@ class Section:
         return self.setting.dataset
 
     @property
-    def environments(self) -> tuple[str, ...]:
-        """The columns that are not over others."""
+    def is_over_datasets(self) -> bool:
+        """Whether datasets stand across."""
+        return self.dataset == AVERAGE
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """The columns that are not over others: environments, or datasets."""
         return tuple(column for column in self.columns if column not in DERIVED)
 
 
@@ -144,14 +159,15 @@ def _row(
         for env in run.key.test_envs:
             runs[env, run.key.trial_seed, len(run.key.test_envs)].append(run)
     candidates = {
-        (env, trial): METHODS[selection](runs[env, trial, 1], runs[env, trial, 2], env)
-        for env in range(len(environments))
+        Unit(name, name, trial): METHODS[selection](runs[env, trial, 1], runs[env, trial, 2], env)
+        for env, name in enumerate(environments)
         for trial in trials
     }
     seeds = seed_mode(group.runs)
     cells, macro = {}, []
     for env, name in enumerate(environments):
-        chosen = best_by_trial({trial: candidates[env, trial] for trial in trials}, fixed=seeds == FIXED)
+        of_env = {trial: candidates[Unit(name, name, trial)] for trial in trials}
+        chosen = best_by_trial(of_env, fixed=seeds == FIXED)
         missing, counts = _missing(len(chosen), env, trials, group, selection)
         cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
         macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
@@ -227,7 +243,12 @@ def _average(setting: Setting, sections: Sequence[Section]) -> Section:
         }
         cells = {section.dataset: cell for section, cell in zip(sections, parts[AVERAGE], strict=True)}
         cells |= {column: average(parts[column], ddof) for column in DERIVED}
-        found.append(Row(algorithm, given, label, cells, seeds=_mode_of(own.values())))
+        candidates = {
+            unit._replace(column=dataset): choices
+            for dataset, row in own.items()
+            for unit, choices in row.candidates.items()
+        }
+        found.append(Row(algorithm, given, label, cells, candidates, _mode_of(own.values())))
     columns = (*(section.dataset for section in sections), *DERIVED)
     return Section(sections[0].selection, setting, columns, tuple(found), ddof)
 

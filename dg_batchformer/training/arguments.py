@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ NOT_IN_ID = (
 """Arguments that change no result."""
 
 PRECISIONS = ("fp32", "bf16")
+
+
+def command_line(program: Sequence[str], arguments: Mapping[str, Any]) -> str:
+    """The command that runs a program with some arguments, by name; those that are None or False are left out."""
+    words = list(program)
+    for name, value in sorted(arguments.items()):
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False:
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
 
 
 def data_arguments(arguments: RunArguments) -> dict[str, Any]:

@@ -1,0 +1,188 @@
+"""The report as one JSON document, which the page shows too."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dg_batchformer import __version__
+from dg_batchformer.selection import curves, provenance
+from dg_batchformer.selection.cells import Cell
+from dg_batchformer.selection.formats.wording import legend, places
+from dg_batchformer.selection.methods import ORACLE, TITLES, Choice
+from dg_batchformer.selection.pairs import Comparison, Difference
+from dg_batchformer.selection.report import Report, Result
+from dg_batchformer.selection.table import Row
+from dg_batchformer.training.records import Problem
+
+Document = dict[str, Any]
+
+
+def json_report(report: Report) -> str:
+    """The document, without learning curves."""
+    return json.dumps(document(report, with_curves=False), indent=1) + "\n"
+
+
+def document(report: Report, *, with_curves: bool) -> Document:
+    """All that a report says, as plain values; accuracies and differences in percent."""
+    return {
+        "made_by": f"dg-batchformer {__version__}",
+        "made_at": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "title": report.title,
+        "folders": list(report.folders),
+        "runs": report.n_runs,
+        "legend": legend(report),
+        "problems": _problems(report.problems),
+        "apart": list(report.apart),
+        "results": [
+            {"id": f"r{i}", **_result(result, report, with_curves=with_curves)}
+            for i, result in enumerate(report.results)
+        ],
+    }
+
+
+def _problems(problems: Iterable[Problem]) -> list[Document]:
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.kind].append(problem.text)
+    return [{"kind": kind, "n": len(texts), "texts": texts} for kind, texts in kinds.items()]
+
+
+def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
+    section, setting = result.section, result.section.setting
+    place = places(section)
+    return {
+        "selection": section.selection,
+        "selection_title": TITLES[section.selection],
+        "oracle": section.selection == ORACLE,
+        "dataset": section.dataset,
+        "setting": {
+            "dataset": setting.dataset,
+            "protocol": setting.protocol,
+            "backbone": setting.backbone,
+            **dict(setting.others),
+        },
+        "title": result.title,
+        "caption": result.caption,
+        "lacking": result.lacking,
+        "columns": list(section.columns),
+        "environments": list(section.own_columns),
+        "rows": [
+            {
+                **_row(row),
+                "cells": {
+                    column: {
+                        **_cell(cell, place.get((row.label, column))),
+                        "command": _command(report, result, row, column) if cell.choices else None,
+                    }
+                    for column, cell in row.cells.items()
+                },
+                "edges": [str(edge) for edge in result.edges.get(row.label, ())],
+                **({"curves": _curves(row, result)} if with_curves else {}),
+            }
+            for row in section.rows
+        ],
+        "comparisons": [_comparison(one) for one in result.comparisons],
+    }
+
+
+def _row(row: Row) -> Document:
+    return {
+        "algorithm": row.algorithm,
+        "label": row.label,
+        "given_hparams": row.given,
+        "source": row.source,
+        "rank": row.rank,
+        "seeds": row.seeds,
+    }
+
+
+def _cell(cell: Cell, place: int | None) -> Document:
+    return {
+        "mean": cell.mean,
+        "error": cell.error,
+        "error_kind": cell.error_kind,
+        "n": cell.n,
+        "values": {str(trial): value for trial, value in cell.values.items()},
+        "done": cell.done,
+        "expected": cell.expected,
+        "missing": cell.missing,
+        "best": place == 1,
+        "second": place == 2,
+        "choices": [_choice(choice) for choice in cell.choices],
+    }
+
+
+def _choice(choice: Choice) -> Document:
+    key = choice.run.key
+    return {
+        "trial_seed": key.trial_seed,
+        "hparams_seed": key.hparams_seed,
+        "step": choice.step,
+        "environment": choice.env,
+        "validation": 100 * choice.validation,
+        "accuracy": 100 * choice.accuracy,
+        "folder": choice.run.folder,
+        "command": provenance.command(choice.run),
+    }
+
+
+def _command(report: Report, result: Result, row: Row, column: str) -> str:
+    """The command that says what stands behind a cell."""
+    words = ["dg-batchformer", "leaderboard", *report.folders, "--selection", result.section.selection]
+    return shlex.join([*words, "--command", provenance.name(result, row, column)])
+
+
+def _curves(row: Row, result: Result) -> list[Document]:
+    environments: Sequence[str] = result.section.own_columns
+    return [
+        {
+            "environment": column,
+            "trial_seed": choice.run.key.trial_seed,
+            "hparams_seed": choice.hparams_seed,
+            "steps": shown.steps,
+            "validation": shown.validation,
+            "test": shown.test,
+            "chosen": shown.chosen,
+            "swad_window": shown.swad_window,
+        }
+        for column in environments
+        if not result.section.is_over_datasets
+        for choice in row.cells[column].choices
+        for shown in [curves.curve(choice)]
+    ]
+
+
+def _comparison(comparison: Comparison) -> Document:
+    return {
+        "modifier": comparison.modifier,
+        "variant": comparison.variant,
+        "base": comparison.base,
+        "overall": _difference(comparison.overall),
+        "environments": {column: _difference(one) for column, one in comparison.columns.items()},
+        "p_holm": comparison.p_holm,
+        "n_comparisons": comparison.n_comparisons,
+        "as_selected": comparison.as_selected,
+        "words": comparison.words,
+    }
+
+
+def _difference(difference: Difference) -> Document:
+    return {
+        "mean": difference.mean,
+        "n": difference.n,
+        "bootstrap": difference.bootstrap,
+        "t": difference.t,
+        "p": difference.p,
+        "wins": difference.wins,
+        "ties": difference.ties,
+        "losses": difference.losses,
+        "units": [
+            {"environment": "/".join(dict.fromkeys(unit[:2])), "trial_seed": unit.trial_seed, "difference": value}
+            for unit, value in difference.units.items()
+        ],
+    }

@@ -1,0 +1,96 @@
+"""The report for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dg_batchformer.selection.formats.wording import (
+    COMPARISON_COLUMNS,
+    ORACLE_FENCE,
+    cell_text,
+    comparison_cells,
+    comparison_name,
+    leading_columns,
+    legend,
+    places,
+)
+from dg_batchformer.selection.methods import ORACLE
+from dg_batchformer.selection.report import Report, Result
+
+MARKS = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+
+SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+}
+
+PREAMBLE = r"""% In the preamble: \usepackage[T1]{fontenc} \usepackage{booktabs} \usepackage{graphicx}"""
+
+
+def latex(report: Report) -> str:
+    """A table environment for each table; needs the packages that its first line names.
+
+    The best of a column is bold and the second underlined. A table too wide for the text is scaled down to it.
+    """
+    parts = [PREAMBLE]
+    for result in report.results:
+        if result.section.selection == ORACLE and not any(ORACLE_FENCE in part for part in parts):
+            parts.append(f"% {ORACLE_FENCE}.")
+        parts += _result(result, report)
+    return "\n\n".join([*parts, *(f"% {escaped(sentence)}" for sentence in report.apart)]) + "\n"
+
+
+def _result(result: Result, report: Report) -> list[str]:
+    if result.lacking:
+        return [f"% {escaped(result.title)}: {escaped(result.lacking)}"]
+    section = result.section
+    place, leading = places(section), leading_columns(section)
+    rows = []
+    for row, first in zip(section.rows, zip(*leading.values(), strict=True), strict=True):
+        cells = [
+            MARKS.get(place.get((row.label, column), 0), "{}").format(escaped(cell_text(row.cells[column])))
+            for column in section.columns
+        ]
+        rows.append([*map(escaped, first), *cells])
+    notes = [f"{label}, {edge}" for label, edges in result.edges.items() for edge in edges]
+    caption = ". ".join([result.title, result.caption, *notes, " ".join(legend(report)[:3])])
+    tables = [_table("l" * len(leading), [*leading, *section.columns], rows, caption)]
+    if result.comparisons:
+        columns = ["Variant -- base", *section.own_columns, *COMPARISON_COLUMNS]
+        changes = [
+            [escaped(comparison_name(one)), *map(escaped, comparison_cells(one, section.own_columns))]
+            for one in result.comparisons
+        ]
+        words = "; ".join(f"{comparison_name(one)}: {one.words}" for one in result.comparisons)
+        tables.append(_table("l", columns, changes, f"{result.title}: what each modifier changed. {words}."))
+    return tables
+
+
+def _table(left: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    lines = [" & ".join(row) + r" \\" for row in [list(map(escaped, header)), *rows]]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{escaped(caption)}}}",
+            r"\centering",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{left}{'r' * (len(header) - len(left))}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+        ]
+    )
+
+
+def escaped(text: str) -> str:
+    """Text of which LaTeX takes nothing for a command."""
+    return "".join(SPECIAL.get(character, character) for character in text)

@@ -1,0 +1,109 @@
+"""What all formats say alike: the legend, the text of a cell, and the rows of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dg_batchformer.selection.cells import Cell
+from dg_batchformer.selection.pairs import Comparison, Difference
+from dg_batchformer.selection.report import Report
+from dg_batchformer.selection.statistics import Interval
+from dg_batchformer.selection.table import Section
+
+ORACLE_FENCE = "Chosen on test data, for comparison only: do not report these as results"
+
+
+def legend(report: Report) -> list[str]:
+    """What the numbers of a report are, sentence by sentence."""
+    sections = [result.section for result in report.results]
+    protocols = {section.setting.protocol for section in sections}
+    sentences = [
+        "Accuracy in percent on the in-split (80 % unless said otherwise) of the environment left out; out-splits "
+        "choose the checkpoint and the hyper-parameters.",
+        f"Mean ± standard error (ddof {report.ddof}{', as DomainBed has it' * (report.ddof == 0)}) over trials, each "
+        "with its own splits.",
+        "Avg is the mean of the columns' means, Worst the mean over trials of the lowest column, Macro the average of "
+        "accuracies averaged over classes.",
+    ]
+    if "tllib" in protocols:
+        sentences.insert(1, "Under protocol tllib the accuracy is that on all images of the environment left out.")
+    if any(result.comparisons for result in report.results):
+        sentences.append(
+            "Differences are in points, of runs with equal environment, trial and hparams_seed; 95 % intervals are of "
+            "their mean over trials and environments, p is of the paired t-test, corrected (Holm) for all comparisons "
+            "under one table; 'In the table' is the difference of the two Avg above, each with hyper-parameters of its "
+            "own choice."
+        )
+    return sentences
+
+
+def cell_text(cell: Cell, plus_minus: str = "±") -> str:
+    """A cell's mean and error, and in brackets what is missing."""
+    if cell.mean is None:
+        return f"({cell.missing or 'no run'})"
+    text = f"{cell.mean:.1f}"
+    if cell.error is not None:
+        text += f" {plus_minus} {cell.error:.1f}"
+    return f"{text} ({cell.missing})" if cell.missing else text
+
+
+def places(section: Section) -> dict[tuple[str, str], int]:
+    """1 for the best and 2 for the second of each column, by label and column, as printed; equal ones share a place."""
+    found: dict[tuple[str, str], int] = {}
+    for column in section.columns:
+        printed = {row.label: round(mean, 1) for row in section.rows if (mean := row.cells[column].mean) is not None}
+        first_two = sorted(set(printed.values()), reverse=True)[:2]
+        if len(printed) > 1:
+            found |= {(label, column): first_two.index(v) + 1 for label, v in printed.items() if v in first_two}
+    return found
+
+
+def leading_columns(section: Section) -> dict[str, list[str]]:
+    """The columns left of the numbers: rank and source where rows have them, and the algorithms."""
+    columns = {"Rank": [str(row.rank or "") for row in section.rows]} if any(row.rank for row in section.rows) else {}
+    columns["Algorithm"] = [row.label for row in section.rows]
+    if any(row.source for row in section.rows):
+        columns["Source"] = [row.source or "runs" for row in section.rows]
+    return columns
+
+
+COMPARISON_COLUMNS = ("Mean", "Bootstrap 95 %", "t 95 %", "Won/tied/lost", "p (Holm)", "In the table")
+
+
+def comparison_cells(comparison: Comparison, columns: Sequence[str]) -> list[str]:
+    """The row of a comparison: differences by column, then over all of them."""
+    overall = comparison.overall
+    return [
+        *(signed(comparison.columns[column].mean) for column in columns),
+        signed(overall.mean),
+        interval(overall.bootstrap),
+        interval(overall.t),
+        wins(overall),
+        "" if comparison.p_holm is None else p_value(comparison.p_holm),
+        signed(comparison.as_selected),
+    ]
+
+
+def comparison_name(comparison: Comparison) -> str:
+    """What is compared with what."""
+    return f"{comparison.variant} - {comparison.base}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign."""
+    return "" if value is None else f"{value:+.1f}"
+
+
+def interval(limits: Interval | None) -> str:
+    """An interval's two ends."""
+    return "" if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}"
+
+
+def wins(difference: Difference) -> str:
+    """Wins, ties and losses."""
+    return f"{difference.wins}/{difference.ties}/{difference.losses}"
+
+
+def p_value(p: float) -> str:
+    """A p-value to three places."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,77 @@
+"""The leaderboard: runs of many folders and published rows, ranked by average where they can be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from dg_batchformer.selection.cells import Cell
+from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.references import Reference
+from dg_batchformer.selection.report import Report, apart, report, result
+from dg_batchformer.selection.runs import environment_names
+from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
+
+
+def leaderboard(
+    collected: Collected,
+    references: Sequence[Reference],
+    ddof: int = 0,
+    selections: Iterable[str] = ("training-domain",),
+) -> Report:
+    """The report of collected runs with published rows among them, each table ranked by its average.
+
+    A published row joins the runs of its dataset, protocol, backbone and selection method; where these differ in
+    anything else from the protocol's usual they stay apart. Rows of a dataset of which there are other runs get a
+    table of their own; those of other datasets do too where there are no runs at all.
+    """
+    selections = list(selections)
+    base = report(collected, ddof, selections)
+    sections = [one.section for one in base.results]
+    for reference in references:
+        if reference.selection in selections:
+            _add(reference, sections, ours_only=bool(collected.runs))
+    order = {selection: i for i, selection in enumerate(selections)}
+    sections.sort(key=lambda one: (order[one.selection], one.is_over_datasets, one.setting))
+    results = [result(ranked(section)) for section in sections]
+    return dataclasses.replace(base, title="Leaderboard", results=results, apart=apart(sections))
+
+
+def _add(reference: Reference, sections: list[Section], *, ours_only: bool) -> None:
+    """Puts a published row into the table that it can be compared in, or into one of its own."""
+    own = [section for section in sections if section.selection == reference.selection]
+    for i, section in enumerate(sections):
+        if section.selection == reference.selection and section.setting == reference.setting:
+            sections[i] = dataclasses.replace(section, rows=(*section.rows, _row(reference, section.columns)))
+            return
+    if ours_only and reference.setting.dataset not in {section.dataset for section in own}:
+        return
+    environments = environment_names(reference.setting.dataset, []) or tuple(set(reference.numbers) - {AVERAGE})
+    columns = (*environments, *DERIVED)
+    sections.append(Section(reference.selection, reference.setting, columns, (_row(reference, columns),)))
+
+
+def _row(reference: Reference, columns: Sequence[str]) -> Row:
+    """A published row; its average is the one published, else the mean of its environments where all are there."""
+    numbers = reference.numbers
+    cells = {column: Cell(missing="not published") for column in columns}
+    for environment, number in numbers.items():
+        if environment in cells:
+            cells[environment] = Cell(mean=number.mean, error=number.error, error_kind=number.error_kind)
+    means = [cells[column].mean for column in columns if column not in DERIVED]
+    known = [mean for mean in means if mean is not None]
+    if cells[AVERAGE].mean is None and known and len(known) == len(means):
+        cells[AVERAGE] = Cell(mean=sum(known) / len(known))
+    return Row(reference.algorithm, "{}", f"{reference.algorithm} ({reference.source})", cells, source=reference.source)
+
+
+def ranked(section: Section) -> Section:
+    """The rows by falling average, as printed, with their ranks; those without one come last and have none."""
+    means = {id(row): row.cells[AVERAGE].mean for row in section.rows}
+    printed = {key: round(mean, 1) for key, mean in means.items() if mean is not None}
+    rows = sorted(section.rows, key=lambda row: -printed.get(id(row), -1.0))
+    order = sorted(printed.values(), reverse=True)
+    placed = [
+        dataclasses.replace(row, rank=order.index(printed[id(row)]) + 1 if id(row) in printed else None) for row in rows
+    ]
+    return dataclasses.replace(section, rows=tuple(placed))

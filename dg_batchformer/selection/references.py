@@ -1,0 +1,128 @@
+"""Published results: those of BatchFormer's paper, which the package carries, and those of a user's CSV file."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dg_batchformer import paper
+from dg_batchformer.data.benchmarks import BENCHMARKS
+from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.selection.methods import METHODS
+from dg_batchformer.selection.settings import Setting
+from dg_batchformer.selection.table import AVERAGE
+
+PAPER = "paper"
+NEEDED = ("dataset", "protocol", "backbone", "algorithm", "environment", "mean")
+OPTIONAL = ("error", "error_kind", "source", "selection")
+ERROR_KINDS = ("stderr", "std")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number in percent; `error` is a standard error or a standard deviation, as `error_kind` says."""
+
+    mean: float
+    error: float | None
+    error_kind: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published row: an algorithm's numbers by environment, "Avg" among them, and where they are from."""
+
+    setting: Setting
+    algorithm: str
+    source: str
+    selection: str
+    numbers: Mapping[str, Published]
+    command: str = ""
+
+
+def load(name: str) -> list[Reference]:
+    """The rows of the paper, where `name` is that, else of a CSV file, of which an InputError lists all that is wrong."""
+    return _of_paper() if name == PAPER else _of_file(Path(name))
+
+
+def _of_paper() -> list[Reference]:
+    """The paper gives standard deviations over runs, and chooses by validation."""
+    references = []
+    for row in paper.rows():
+        others = (("schedule", "the paper's own"),) if row.is_own_baseline else ()
+        numbers = {
+            _environment(row.dataset, entry["environment"]): Published(
+                float(entry["mean"]), float(entry["std"]) if entry["std"] else None, "std"
+            )
+            for entry in row.entries
+        }
+        setting = Setting(row.dataset, row.protocol, row.backbone, others)
+        source = f"paper, table {row.table}"
+        references.append(Reference(setting, row.algorithm, source, "training-domain", numbers, row.command("DATA")))
+    return references
+
+
+def _environment(dataset: str, name: str) -> str:
+    """An environment by the name of its column, given that or its folder's."""
+    if name.lower() == AVERAGE.lower():
+        return AVERAGE
+    benchmark = BENCHMARKS.get(dataset)
+    names = dict(zip(benchmark.folders, benchmark.environments, strict=True)) if benchmark and benchmark.folders else {}
+    return names.get(name, name)
+
+
+def _of_file(path: Path) -> list[Reference]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            lines = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--reference {path} cannot be read ({error}): expected `{PAPER}` or a CSV file") from error
+    lacking = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise InputError(
+            f"--reference {path} has no column {', '.join(lacking)}: expected {', '.join(NEEDED)}, and if wanted "
+            f"{', '.join(OPTIONAL)}"
+        )
+    problems: list[str] = []
+    found: dict[tuple[Setting, str, str, str], dict[str, Published]] = {}
+    for number, line in enumerate(lines, start=2):
+        wrong = _problems(line)
+        problems += [f"{path}:{number} {problem}" for problem in wrong]
+        if wrong:
+            continue
+        setting = Setting(line["dataset"], line["protocol"], line["backbone"])
+        source, selection = line.get("source") or path.name, line.get("selection") or "training-domain"
+        own = found.setdefault((setting, line["algorithm"], source, selection), {})
+        environment = _environment(line["dataset"], line["environment"])
+        if environment in own:
+            problems.append(f"{path}:{number} repeats {line['algorithm']} on {line['dataset']} {environment}")
+        spread = float(line["error"]) if line.get("error") else None
+        own[environment] = Published(float(line["mean"]), spread, line.get("error_kind") or ERROR_KINDS[0])
+    if problems:
+        raise InputError("\n".join(problems))
+    return [Reference(*key[:3], key[3], numbers) for key, numbers in found.items()]
+
+
+def _problems(line: Mapping[str, str | None]) -> list[str]:
+    """What is wrong with a line of a user's file."""
+    problems = [f"has no {name}" for name in NEEDED if not line.get(name)]
+    for name, low, high in (("mean", 0, 100), ("error", 0, 100)):
+        text = line.get(name)
+        if text and not low <= _number(text) <= high:
+            problems.append(f"has {name} {text!r}: expected a number of percent from {low} to {high}")
+    kind, selection = line.get("error_kind"), line.get("selection")
+    if kind and kind not in ERROR_KINDS:
+        problems.append(f"has {unknown('error_kind', kind, ERROR_KINDS)}")
+    if selection and selection not in METHODS:
+        problems.append(f"has {unknown('selection', selection, METHODS)}")
+    return problems
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
