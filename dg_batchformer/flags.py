@@ -198,6 +198,11 @@ def _compute_flags(p: argparse.ArgumentParser) -> None:
         "--protocol", default=DOMAINBED, help=f"what is held fixed: {', '.join(PROTOCOLS)} (default %(default)s)"
     )
     p.add_argument(
+        "--fixed_hparams",
+        action="store_true",
+        help="all trials take trial 0's draws of the search (default: each draws its own, as in DomainBed)",
+    )
+    p.add_argument(
         "--precision", default=PRECISIONS[0], help=f"of the networks: {' or '.join(PRECISIONS)} (default %(default)s)"
     )
     p.add_argument(

@@ -100,8 +100,14 @@ def find(output_dir: Path) -> list[Job]:
 
 
 def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
-    """InputError where a sweep's folder holds runs that these jobs would repeat with other settings."""
+    """InputError where a sweep's folder holds runs that these jobs would repeat or complete with other settings."""
     present = {job.key: job for job in find(output_dir)} if output_dir.is_dir() else {}
+    if len({job.arguments.fixed_hparams for job in (*present.values(), *jobs)}) > 1:
+        # Also where none is repeated: the table compares rows, trials and algorithms with one another.
+        raise InputError(
+            f"some runs of {output_dir} have --fixed_hparams and others would not: expected it for all of a sweep or "
+            "for none, or another --output_dir"
+        )
     for job in jobs:
         other = present.get(job.key)
         if other and other.folder.name != job.folder.name:

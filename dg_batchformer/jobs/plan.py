@@ -48,6 +48,7 @@ class Sweep:
     cache_dir: str | None = None
     skip_corrupt: bool = False
     protocol: str = DOMAINBED
+    fixed_hparams: bool = False
     precision: str = "fp32"
     compile: bool = False
     checkpoint_minutes: float = 10.0
@@ -94,7 +95,7 @@ def job_id(arguments: dict[str, Any], benchmark: Benchmark) -> str:
     length = find_protocol(what["protocol"]).length(benchmark)
     for name, usual in zip(("steps", "checkpoint_freq"), length, strict=True):
         what[name] = what[name] or usual
-    for name in ("skip_corrupt", "protocol", "precision", "compile"):
+    for name in ("skip_corrupt", "protocol", "fixed_hparams", "precision", "compile"):
         if what[name] == getattr(RunArguments, name):  # which is older sweeps' only way
             what.pop(name)
     what["dataset"] = path_free(what["dataset"])

@@ -22,7 +22,8 @@ class RunArguments:
     """DomainBed's training flags under their own names; `steps` and `checkpoint_freq` None: the dataset's own.
 
     Ours are `cache_dir` and `skip_corrupt`, those of `load_dataset`; `protocol`, which holds fixed what is not said
-    here; `precision`, "fp32" or "bf16"; `compile`; and `checkpoint_minutes`, after which the state is saved again.
+    here; `fixed_hparams`, with which all trials take trial 0's draws of the search; `precision`, "fp32" or "bf16";
+    `compile`; and `checkpoint_minutes`, after which the state is saved again.
     """
 
     dataset: str = "RotatedDigits"
@@ -42,6 +43,7 @@ class RunArguments:
     cache_dir: str | None = None
     skip_corrupt: bool = False
     protocol: str = DOMAINBED
+    fixed_hparams: bool = False
     precision: str = "fp32"
     compile: bool = False
     checkpoint_minutes: float = 10.0
@@ -128,9 +130,12 @@ def check(arguments: RunArguments) -> dict[str, Any]:
 
 
 def drawn_hparams(arguments: RunArguments) -> dict[str, Any]:
-    """Defaults at hparams_seed 0, the protocol's among them, else DomainBed's draw for (hparams_seed, trial_seed)."""
+    """Defaults at hparams_seed 0, the protocol's among them, else DomainBed's draw for (hparams_seed, trial_seed).
+
+    With `fixed_hparams` it is trial 0's in every trial.
+    """
     if arguments.hparams_seed:
-        seed = seed_hash(arguments.hparams_seed, arguments.trial_seed)
+        seed = seed_hash(arguments.hparams_seed, 0 if arguments.fixed_hparams else arguments.trial_seed)
         return random_hparams(arguments.algorithm, arguments.dataset, seed)
     defaults = default_hparams(arguments.algorithm, arguments.dataset)
     own = find_protocol(arguments.protocol).hparams(arguments.algorithm, arguments.dataset)

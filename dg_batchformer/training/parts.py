@@ -25,7 +25,7 @@ from dg_batchformer.training.arguments import NOT_IN_ID, RunArguments, data_argu
 from dg_batchformer.training.features import with_features
 from dg_batchformer.training.protocols import find_protocol
 
-COURSE_IS_FREE_OF = ("dataset", "hparams", "steps", "checkpoint_freq", *NOT_IN_ID)
+COURSE_IS_FREE_OF = ("dataset", "hparams", "fixed_hparams", "steps", "checkpoint_freq", *NOT_IN_ID)
 """Arguments that stand in a run's identity in another way, or not at all."""
 
 

@@ -68,6 +68,31 @@ def test_a_folder_with_the_same_sweep_under_other_settings_is_refused(tmp_path):
         check_folder(plan(sweep(tmp_path, steps=7)), tmp_path / "sweep")
 
 
+@pytest.mark.parametrize("fixed_hparams", [True, False])
+@pytest.mark.parametrize(
+    "changes", [{}, {"n_trials": 2}, {"n_hparams_from": 1, "n_hparams": 2}, {"algorithms": ["IRM"]}]
+)
+def test_a_folder_does_not_mix_fixed_hparams_with_others(tmp_path, changes, fixed_hparams):
+    """Also where no run would be there twice."""
+    write(plan(sweep(tmp_path, fixed_hparams=fixed_hparams)))
+    check_folder(plan(sweep(tmp_path, fixed_hparams=fixed_hparams, **changes)), tmp_path / "sweep")
+    with pytest.raises(InputError, match=r"sweep have --fixed_hparams and others would not: expected it for all of"):
+        check_folder(plan(sweep(tmp_path, fixed_hparams=not fixed_hparams, **changes)), tmp_path / "sweep")
+
+
+def test_an_older_sweep_that_knows_no_fixed_hparams_goes_on(tmp_path):
+    jobs = plan(sweep(tmp_path))
+    write(jobs)
+    for job in jobs:
+        path = job.folder / records.JOB
+        older = {name: value for name, value in json.loads(path.read_text()).items() if name != "fixed_hparams"}
+        path.write_text(json.dumps(older))
+    check_folder(plan(sweep(tmp_path, n_trials=2)), tmp_path / "sweep")
+    assert [job.arguments for job in find(tmp_path / "sweep")] == [job.arguments for job in jobs]
+    with pytest.raises(InputError, match="others would not"):
+        check_folder(plan(sweep(tmp_path, fixed_hparams=True)), tmp_path / "sweep")
+
+
 def test_a_sweep_says_what_it_was_begun_with_once(tmp_path, monkeypatch):
     jobs = plan(sweep(tmp_path))
     write(jobs[:2])

@@ -48,6 +48,19 @@ def test_a_run_is_what_changes_its_result(tmp_path):
         assert not set(ids(tmp_path, **change)) & set(base)
 
 
+def test_runs_keep_the_ids_of_old(tmp_path):
+    """Those that they had before there was `fixed_hparams`: a sweep begun then goes on."""
+    jobs = ids(tmp_path, algorithms=["ERM", "ERM_BatchFormer"], n_hparams=3, n_trials=2)
+    assert (jobs[0], jobs[-1]) == ("0b498c676f7681b71d10ab2ae5be13f1", "cbd23f8ce17026116e68b1e394135379")
+
+
+def test_runs_of_fixed_hparams_are_others_with_the_same_seeds(tmp_path):
+    own, fixed = (plan(sweep(tmp_path, n_hparams=2, n_trials=2, fixed_hparams=value)) for value in (False, True))
+    assert not {job.folder for job in own} & {job.folder for job in fixed}
+    assert [job.arguments.seed for job in fixed] == [job.arguments.seed for job in own]
+    assert all(job.arguments.fixed_hparams for job in fixed)
+
+
 def test_the_datasets_own_steps_are_its_steps(tmp_path):
     assert ids(tmp_path, steps=301, checkpoint_freq=20) == ids(tmp_path)
 
@@ -111,7 +124,7 @@ def test_wrong_sweeps_are_refused_with_all_reasons(tmp_path, changes, messages):
 
 
 def test_the_command_of_a_job_runs_it(tmp_path):
-    (job, *_) = plan(sweep(tmp_path / "with space", hparams='{"lr": 0.1}', skip_model_save=True))
+    (job, *_) = plan(sweep(tmp_path / "with space", hparams='{"lr": 0.1}', skip_model_save=True, fixed_hparams=True))
     import shlex
 
     from dg_batchformer.flags import parser

@@ -62,6 +62,31 @@ def test_hparams_are_defaults_draws_and_what_was_given():
     assert drawn == {**random_hparams("IRM", "RotatedDigits", seed_hash(3, 2)), "lr": 0.5}
 
 
+def draws(trial_seed, *, fixed_hparams, algorithm="CORAL", hparams_seed=3):
+    return check(
+        RunArguments(algorithm=algorithm, hparams_seed=hparams_seed, trial_seed=trial_seed, fixed_hparams=fixed_hparams)
+    )
+
+
+def test_fixed_hparams_are_trial_0s_in_every_trial():
+    first = random_hparams("CORAL", "RotatedDigits", seed_hash(3, 0))
+    assert [draws(trial_seed, fixed_hparams=True) for trial_seed in range(3)] == [first] * 3
+    own = [draws(trial_seed, fixed_hparams=False)["lr"] for trial_seed in range(3)]
+    assert own[0] == first["lr"]
+    assert len(set(own)) == 3
+    assert len({draws(2, fixed_hparams=True, hparams_seed=row)["lr"] for row in range(4)}) == 4  # rows still differ
+
+
+def test_variants_are_paired_under_fixed_hparams():
+    base, variant = (draws(2, fixed_hparams=True, algorithm=name) for name in ("CORAL", "CORAL_BatchFormer"))
+    assert {name: variant[name] for name in base} == base
+
+
+def test_fixed_hparams_leave_the_defaults_alone():
+    for name in ("ERM", "SWAD_BatchFormer"):
+        assert draws(2, fixed_hparams=True, algorithm=name, hparams_seed=0) == default_hparams(name, "RotatedDigits")
+
+
 def test_an_existing_weights_file_and_null_are_fine(tmp_path):
     (tmp_path / "w.pth").touch()
     for weights in (str(tmp_path / "w.pth"), None, "imagenet"):
