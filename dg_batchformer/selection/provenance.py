@@ -71,7 +71,8 @@ def describe(choice: Choice) -> list[str]:
     """A chosen run, and the command that repeats it."""
     key = choice.run.key
     return [
-        f"  trial {key.trial_seed}, hparams_seed {key.hparams_seed}, test_envs {list(key.test_envs)}, step "
-        f"{choice.step}: accuracy {100 * choice.accuracy:.4f}, chosen by {100 * choice.validation:.4f}, {choice.run.folder}",
+        f"  trial {key.trial_seed}, hparams_seed {key.hparams_seed}, test_envs {list(key.test_envs)}, "
+        f"step {choice.step}: accuracy {100 * choice.accuracy:.4f}, chosen by {100 * choice.validation:.4f}",
+        f"    {choice.run.folder}",
         f"    {command(choice.run)}",
     ]

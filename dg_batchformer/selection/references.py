@@ -43,7 +43,7 @@ class Reference:
 
 
 def load(name: str) -> list[Reference]:
-    """The rows of the paper, where `name` is that, else of a CSV file, of which an InputError lists all that is wrong."""
+    """The rows of the paper, where `name` is that, else of a CSV file; an InputError lists what is wrong with it."""
     return _of_paper() if name == PAPER else _of_file(Path(name))
 
 

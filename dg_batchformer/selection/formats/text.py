@@ -33,7 +33,7 @@ def text(report: Report, *, color: bool = False) -> str:
     """The tables under one another; with `color` the best of a column is bold and the second underlined."""
     file = io.StringIO()
     # As wide as it needs to be: a terminal wraps, a pipe must not cut.
-    console = Console(file=file, width=1000, highlight=False, force_terminal=color, color_system="standard")
+    console = Console(file=file, width=1000, highlight=False, color_system="standard" if color else None)
     fenced = False
     for result in report.results:
         if result.section.selection == ORACLE and not fenced:
@@ -54,14 +54,14 @@ def _print(console: Console, result: Result) -> None:
     console.print(table(result.section))
     for label, edges in result.edges.items():
         for edge in edges:
-            console.print(Text(f"  {label}, {edge}"))
+            console.print(Text(f"{label}, {edge}"), width=WIDTH)
     if result.edges:
         console.print()
     if result.comparisons:
         console.print(Text("What each modifier changed, pair by pair"))
         console.print(comparison_table(result.comparisons, result.section.own_columns))
         for comparison in result.comparisons:
-            console.print(Text(f"  {comparison_name(comparison)}: {comparison.words}"))
+            console.print(Text(f"{comparison_name(comparison)}: {comparison.words}"), width=WIDTH)
         console.print()
 
 

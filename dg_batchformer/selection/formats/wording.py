@@ -29,10 +29,10 @@ def legend(report: Report) -> list[str]:
         sentences.insert(1, "Under protocol tllib the accuracy is that on all images of the environment left out.")
     if any(result.comparisons for result in report.results):
         sentences.append(
-            "Differences are in points, of runs with equal environment, trial and hparams_seed; 95 % intervals are of "
-            "their mean over trials and environments, p is of the paired t-test, corrected (Holm) for all comparisons "
-            "under one table; 'In the table' is the difference of the two Avg above, each with hyper-parameters of its "
-            "own choice."
+            "What a modifier changed is in points, of runs with equal environment, trial and hparams_seed. '95 %' is the "
+            "bootstrap interval of the mean over trials and environments, the sentences below have Student's; W/T/L "
+            "counts wins, ties and losses; p is of the paired t-test, corrected (Holm) for all comparisons under one "
+            "table; 'Table' is the difference of the two Avg above, each with hyper-parameters of its own choice."
         )
     return sentences
 
@@ -67,7 +67,7 @@ def leading_columns(section: Section) -> dict[str, list[str]]:
     return columns
 
 
-COMPARISON_COLUMNS = ("Mean", "Bootstrap 95 %", "t 95 %", "Won/tied/lost", "p (Holm)", "In the table")
+COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Table")
 
 
 def comparison_cells(comparison: Comparison, columns: Sequence[str]) -> list[str]:
@@ -77,7 +77,6 @@ def comparison_cells(comparison: Comparison, columns: Sequence[str]) -> list[str
         *(signed(comparison.columns[column].mean) for column in columns),
         signed(overall.mean),
         interval(overall.bootstrap),
-        interval(overall.t),
         wins(overall),
         "" if comparison.p_holm is None else p_value(comparison.p_holm),
         signed(comparison.as_selected),
