@@ -83,7 +83,7 @@ def our_cells(printed: str) -> dict[Key, tuple[float, ...]]:
 
 def their_cells(printed: str) -> dict[Key, tuple[float, ...]]:
     """The same of DomainBed's tables, which give averages no error."""
-    cells = {}
+    cells: dict[Key, tuple[float, ...]] = {}
     for line in printed.splitlines():
         if line.startswith("--------"):
             about, _, method = line.removeprefix("-------- ").partition(", model selection method: ")
