@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,10 @@ def _entries(input_dir: Path) -> list[index.Entry]:
     known = index.load(input_dir)
     entries, changed = {}, False
     with index.begun(input_dir) as (path, now_ns):
-        for name in _run_folders(input_dir):
-            stamp = index.stamp_of(input_dir / name)
+        for name in sorted(os.listdir(input_dir)):
+            stamp = index.stamp_of(input_dir, name)
+            if not any(stamp) and not records.is_run(input_dir / name):
+                continue
             entry = known.get(name)
             if entry is None or entry.stamp != stamp:
                 entry = index.Entry(stamp, read_folder(input_dir / name))
@@ -95,13 +98,9 @@ def _entries(input_dir: Path) -> list[index.Entry]:
     return list(entries.values())
 
 
-def _run_folders(input_dir: Path) -> list[str]:
-    return sorted(path.name for path in input_dir.iterdir() if records.is_run(path))
-
-
 def _add(run: Run, found: Collected) -> None:
     """Takes a run in, unless the same one is there already."""
-    identity = Identity(run.key, setting_of(run), given_hparams(run.args))
+    identity = Identity(run.key, setting_of(run), given_hparams(run.shared["args"]))
     earlier = found.runs.setdefault(identity, run)
     if earlier is run:
         return

@@ -8,8 +8,6 @@ grain of its clock cannot pass for unchanged.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import tempfile
 import zipfile
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from dg_batchformer import __version__
 from dg_batchformer.selection.reading import Reading
@@ -43,9 +42,9 @@ class Entry:
     reading: Reading
 
 
-def stamp_of(folder: Path) -> Stamp:
-    """The present stamp of a run's folder."""
-    path = str(folder)
+def stamp_of(input_dir: Path, name: str) -> Stamp:
+    """The present stamp of a folder in the sweep's; zeros where it has none of the files."""
+    path = f"{input_dir}/{name}"
     done = os.path.exists(f"{path}/{records.DONE}")
     return (done, *_stamp(f"{path}/{records.RESULTS}"), *_stamp(f"{path}/{records.JOB}"))
 
@@ -83,7 +82,7 @@ def load(input_dir: Path) -> dict[str, Entry]:
     """The entries of a folder's index by the names of runs' folders; none where it has no index of this version."""
     try:
         with np.load(input_dir / INDEX, allow_pickle=False) as arrays:
-            text = json.loads(arrays["text"].tobytes())
+            text = orjson.loads(arrays["text"].tobytes())
             if text["format"] != FORMAT:
                 return {}
             columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
@@ -97,7 +96,7 @@ def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> 
     for name, stamp, own, planned, problems in text["runs"]:
         run = None
         if own:
-            key, n, n_environments, shared, own_text = own
+            key, n, n_environments, shared, of_run = own
             end = value + n * n_environments
             inside, out, macro = (
                 columns[part][value:end].reshape(n, n_environments) for part in ("inside", "out", "macro")
@@ -105,7 +104,7 @@ def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> 
             dataset, algorithm, test_envs, *rest = key
             whole = RunKey(dataset, algorithm, tuple(test_envs), *rest)
             steps = columns["steps"][row : row + n]
-            run = Run(whole, f"{input_dir}/{name}", steps, inside, out, macro, text["shared"][shared], own_text)
+            run = Run(whole, f"{input_dir}/{name}", steps, inside, out, macro, text["shared"][shared], of_run)
             row, value = row + n, end
         # A message begins with the path, which may have changed.
         said = tuple(Problem(kind, f"{input_dir}/{name}{rest}") for kind, rest in problems)
@@ -118,7 +117,7 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
 
     Where that fails there is no index: it only saves time.
     """
-    shared: dict[str, int] = {}
+    shared: dict[bytes, int] = {}
     rows, runs = [], []
     for name, entry in entries.items():
         if not settled(entry.stamp, now_ns):
@@ -127,16 +126,17 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
         own = None
         if run:
             runs.append(run)
-            number = shared.setdefault(json.dumps(run.shared), len(shared))
-            own = (dataclasses.astuple(run.key), len(run.steps), run.n_environments, number, run.own_text)
+            number = shared.setdefault(orjson.dumps(run.shared), len(shared))
+            key = tuple(vars(run.key).values())
+            own = (key, len(run.steps), run.n_environments, number, run.own)
         start = len(f"{input_dir}/{name}")
         problems = [(problem.kind, problem.text[start:]) for problem in entry.reading.problems]
         rows.append((name, entry.stamp, own, entry.reading.planned, problems))
-    text = {"format": FORMAT, "shared": [json.loads(one) for one in shared], "runs": rows}
+    text = {"format": FORMAT, "shared": [orjson.loads(one) for one in shared], "runs": rows}
     columns = {name: _joined(runs, name) for name in ("steps", "inside", "out", "macro")}
     with contextlib.suppress(OSError):
         with path.open("wb") as file:
-            np.savez(file, text=np.frombuffer(json.dumps(text).encode(), dtype=np.uint8), **columns)
+            np.savez(file, text=np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns)
         os.replace(path, input_dir / INDEX)
 
 

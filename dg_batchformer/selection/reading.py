@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
-from dg_batchformer.selection.runs import DOMAINBED_ENVIRONMENTS, Run, count_environments, made
+from dg_batchformer.selection.runs import DOMAINBED_ENVIRONMENTS, Run, accuracies, count_environments, made
 from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, Record, RunKey
 
@@ -65,12 +65,13 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
 def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems: list[Problem]) -> Run | None:
     """The run of the records that are its own and whole."""
     key = RunKey.of(planned)
-    own = [row for row in rows if RunKey.of(row["args"]) == key]
+    own = [row for row in rows if row["args"] is planned or RunKey.of(row["args"]) == key]
     if len(own) < len(rows):
         text = f"{folder}: {len(rows) - len(own)} records of another run were skipped"
         problems.append(Problem(STRANGERS, text))
     n_environments = known_environments(key.dataset) or max(map(count_environments, own), default=0)
-    whole = [row for row in own if count_environments(row) == n_environments]
+    names = accuracies(n_environments)
+    whole = [row for row in own if names <= row.keys()]
     if len(whole) < len(own):
         text = f"{folder}: {len(own) - len(whole)} records without all {n_environments} environments were skipped"
         problems.append(Problem(INCOMPLETE, text))

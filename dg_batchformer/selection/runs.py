@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,8 @@ class Run:
 
     `steps` is (checkpoints,); `inside` and `out` (checkpoints, environments) are accuracies on the in- and out-splits,
     and `macro` those on the in-splits averaged over classes, NaN where the records have none. `shared` is what its
-    records say of how they were made and is one object for many runs; `own_text` is the rest as JSON, read on demand.
+    records say of how they were made and alike in many runs; `own` are its `hparams`, the `args` that are its own, and
+    SWAD's `swad_window`.
     """
 
     key: RunKey
@@ -47,17 +48,11 @@ class Run:
     out: Floats
     macro: Floats
     shared: dict[str, Any]
-    own_text: str
+    own: dict[str, Any]
 
     @property
     def n_environments(self) -> int:
         return self.inside.shape[1]
-
-    @cached_property
-    def own(self) -> dict[str, Any]:
-        """Its `hparams`, the `args` that are its own, and SWAD's `swad_window`."""
-        own: dict[str, Any] = json.loads(self.own_text)
-        return own
 
     @property
     def hparams(self) -> dict[str, Any]:
@@ -75,8 +70,11 @@ def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: in
 
     def column(suffix: str) -> Floats:
         names = [f"env{i}_{suffix}" for i in range(n_environments)]
-        rows = [[record.get(name, np.nan) for name in names] for record in records]
-        return np.array(rows, dtype=np.float64).reshape(len(records), n_environments)
+        try:
+            values = list(map(operator.itemgetter(*names), records))
+        except KeyError:  # DomainBed's records, and older ones of ours, have no macro accuracies
+            values = [[record.get(name, np.nan) for name in names] for record in records]
+        return np.array(values, dtype=np.float64).reshape(len(records), n_environments)
 
     last = records[-1]
     args = last["args"]
@@ -97,8 +95,14 @@ def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: in
         column("out_acc"),
         column("in_macro_acc"),
         shared,
-        json.dumps(own),
+        own,
     )
+
+
+@functools.cache
+def accuracies(n_environments: int) -> frozenset[str]:
+    """The names that a record of so many environments must have."""
+    return frozenset(f"env{i}_{split}_acc" for i in range(n_environments) for split in ("in", "out"))
 
 
 def count_environments(record: Record) -> int:

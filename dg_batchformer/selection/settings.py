@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,34 +56,40 @@ class Setting:
 
 def setting_of(run: Run) -> Setting:
     """The setting of a finished run."""
-    planned = planned_setting(run.key.dataset, run.args)
+    planned = planned_setting(run.key.dataset, run.shared["args"])
     others = dict(planned.others)
     if run.shared.get("skipped_images"):
         others["skipped_images"] = json.dumps(run.shared["skipped_images"])
-    freeze_bn = bool(run.hparams.get("freeze_bn", _usual_freeze_bn(run)))
-    if freeze_bn != _usual_freeze_bn(run):
+    usual = _usual_freeze_bn(run.key.protocol, run.key.algorithm, run.key.dataset)
+    freeze_bn = bool(run.hparams.get("freeze_bn", usual))
+    if freeze_bn != usual:
         others["freeze_bn"] = str(freeze_bn).lower()
     return dataclasses.replace(planned, backbone=backbone_of(run), others=tuple(sorted(others.items())))
 
 
-def _usual_freeze_bn(run: Run) -> bool:
-    protocol = PROTOCOLS.get(run.key.protocol)
-    return bool(protocol and protocol.hparams(run.key.algorithm, run.key.dataset).get("freeze_bn", False))
+@functools.lru_cache(maxsize=1024)
+def _usual_freeze_bn(protocol: str, algorithm: str, dataset: str) -> bool:
+    known = PROTOCOLS.get(protocol)
+    return bool(known and known.hparams(algorithm, dataset).get("freeze_bn", False))
 
 
 def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
     """What the arguments of a run say of its setting; its backbone shows once it is done."""
-    protocol = args.get("protocol", DOMAINBED)
-    others = {}
-    for name, value in USUAL.items():
-        if args.get(name, value) != value:
-            others[name] = str(args[name])
+    given = tuple(str(args.get(name, USUAL.get(name))) for name in (*USUAL, "steps", "checkpoint_freq"))
+    return _planned(dataset, args.get("protocol", DOMAINBED), given)
+
+
+@functools.lru_cache(maxsize=1024)
+def _planned(dataset: str, protocol: str, given: tuple[str, ...]) -> Setting:
     benchmark, known = BENCHMARKS.get(dataset), PROTOCOLS.get(protocol)
     lengths = known.length(benchmark) if benchmark and known else (None, None)
-    for name, usual in zip(("steps", "checkpoint_freq"), lengths, strict=True):
-        if args.get(name) not in (None, usual):
-            others[name] = str(args[name])
-    return Setting(dataset, protocol, UNKNOWN, tuple(sorted(others.items())))
+    usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
+    others = [
+        (name, value)
+        for (name, usually), value in zip(usual.items(), given, strict=True)
+        if value not in ("None", str(usually))
+    ]
+    return Setting(dataset, protocol, UNKNOWN, tuple(sorted(others)))
 
 
 def backbone_of(run: Run) -> str:
@@ -104,10 +111,16 @@ def backbone_of(run: Run) -> str:
 
 def given_hparams(args: Mapping[str, Any]) -> str:
     """The hparams that a run was given, but for those of the network, as JSON with sorted names."""
+    given = args.get("hparams")
+    return _without_network(given) if isinstance(given, str) else "{}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _without_network(text: str) -> str:
     try:
-        given = json.loads(args.get("hparams") or "{}")
-    except (TypeError, ValueError):
-        return json.dumps(str(args["hparams"]))
+        given = json.loads(text)
+    except ValueError:
+        given = text
     if not isinstance(given, dict):
         return json.dumps(given)
     return json.dumps({name: given[name] for name in sorted(given) if name not in NETWORK_HPARAMS})

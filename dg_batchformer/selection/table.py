@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from dg_batchformer.registry import in_order
@@ -100,6 +101,30 @@ class Group:
     runs: list[Run] = field(default_factory=list)
     planned: set[RunKey] = field(default_factory=set)
 
+    @cached_property
+    def seeds(self) -> str:
+        """How its rows of the search were drawn in each trial."""
+        return seed_mode(self.runs)
+
+    @cached_property
+    def n_done(self) -> Counter[tuple[int, int]]:
+        """Finished runs that leave an environment out, by that and how many are left out together."""
+        return _by_environment(run.key for run in self.runs)
+
+    @cached_property
+    def n_planned(self) -> Counter[tuple[int, int]]:
+        """The same of all runs that are known."""
+        return _by_environment(self.planned)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows of the search."""
+        return len({key.hparams_seed for key in self.planned})
+
+
+def _by_environment(keys: Iterable[RunKey]) -> Counter[tuple[int, int]]:
+    return Counter((env, len(key.test_envs)) for key in keys for env in key.test_envs)
+
 
 def _groups(collected: Collected) -> Groups:
     """Runs by setting and row; different data of one dataset are different settings."""
@@ -163,17 +188,16 @@ def _row(
         for env, name in enumerate(environments)
         for trial in trials
     }
-    seeds = seed_mode(group.runs)
     cells, macro = {}, []
     for env, name in enumerate(environments):
         of_env = {trial: candidates[Unit(name, name, trial)] for trial in trials}
-        chosen = best_by_trial(of_env, fixed=seeds == FIXED)
+        chosen = best_by_trial(of_env, fixed=group.seeds == FIXED)
         missing, counts = _missing(len(chosen), env, trials, group, selection)
         cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
         macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
     columns = list(cells.values())
     cells |= {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
-    return Row(*named, cells, candidates, seeds)
+    return Row(*named, cells, candidates, group.seeds)
 
 
 def seed_mode(runs: Iterable[Run]) -> str:
@@ -195,27 +219,22 @@ def seed_mode(runs: Iterable[Run]) -> str:
 def _missing(n: int, env: int, trials: Sequence[int], group: Group, selection: str) -> tuple[str, tuple[int, int]]:
     """What a cell with `n` trials lacks, and how many of its runs are done and expected."""
 
-    def of_cell(keys: Iterable[RunKey], size: int) -> int:
-        return sum(env in key.test_envs and len(key.test_envs) == size for key in keys)
-
-    done = [run.key for run in group.runs]
-    if not of_cell(group.planned, 1):
+    done, planned = group.n_done, group.n_planned
+    if not planned[env, 1]:
         return "not run", (0, 0)
     # The whole grid, of which DomainBed's folders show only what has begun.
-    seeds = {key.hparams_seed for key in group.planned}
-    expected = {1: max(len(trials) * len(seeds), of_cell(group.planned, 1))}
+    expected = {1: max(len(trials) * group.n_rows, planned[env, 1])}
     if selection == "leave-one-domain-out":
-        others = {i for key in group.planned for i in key.test_envs} - {env}
-        expected[2] = expected[1] * len(others)
-    counts = sum(of_cell(done, size) for size in expected), sum(expected.values())
-    if 2 in expected and not of_cell(done, 2):
-        planned = of_cell(group.planned, 2)
-        return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)", counts
+        expected[2] = expected[1] * len({i for i, _ in planned} - {env})
+    counts = sum(done[env, size] for size in expected), sum(expected.values())
+    if 2 in expected and not done[env, 2]:
+        n_pairs = planned[env, 2]
+        return f"needs pair runs: 0 of {n_pairs} done" if n_pairs else "needs pair runs (--pairs)", counts
     if n < len(trials):
         return f"{n} of {len(trials)} trials", counts
     for size in expected:
-        if of_cell(done, size) < expected[size]:
-            return f"{of_cell(done, size)} of {expected[size]} runs", counts
+        if done[env, size] < expected[size]:
+            return f"{done[env, size]} of {expected[size]} runs", counts
     return "", counts
 
 

@@ -29,8 +29,8 @@ def legend(report: Report) -> list[str]:
         sentences.insert(1, "Under protocol tllib the accuracy is that on all images of the environment left out.")
     if any(result.comparisons for result in report.results):
         sentences.append(
-            "What a modifier changed is in points, of runs with equal environment, trial and hparams_seed. '95 %' is the "
-            "bootstrap interval of the mean over trials and environments, the sentences below have Student's; W/T/L "
+            "What a modifier changed is in points, of runs with equal environment, trial and hparams_seed. '95 %' is "
+            "the bootstrap interval of the mean over trials and environments, the sentences have Student's; W/T/L "
             "counts wins, ties and losses; p is of the paired t-test, corrected (Holm) for all comparisons under one "
             "table; 'Table' is the difference of the two Avg above, each with hyper-parameters of its own choice."
         )
