@@ -22,7 +22,7 @@ OVER = ("Avg", "Worst", "Macro")
 
 
 def document(algorithms=(*ALGORITHMS, *NASTY), trials=3):
-    """Every selection and dataset, a published row, missing cells, comparisons, curves and labels that would do harm."""
+    """Every selection and dataset; a published row, missing cells, comparisons, curves, labels that would do harm."""
     rng = random.Random(0)
     results = [
         result(rng, f"r{i}", selection, dataset, algorithms, trials)
@@ -62,7 +62,9 @@ def result(rng, name, selection, dataset, algorithms, trials):
     lacking = "no number: needs pair runs (`--pairs`)" if selection == "leave-one-domain-out" else None
     rows = [] if lacking else [row(rng, algorithm, environments, trials, selection) for algorithm in algorithms]
     if rows and dataset == "PACS":
-        rows[min(1, len(rows) - 1)]["edges"] = ["lr: the highest of the values tried in 7 of 12 choices (0.6 by chance)"]
+        rows[min(1, len(rows) - 1)]["edges"] = [
+            "lr: the highest of the values tried in 7 of 12 choices (0.6 by chance)"
+        ]
         rows.append(published(environments))
         if len(algorithms) > 4:
             rows[4]["cells"]["S"] = empty("0 of 3 trials")
@@ -78,7 +80,11 @@ def result(rng, name, selection, dataset, algorithms, trials):
         "selection_title": TITLES[selection],
         "oracle": selection == "oracle",
         "dataset": dataset,
-        "setting": {"dataset": dataset, "protocol": "domainbed" if dataset != "VLCS" else "tllib", "backbone": "resnet50"},
+        "setting": {
+            "dataset": dataset,
+            "protocol": "domainbed" if dataset != "VLCS" else "tllib",
+            "backbone": "resnet50",
+        },
         "caption": f"{dataset}, protocol domainbed, backbone resnet50; {TITLES[selection]}; {trials} trials",
         "lacking": lacking,
         "columns": columns,
@@ -95,7 +101,10 @@ def row(rng, algorithm, environments, trials, selection):
         values = {str(trial): round(level + 5 * (at % 3) + rng.gauss(0, 1), 2) for trial in range(trials)}
         cells[environment] = cell(algorithm, environment, values)
         curves += [curve(rng, algorithm, environment, trial, values[str(trial)]) for trial in range(trials)]
-    cells |= {name: over([cells[environment] for environment in environments], min if name == "Worst" else fmean) for name in OVER}
+    cells |= {
+        name: over([cells[environment] for environment in environments], min if name == "Worst" else fmean)
+        for name in OVER
+    }
     label = f'{algorithm} {{"lr": 0.001}}' if algorithm == "MixStyle" else algorithm
     return {
         "algorithm": algorithm,
@@ -119,7 +128,7 @@ def cell(algorithm, environment, values):
             "validation": 96.1,
             "accuracy": value,
             "folder": f"sweep/{algorithm[:9].lower()}-{environment}-{trial}",
-            "command": f"python -m dg_batchformer train --algorithm '{algorithm}' --test_envs {environment} --trial_seed {trial}",
+            "command": f"python -m dg_batchformer train --algorithm '{algorithm}' --trial_seed {trial}",
         }
         for trial, value in values.items()
     ]
@@ -204,12 +213,13 @@ def comparison(modifier, variant, base, by_name, environments):
         "base": base,
         "overall": overall,
         "environments": {
-            environment: difference([unit for unit in units if unit["environment"] == environment]) for environment in environments
+            environment: difference([unit for unit in units if unit["environment"] == environment])
+            for environment in environments
         },
         "p_holm": 0.41,
         "n_comparisons": 3,
         "as_selected": overall["mean"],
-        "words": f"no difference can be told from these {len(units)} pairs (95 % interval {low:+.1f} to {high:+.1f} points)",
+        "words": f"no difference can be told from {len(units)} pairs (95 % interval {low:+.1f} to {high:+.1f} points)",
     }
 
 

@@ -1,7 +1,7 @@
-/* Scales, axes, colours; bars by environment. Charts are SVG of a fixed width that scales with the page. */
+/* Scales, colours, the choice of rows; bars by environment. Charts have a fixed width that scales with the page. */
 
 const PANEL_WIDTH = 360;
-const MOST_ROWS = 8;
+const MOST_BARS = 8;
 const COLOURS = 8;
 
 const scale = (from, to, left, right) => (value) => left + ((value - from) / (to - from || 1)) * (right - left);
@@ -12,83 +12,97 @@ function ticks(from, to, count) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
   const first = Math.floor(from / step + 1e-9);
-  const last = Math.ceil(to / step - 1e-9);
+  const last = Math.max(first + 1, Math.ceil(to / step - 1e-9));
   return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toFixed(6)));
 }
 
 /* A family, an algorithm with and without BatchFormer, has one colour in all tables of the page. */
-const familyOf = (algorithm) => algorithm.split("_").filter((part) => part !== "BatchFormer").join("_") || "ERM";
 const isVariant = (algorithm) => algorithm.split("_").includes("BatchFormer");
+const familyOf = (algorithm) => algorithm.split("_").filter((part) => part !== "BatchFormer").join("_") || "ERM";
 
 function familyColours(results) {
   const families = new Set(results.flatMap((result) => result.rows.map((row) => familyOf(row.algorithm))));
   return new Map([...families].map((family, i) => [family, `var(--series-${i % COLOURS})`]));
 }
 
-/* The rows that a chart draws: those chosen, as far as the filter leaves any; else the first few. */
-function rowsToDraw(rows, chosen, most) {
-  const kept = rows.filter(({ key }) => chosen.includes(key));
-  return kept.length ? kept : rows.slice(0, most);
+/* Checkboxes for the rows of a chart. Drawn are those chosen, as far as the filter leaves any; else the first few. */
+function showPicker(name, rows, most, onchange) {
+  const pick = () => {
+    const kept = rows.filter(({ key }) => state[name].includes(key));
+    const picked = kept.length ? kept : rows.slice(0, most);
+    boxes.forEach((box, i) => { box.checked = picked.includes(rows[i]); });
+    count.textContent = `Rows shown: ${picked.length} of ${rows.length}`;
+    onchange(picked);
+  };
+  const choose = () => {
+    state[name] = boxes.filter((box) => box.checked).map((box) => box.value);
+    pick();
+    writeHash();
+  };
+  const count = make("summary");
+  const boxes = rows.map(({ key }) => make("input", { type: "checkbox", value: key, onchange: choose }));
+  byId(`${name}-picker`).replaceChildren(count,
+    make("div", { class: "boxes" }, boxes.map((box) => make("label", {}, box, " ", box.value))));
+  pick();
 }
 
 function showBars(result, rows) {
   const drawable = rows.filter(({ row }) => result.environments.some((name) => isNumber(row.cells[name]?.mean)));
   byId("bars-section").hidden = drawable.length === 0;
-  const redraw = () => drawBars(result, rowsToDraw(drawable, state.bars, MOST_ROWS));
-  const mark = fillPicker(byId("bars-picker"), drawable, rowsToDraw(drawable, state.bars, MOST_ROWS).map(({ key }) => key), (keys) => {
-    state.bars = keys;
-    mark(rowsToDraw(drawable, state.bars, MOST_ROWS).map(({ key }) => key));
-    redraw();
-    writeHash();
-  });
-  redraw();
+  if (drawable.length) showPicker("bars", drawable, MOST_BARS, (picked) => drawBars(result, picked));
 }
 
 function drawBars(result, rows) {
   const columns = result.columns.filter((name) => result.environments.includes(name) || name === "Avg");
-  const cells = rows.flatMap(({ row }) => columns.map((name) => row.cells[name])).filter((cell) => isNumber(cell?.mean));
-  const zoomed = Boolean(state.zoom);
-  const lows = cells.map((cell) => cell.mean - (cell.error ?? 0));
-  const highs = cells.map((cell) => cell.mean + (cell.error ?? 0));
-  const axis = zoomed ? ticks(Math.min(...lows), Math.max(...highs), 4) : [0, 25, 50, 75, 100];
-  const kinds = new Set(cells.filter((cell) => isNumber(cell.error)).map((cell) => (cell.error_kind === "std" ? "standard deviation" : "standard error")));
-  byId("bars-caption").replaceChildren(
-    zoomed ? make("b", {}, `The axis starts at ${axis[0]} %, not at 0: `) : "Accuracy in percent; the axis starts at 0. ",
-    zoomed ? "compare positions, not lengths. " : "",
-    "Filled: base; outlined: with BatchFormer, in the colour of its base. ",
-    kinds.size ? `Whiskers: ${[...kinds].join(", of published rows ")}.` : "No whiskers: one trial or none.");
+  const cells = rows.flatMap(({ row }) => columns.map((name) => row.cells[name] ?? {}));
+  const bounds = cells.filter((cell) => isNumber(cell.mean))
+    .flatMap((cell) => [cell.mean - (cell.error ?? 0), cell.mean + (cell.error ?? 0)]);
+  const axis = state.zoom ? ticks(Math.min(...bounds), Math.max(...bounds), 4) : [0, 25, 50, 75, 100];
+  byId("bars-caption").replaceChildren(...barsCaption(axis[0], cells.filter(hasError)));
   byId("bars").replaceChildren(...columns.map((column) => make("figure", {},
-    make("figcaption", {}, column === "Avg" ? "Average" : column), barPanel(column, rows, axis, zoomed))));
+    make("figcaption", {}, column === "Avg" ? "Average" : column), barPanel(column, rows, axis))));
 }
 
-function barPanel(column, rows, axis, zoomed) {
+function barsCaption(start, cells) {
+  const kinds = [...new Set(cells.map(errorKind))];
+  return [
+    ...(state.zoom ? [make("b", {}, `The axis starts at ${start} %, not at 0:`), " compare positions, not lengths."]
+      : ["Accuracy in percent; the axis starts at 0."]),
+    " Filled: base; outlined: with BatchFormer, in the colour of its base. ",
+    kinds.length ? `Whiskers: ${kinds.join(" or, as the table says, ")}.` : "No whiskers: one trial tells no error.",
+  ];
+}
+
+function barPanel(column, rows, axis) {
   const line = 32;
   const bottom = rows.length * line;
-  const x = scale(axis[0], axis.at(-1), 6, PANEL_WIDTH - 10);
+  const [start, end] = [axis[0], axis.at(-1)];
+  const x = scale(start, end, 2, PANEL_WIDTH - 2);
+  const anchor = (tick) => ({ [start]: "start", [end]: "end" })[tick] ?? "middle";
   const said = rows.map(({ key, row }) => `${key} ${meanText(row.cells[column] ?? {}) || "no number"}`);
-  return draw("svg", { viewBox: `0 0 ${PANEL_WIDTH} ${bottom + 22}`, role: "img", "aria-label": `Accuracy on ${column}: ${said.join("; ")}` },
+  return chart(PANEL_WIDTH, bottom + 22, `Accuracy on ${column}: ${said.join("; ")}`,
     axis.map((tick) => draw("g", { class: "axis" },
       draw("line", { x1: x(tick), x2: x(tick), y1: 0, y2: bottom + 4 }),
-      draw("text", { x: x(tick), y: bottom + 17, "text-anchor": tick === axis[0] ? "start" : tick === axis.at(-1) ? "end" : "middle" }, String(tick)))),
-    rows.map(({ key, row }, i) => barRow(key, row, row.cells[column] ?? {}, i * line, x, axis[0], zoomed)));
+      draw("text", { x: x(tick), y: bottom + 17, "text-anchor": anchor(tick) }, String(tick)))),
+    rows.map(({ key, row }, i) => barRow(key, row, row.cells[column] ?? {}, i * line, x, start)));
 }
 
-function barRow(key, row, cell, top, x, start, zoomed) {
-  const value = meanText(cell) || cell.missing || "\u2013";
-  const kind = isVariant(row.algorithm) ? "variant" : "base";
-  const y = top + 22;
+function barRow(key, row, cell, top, x, start) {
+  const value = meanText(cell) || cell.missing || NONE;
   return draw("g", { class: "bar-row", style: `--series: ${familyColour(row.algorithm)}` },
     draw("title", {}, `${key}: ${value}`),
     draw("text", { x: x(start), y: top + 13 }, shortened(key, 54 - value.length)),
-    draw("text", { class: "value", x: PANEL_WIDTH - 10, y: top + 13, "text-anchor": "end" }, value),
-    isNumber(cell.mean) && (zoomed
-      ? draw("circle", { class: kind, cx: x(cell.mean), cy: y, r: 4 })
-      : draw("rect", { class: kind, x: x(start), y: y - 4, width: Math.max(0, x(cell.mean) - x(start)), height: 8 })),
-    isNumber(cell.mean) && isNumber(cell.error) && whisker(x(cell.mean - cell.error), x(cell.mean + cell.error), y, zoomed));
+    draw("text", { x: PANEL_WIDTH - 2, y: top + 13, "text-anchor": "end" }, value),
+    isNumber(cell.mean) && barMarks(cell, isVariant(row.algorithm) ? "variant" : "base", top + 22, x, start));
 }
 
-/* Points keep theirs clear: it runs outside the circle. */
-function whisker(from, to, y, behind) {
-  const path = `M${from} ${y - 4}v8M${from} ${y}H${to}M${to} ${y - 4}v8`;
-  return draw("g", { class: behind ? "whisker thin" : "whisker" }, draw("path", { class: "halo", d: path }), draw("path", { d: path }));
+/* A bar that does not start at 0 would mislead: zoomed in there are points, before their whiskers. */
+function barMarks(cell, kind, y, x, start) {
+  const mean = x(cell.mean);
+  const reach = hasError(cell) && [x(cell.mean - cell.error), x(cell.mean + cell.error)];
+  const path = reach && `M${reach[0]} ${y - 4}v8M${reach[0]} ${y}H${reach[1]}M${reach[1]} ${y - 4}v8`;
+  const whisker = path && draw("path", { class: "whisker", d: path });
+  if (state.zoom) return [whisker, draw("circle", { class: kind, cx: mean, cy: y, r: 3.5 })];
+  const bar = draw("rect", { class: kind, x: x(start), y: y - 4, width: mean - x(start), height: 8 });
+  return [bar, path && draw("path", { class: "halo", d: path }), whisker];
 }

@@ -1,116 +1,128 @@
-/* The table: cells, footnotes, sorting by header, arrow keys. */
+/* The table: cells, footnotes, sorting by header, filtering, arrow keys. */
+
+const rowKey = (row) => (row.source ? `${row.label} (${row.source})` : row.label);
 
 /* Environments first, then what is over them. */
 function tableColumns(result) {
+  const firstOver = result.columns.find((name) => !result.environments.includes(name));
+  const numbers = result.columns.map((name) => ({
+    name, kind: name === firstOver ? "number over" : "number", value: (row) => row.cells[name]?.mean,
+  }));
   const ranked = result.rows.some((row) => isNumber(row.rank));
-  const column = (name) => ({
-    name, number: true, over: !result.environments.includes(name), value: (row) => row.cells[name]?.mean ?? null,
-  });
   return [
-    ...(ranked ? [{ name: "Rank", number: true, ascending: true, value: (row) => row.rank }] : []),
-    { name: "Algorithm", ascending: true, value: (row) => row.label },
-    ...result.columns.map(column),
+    ...(ranked ? [{ name: "Rank", kind: "number", ascending: true, value: (row) => row.rank }] : []),
+    { name: "Algorithm", kind: "name", ascending: true, value: (row) => row.label },
+    ...numbers,
   ];
 }
 
 function buildTable(result) {
   const columns = tableColumns(result);
-  const firstOver = columns.find((column) => column.over);
-  const head = make("tr", {}, columns.map((column) => make("th",
-    { scope: "col", class: [column.number ? "number" : "name", column === firstOver ? "over" : ""].join(" "), "data-column": column.name },
-    make("button", { type: "button", onclick: () => sortBy(column) }, column.name, make("span", { class: "arrow", "aria-hidden": "true" })))));
-  const mixedSeeds = new Set(result.rows.map((row) => row.seeds).filter(Boolean)).size > 1;
-  const footnotes = [];
+  const edged = result.rows.filter((row) => row.edges?.length);
   const rows = result.rows.map((row) => {
-    const key = row.source ? `${row.label} (${row.source})` : row.label;
-    if (row.edges?.length) footnotes.push(make("li", {}, make("b", {}, row.label), ": ", prose(row.edges.join("; ")), "."));
-    const mark = row.edges?.length ? make("sup", { title: row.edges.join("; ") }, String(footnotes.length)) : null;
-    const element = make("tr", { class: row.source ? "published" : "" }, columns.map((column) => {
-      if (column.name === "Algorithm") return make("th", { scope: "row", class: "name" }, rowName(row, mixedSeeds, mark));
-      if (column.name === "Rank") return make("td", { class: "number rank" }, isNumber(row.rank) ? String(row.rank) : "");
-      const cell = row.cells[column.name];
-      return make("td", { class: column === firstOver ? "number over" : "number" }, cell ? cellButton(row, key, column.name, cell) : "\u2013");
-    }));
-    return { row, key, element };
+    const name = rowName(row, result, edged.indexOf(row) + 1);
+    return { row, key: rowKey(row), element: tableRow(row, columns, name) };
   });
-  byId("table").replaceChildren(make("thead", {}, head), make("tbody", { onkeydown: moveByArrows }));
-  byId("footnotes").replaceChildren(...footnotes);
+  const head = make("thead", {}, make("tr", {}, columns.map(headerCell)));
+  byId("table").replaceChildren(head, make("tbody", { onkeydown: moveByArrows }));
+  byId("footnotes").replaceChildren(...edged.map((row) =>
+    make("li", {}, make("b", {}, rowKey(row)), ": ", prose(row.edges.join("; ")), ".")));
   return { columns, rows };
 }
 
-/* The algorithm, and small under it what else its label says. */
-function rowName(row, mixedSeeds, mark) {
+function headerCell(column) {
+  const arrow = make("span", { class: "arrow", "aria-hidden": "true" });
+  return make("th", { scope: "col", class: column.kind, "data-column": column.name },
+    button({ onclick: () => sortBy(column) }, column.name, arrow));
+}
+
+function tableRow(row, columns, name) {
+  return make("tr", { class: row.source ? "published" : null }, columns.map((column) => {
+    if (column.name === "Algorithm") return make("th", { scope: "row", class: "name" }, name);
+    if (column.name === "Rank") return make("td", { class: "number plain" }, String(row.rank ?? NONE));
+    const cell = row.cells[column.name];
+    if (!cell) return make("td", { class: `${column.kind} plain` }, NONE);
+    return make("td", { class: column.kind }, cellButton(row, column.name, cell));
+  }));
+}
+
+/* The algorithm, and small under it what else its label says and what sets the row apart from others. */
+function rowName(row, result, footnote) {
   const own = row.label.startsWith(row.algorithm) ? row.algorithm.length : row.label.length;
-  const rest = row.label.slice(own);
+  const deviation = Object.values(row.cells).some((cell) => hasError(cell) && cell.error_kind === "std");
+  const seeds = new Set(result.rows.map((other) => other.seeds).filter(Boolean));
   return [
-    make("span", { class: "algorithm" }, breakable(row.label.slice(0, own))), mark,
-    rest && make("span", { class: "small" }, rest),
-    row.source && make("span", { class: "small source" }, make("span", { class: "chip" }, "published"), ` ${row.source}`),
-    mixedSeeds && row.seeds && make("span", { class: "small" }, `hyper-parameters ${row.seeds}`),
+    make("span", { class: "algorithm" }, breakable(row.label.slice(0, own))),
+    footnote > 0 && make("sup", { title: row.edges.join("; ") }, String(footnote)),
+    own < row.label.length && small(row.label.slice(own)),
+    row.source && small(make("span", { class: "chip" }, "published"), ` ${row.source}`),
+    deviation && small("\u00b1 is a standard deviation"),
+    seeds.size > 1 && row.seeds && small(`hyper-parameters ${row.seeds}`),
   ];
 }
 
-function cellButton(row, key, column, cell) {
-  const place = cell.best ? "best" : cell.second ? "second best" : "";
-  const mean = make(cell.best ? "strong" : cell.second ? "u" : "span", { class: "mean" }, number(cell.mean));
-  const error = isNumber(cell.mean) && isNumber(cell.error) && make("span", { class: "error" }, ` \u00b1 ${fixed(cell.error)}`);
+function cellButton(row, column, cell) {
+  const [tag, place] = cell.best ? ["strong", "best"] : cell.second ? ["u", "second best"] : ["span", ""];
   const said = [meanText(cell) || "no number", place, cell.missing].filter(Boolean).join(", ");
-  return make("button",
-    { type: "button", class: "cell", tabindex: -1, "aria-expanded": "false", "aria-label": `${row.label}, ${column}: ${said}`,
-      "data-key": key, "data-column": column, onclick: () => openCell(key, column) },
-    make("span", {}, mean, error), cell.missing && make("span", { class: "small missing" }, cell.missing));
+  const attributes = {
+    class: "cell", tabindex: -1, "data-column": column, "aria-expanded": "false",
+    "aria-label": `${rowKey(row)}, ${column}: ${said}`, onclick: () => openCell(rowKey(row), column),
+  };
+  return button(attributes,
+    make("span", { class: "value" }, make(tag, {}, number(cell.mean)),
+      make("span", { class: "error" }, hasError(cell) && ` \u00b1 ${fixed(cell.error)}`)),
+    cell.missing && small(cell.missing));
 }
 
 /* Another header starts in its usual direction; the same one turns round, then gives the first order back. */
 function sortBy(column) {
   const [usual, turned] = column.ascending ? ["ascending", "descending"] : ["descending", "ascending"];
-  const now = state.sort.endsWith(` ${column.name}`) ? state.sort.split(" ")[0] : "";
-  state.sort = now === turned ? "" : `${now === usual ? turned : usual} ${column.name}`;
+  if (state.sort === `${turned} ${column.name}`) state.sort = "";
+  else state.sort = `${state.sort === `${usual} ${column.name}` ? turned : usual} ${column.name}`;
   showRows();
 }
 
-/* Null stands last in either direction. */
-function compare(a, b, sign) {
-  if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === null ? ((b ?? null) === null ? 0 : 1) : -1;
-  return sign * (isNumber(a) ? a - b : a.localeCompare(b));
-}
-
 function sortedRows({ columns, rows }) {
-  const [direction, ...name] = state.sort.split(" ");
-  const column = columns.find((candidate) => candidate.name === name.join(" "));
-  for (const th of byId("table").querySelectorAll("thead th")) {
-    if (column && th.dataset.column === column.name) th.setAttribute("aria-sort", direction);
-    else th.removeAttribute("aria-sort");
+  const [direction, ...words] = state.sort.split(" ");
+  const column = columns.find((candidate) => candidate.name === words.join(" "));
+  for (const header of byId("table").tHead.rows[0].cells) {
+    header.removeAttribute("aria-sort");
+    if (header.dataset.column === column?.name) header.setAttribute("aria-sort", direction);
   }
   if (!column) return rows;
   const sign = direction === "ascending" ? 1 : -1;
-  return [...rows].sort((a, b) => compare(column.value(a.row), column.value(b.row), sign));
+  const known = rows.filter(({ row }) => (column.value(row) ?? null) !== null);
+  const order = (a, b) => (isNumber(a) ? a - b : a.localeCompare(b));
+  const sorted = [...known].sort((a, b) => sign * order(column.value(a.row), column.value(b.row)));
+  return [...sorted, ...rows.filter((row) => !known.includes(row))];
 }
 
-const filterWords = () => state.filter.toLowerCase().split(/\s+/).filter(Boolean);
-const matches = (text) => filterWords().every((word) => text.toLowerCase().includes(word));
+function matches(name) {
+  const words = state.filter.toLowerCase().split(/\s+/);
+  return words.every((word) => name.toLowerCase().includes(word));
+}
 
-/* Puts the rows that the filter leaves into the table, sorted; one number can be reached by Tab, the rest by arrows. */
+/* Puts the rows that the filter leaves into the table, sorted. */
 function arrangeRows(table) {
   const shown = sortedRows(table).filter(({ key }) => matches(key));
+  const none = make("td", { colspan: table.columns.length, class: "none" }, `No name has \u201c${state.filter}\u201d.`);
   const body = byId("table").tBodies[0];
-  const none = make("tr", {}, make("td", { colspan: table.columns.length, class: "none" }, `No algorithm matches \u201c${state.filter}\u201d.`));
-  body.replaceChildren(...(shown.length ? shown.map(({ element }) => element) : [none]));
+  body.replaceChildren(...(shown.length ? shown.map(({ element }) => element) : [make("tr", {}, none)]));
   const cells = [...body.querySelectorAll("button.cell")];
   if (cells.length && !cells.some((cell) => cell.tabIndex === 0)) cells[0].tabIndex = 0;
   return shown;
 }
 
+/* Tab reaches one number of the table, the arrows lead to the others. */
 function moveByArrows(event) {
   const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
   const from = event.target.closest("button.cell");
   if (!step || !from) return;
   event.preventDefault();
-  const rows = [...event.currentTarget.rows].map((row) => [...row.querySelectorAll("button.cell")]).filter((cells) => cells.length);
-  const row = rows.findIndex((cells) => cells.includes(from));
-  const to = rows[row + step[0]]?.[rows[row].indexOf(from) + step[1]];
+  const rows = [...event.currentTarget.rows].filter((row) => row.id !== "details");
+  const row = rows.indexOf(from.closest("tr")) + step[0];
+  const to = rows[row]?.cells[from.closest("td").cellIndex + step[1]]?.querySelector("button.cell");
   if (!to) return;
-  event.currentTarget.querySelectorAll("button.cell[tabindex='0']").forEach((cell) => { cell.tabIndex = -1; });
-  to.tabIndex = 0;
+  for (const cell of event.currentTarget.querySelectorAll("button.cell")) cell.tabIndex = cell === to ? 0 : -1;
   to.focus();
 }
