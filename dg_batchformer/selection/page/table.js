@@ -41,7 +41,7 @@ function tableRow(row, columns, name) {
     if (column.name === "Algorithm") return make("th", { scope: "row", class: "name" }, name);
     if (column.name === "Rank") return make("td", { class: "number plain" }, String(row.rank ?? NONE));
     const cell = row.cells[column.name];
-    if (!cell) return make("td", { class: `${column.kind} plain` }, NONE);
+    if (!cell) return make("td", { class: `${column.kind} plain` }, NONE, make("span", { class: "error" }));
     return make("td", { class: column.kind }, cellButton(row, column.name, cell));
   }));
 }
