@@ -19,5 +19,5 @@ setup(
         "dg_batchformer.algorithms": "algorithms",
         "dg_batchformer.sweeps": "sweeps",
     },
-    package_data={"dg_batchformer": ["py.typed", "paper_tables.csv", "selection/page/*"]},
+    package_data={"dg_batchformer": ["py.typed", "paper_tables.csv", "selection/formats/page/*"]},
 )

@@ -24,7 +24,7 @@ NASTY = 'mine:A&B_100%$#{x}~^\\<i>"|*`ü'
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three algorithms in two trials: ERM_BatchFormer always 2 points above ERM, the third missing a trial of sketch."""
+    """Three algorithms in two trials: ERM_BatchFormer always 2 points above ERM, the third without one of sketch."""
     for name, env, trial in itertools.product(("ERM", "ERM_BatchFormer", NASTY), range(4), range(2)):
         accuracy = 0.5 + 0.1 * env + 0.02 * trial + 0.02 * (name == "ERM_BatchFormer")
         of = {**args([env], name, trial=trial), "hparams": None}
@@ -64,7 +64,9 @@ def test_places_are_of_what_is_printed(made):
 def test_text(made):
     lines = FORMATS["text"](made).splitlines()
     assert lines[0] == "PACS, model selection: training-domain validation"
-    assert " ".join(lines[1:3]).startswith("protocol domainbed, backbone resnet50; 1 to 2 trials; hyper-parameters fixed")
+    assert " ".join(lines[1:3]).startswith(
+        "protocol domainbed, backbone resnet50; 1 to 2 trials; hyper-parameters fixed"
+    )
     assert "23 of 24 runs done" in " ".join(lines[1:4])
     rows = {line.split("  ")[1]: line.split("  ", 2)[2].strip() for line in lines if line.startswith("  ERM")}
     assert re.split(r"\s{2,}", rows["ERM"])[:5] == [f"{mean}.0 ± 0.7" for mean in (51, 61, 71, 81)] + ["66.0 ± 0.7"]

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from selection.documents import NASTY, document, minimal
 
-from dg_batchformer.selection.html import html
+from dg_batchformer.selection.formats.html import html
 
 FETCHING = {"src", "srcset", "href", "action", "data", "poster"}
 

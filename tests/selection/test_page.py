@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from selection.documents import ALGORITHMS, NASTY, document, minimal
 
-from dg_batchformer.selection.html import html
+from dg_batchformer.selection.formats.html import html
 
 pytestmark = pytest.mark.browser
 

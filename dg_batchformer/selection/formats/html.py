@@ -15,7 +15,7 @@ SCRIPTS = ("dom.js", "table.js", "details.js", "charts.js", "forest.js", "curves
 
 def html(document: Mapping[str, Any]) -> str:
     """The page of a document (that of the format json), which lies in it as JSON beside what shows it."""
-    folder = files("dg_batchformer.selection") / "page"
+    folder = files("dg_batchformer.selection.formats") / "page"
     parts = {
         "title": escape(str(document.get("title", ""))),
         "style": (folder / "page.css").read_text(encoding="utf-8"),
