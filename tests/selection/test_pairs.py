@@ -63,7 +63,7 @@ def random_sweep(tmp_path_factory):
             continue
         of = args([env], algorithm, "PACS", trial, hparams_seed)
         write_run(folder / str(i), [record(300 * n, ins[n], outs[n], of) for n in range(2)])
-        chosen = max(range(2), key=lambda n: sum(outs[n]) - outs[n][env])  # noqa: B023
+        chosen = max(range(2), key=lambda n: sum(outs[n]) - outs[n][env])
         accuracies[key] = {"training-domain": ins[chosen][env], "last": ins[1][env]}
     return folder, accuracies
 
