@@ -137,5 +137,5 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, content, said):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(InputError, match="cannot be read .*: expected `paper` or a CSV file"):
+    with pytest.raises(InputError, match=r"cannot be read .*: expected `paper` or a CSV file"):
         load(str(tmp_path))
