@@ -26,7 +26,7 @@ NASTY = 'mine:A&B_100%$#{x}~^\\<i>"|*`ü'
 def folder(tmp_path):
     """Three algorithms in two trials: ERM_BatchFormer some 2 points above ERM, the third without one of sketch."""
     for name, env, trial in itertools.product(("ERM", "ERM_BatchFormer", NASTY), range(4), range(2)):
-        accuracy = 0.5 + 0.1 * env + 0.02 * trial + (0.02 + 0.002 * env) * (name == "ERM_BatchFormer")
+        accuracy = 0.5 + 0.1 * env + 0.02 * trial + (0.02 + 0.004 * env) * (name == "ERM_BatchFormer")
         of = {**args([env], name, trial=trial), "hparams": None}
         accuracies = [accuracy if i == env else 0.9 for i in range(4)]
         row = {**record(0, accuracies, [0.5] * 4, of), "hparams": {"lr": 0.1}}
@@ -71,13 +71,13 @@ def test_text(made):
     rows = {line.split("  ")[1]: line.split("  ", 2)[2].strip() for line in lines if line.startswith("  ERM")}
     assert re.split(r"\s{2,}", rows["ERM"])[:5] == [f"{mean}.0 ± 0.7" for mean in (51, 61, 71, 81)] + ["66.0 ± 0.7"]
     assert re.split(r"\s{2,}", rows["ERM_BatchFormer - ERM"]) == [
-        *("+2.0", "+2.2", "+2.4", "+2.6", "+2.3"),
-        "+2.1 to +2.4",
+        *("+2.0", "+2.4", "+2.8", "+3.2", "+2.6"),
+        "+2.3 to +2.9",
         "8/0/0",
         "<0.001",
-        "+2.3",
+        "+2.6",
     ]
-    assert "BatchFormer raises ERM by 2.3 points (95 % interval +2.1 to +2.5 points, 8 pairs)" in " ".join(lines)
+    assert "BatchFormer raises ERM by 2.6 points (95 % interval +2.2 to +3.0 points, 8 pairs)" in " ".join(lines)
     assert "  no number: needs pair runs (--pairs)" in lines
     fence = next(i for i, line in enumerate(lines) if ORACLE_FENCE in line)
     assert [i for i, line in enumerate(lines) if "ORACLE" in line] == [fence + 2]
@@ -99,7 +99,7 @@ def test_markdown(made):
     assert lines[0] == "### PACS, model selection: training-domain validation"
     start = lines.index("| Algorithm | A | C | P | S | Avg | Worst | Macro |")
     assert lines[start + 1] == "|---|---:|---:|---:|---:|---:|---:|---:|"
-    assert lines[start + 3].startswith("| ERM_BatchFormer | **53.0 ± 0.7** | **63.2 ± 0.7** |")
+    assert lines[start + 3].startswith("| ERM_BatchFormer | **53.0 ± 0.7** | **63.4 ± 0.7** |")
     # In no row does a label make cells of its own.
     for row in lines[start : start + 5]:
         assert len(re.split(r"(?<!\\)\|", row)) == 10
@@ -110,7 +110,7 @@ def test_markdown(made):
 def test_latex_marks_the_best(made):
     lines = FORMATS["latex"](made).splitlines()
     row = next(line for line in lines if line.startswith(r"ERM\_BatchFormer & "))
-    assert row.startswith(r"ERM\_BatchFormer & \textbf{53.0 $\pm$ 0.7} & \textbf{63.2 $\pm$ 0.7} &")
+    assert row.startswith(r"ERM\_BatchFormer & \textbf{53.0 $\pm$ 0.7} & \textbf{63.4 $\pm$ 0.7} &")
     assert any(line.startswith(r"ERM & \underline{51.0 $\pm$ 0.7}") for line in lines)
     captions = [line for line in lines if line.startswith(r"\caption")]
     assert len(captions) == 5
