@@ -159,12 +159,12 @@ def notes(result: Result, rows: Sequence[Row], columns: Sequence[str], start: fl
     parts = [f"Accuracy in percent, {what}; the axis starts at {start:.0f}{', not at 0' * (start > 0)}."]
     cells = [row.cells[column] for row in rows for column in columns]
     kinds = {cell.error_kind for cell in cells if cell.error is not None}
-    counts = {cell.n for cell in cells if cell.n}
-    trials = f" over {' to '.join(map(str, sorted({min(counts), max(counts)})))} trials" if counts else ""
-    if counts == {1}:
-        parts.append("1 trial.")
-    elif "stderr" in kinds:
-        parts.append(f"Whiskers: standard error{trials}.")
+    counts = sorted({cell.n for cell in cells if cell.n and cell.error is not None})
+    if "stderr" in kinds:
+        over = f" over {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} trials" if counts else ""
+        parts.append(f"Whiskers: standard error{over}.")
+    elif any(cell.n for cell in cells):
+        parts.append("1 trial, so no standard error.")
     if "std" in kinds:
         parts.append("Whiskers without caps: standard deviation, as published.")
     if any(cell.mean is not None and cell.missing for cell in cells):

@@ -136,6 +136,6 @@ def notes(curves: Sequence[Curve]) -> str:
     trials = {one.choice.run.key.trial_seed for one in curves}
     lines = f"Lines: means over {len(trials)} trials; thin: each trial's test." if len(trials) > 1 else "1 trial."
     return (
-        f"Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; "
+        "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; "
         f"validation: on the others' out-splits. {lines} Dots: the chosen checkpoints."
     )
