@@ -137,5 +137,5 @@ def notes(curves: Sequence[Curve]) -> str:
     lines = f"Lines: means over {len(trials)} trials; thin: each trial's test." if len(trials) > 1 else "1 trial."
     return (
         "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; "
-        f"validation: on the others' out-splits. {lines} Dots: the chosen checkpoints."
+        f"validation: on the others' out-splits. {lines} Dots: the chosen models."
     )
