@@ -10,6 +10,7 @@ setup(
         "dg_batchformer.domainbed",
         "dg_batchformer.jobs",
         "dg_batchformer.selection",
+        "dg_batchformer.selection.figures",
         "dg_batchformer.selection.formats",
         "dg_batchformer.sweeps",
         "dg_batchformer.training",
