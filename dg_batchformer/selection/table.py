@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dg_batchformer.registry import in_order
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected, Identity
-from dg_batchformer.selection.methods import METHODS, Choice, best_by_trial
+from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
 from dg_batchformer.selection.runs import Run, environment_names
 from dg_batchformer.selection.settings import Setting, given_hparams, planned_setting
 from dg_batchformer.training.records import RunKey
@@ -100,6 +100,17 @@ class Group:
     runs: list[Run] = field(default_factory=list)
     planned: set[RunKey] = field(default_factory=set)
 
+    def counts(self, envs: Iterable[int], others: Sequence[int], n_trials: int) -> tuple[int, int]:
+        """How many of the runs behind the columns of some environments are done, and how many are expected.
+
+        Each of these environments that is left out at all is expected to be left out alone, and with each of `others`,
+        in the whole grid of trials and rows of the search: DomainBed's folders show only what has begun of it.
+        """
+        alone = {key.test_envs[0] for key in self.planned if len(key.test_envs) == 1}.intersection(envs)
+        wanted = {frozenset((env, other)) for env in alone for other in (env, *others)}
+        n_rows = len({key.hparams_seed for key in self.planned})
+        return sum(frozenset(run.key.test_envs) in wanted for run in self.runs), len(wanted) * n_trials * n_rows
+
 
 def _groups(collected: Collected) -> Groups:
     """Runs by setting and row; different data of one dataset are different settings."""
@@ -164,15 +175,22 @@ def _row(
         for trial in trials
     }
     seeds = seed_mode(group.runs)
+    needs_pairs = selection == LEAVE_ONE_DOMAIN_OUT
+    others = range(len(environments)) if needs_pairs else ()
     cells, macro = {}, []
     for env, name in enumerate(environments):
         of_env = {trial: candidates[Unit(name, name, trial)] for trial in trials}
         chosen = best_by_trial(of_env, fixed=seeds == FIXED)
-        missing, counts = _missing(len(chosen), env, trials, group, selection)
+        counts = group.counts([env], others, len(trials))
+        without_pairs = _without_pairs(env, group) if needs_pairs else ""
+        missing = _missing((len(chosen), len(trials)), counts, without_pairs)
         cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
         macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
     columns = list(cells.values())
-    cells |= {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
+    derived = {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
+    # A run of a pair stands behind two columns.
+    done, expected = group.counts(range(len(environments)), others, len(trials))
+    cells |= {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in derived.items()}
     return Row(*named, cells, candidates, seeds)
 
 
@@ -192,31 +210,27 @@ def seed_mode(runs: Iterable[Run]) -> str:
     return FIXED if same else REDRAWN
 
 
-def _missing(n: int, env: int, trials: Sequence[int], group: Group, selection: str) -> tuple[str, tuple[int, int]]:
-    """What a cell with `n` trials lacks, and how many of its runs are done and expected."""
+def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
+    """What a cell lacks that has so many of so many trials, and behind it so many of so many runs."""
+    if not counts[1]:
+        return "not run"
+    if without_pairs:
+        return without_pairs
+    for (done, expected), what in ((trials, "trials"), (counts, "runs")):
+        if done < expected:
+            return f"{done} of {expected} {what}"
+    return ""
 
-    def of_cell(keys: Iterable[RunKey], size: int) -> int:
-        return sum(env in key.test_envs and len(key.test_envs) == size for key in keys)
 
-    done = [run.key for run in group.runs]
-    if not of_cell(group.planned, 1):
-        return "not run", (0, 0)
-    # The whole grid, of which DomainBed's folders show only what has begun.
-    seeds = {key.hparams_seed for key in group.planned}
-    expected = {1: max(len(trials) * len(seeds), of_cell(group.planned, 1))}
-    if selection == "leave-one-domain-out":
-        others = {i for key in group.planned for i in key.test_envs} - {env}
-        expected[2] = expected[1] * len(others)
-    counts = sum(of_cell(done, size) for size in expected), sum(expected.values())
-    if 2 in expected and not of_cell(done, 2):
-        planned = of_cell(group.planned, 2)
-        return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)", counts
-    if n < len(trials):
-        return f"{n} of {len(trials)} trials", counts
-    for size in expected:
-        if of_cell(done, size) < expected[size]:
-            return f"{of_cell(done, size)} of {expected[size]} runs", counts
-    return "", counts
+def _without_pairs(env: int, group: Group) -> str:
+    """That there is no run without an environment and one more, where there is none."""
+    keys = [run.key for run in group.runs]
+    done, planned = (
+        sum(len(key.test_envs) == 2 and env in key.test_envs for key in of) for of in (keys, group.planned)
+    )
+    if done:
+        return ""
+    return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)"
 
 
 def _averages(sections: Sequence[Section]) -> list[Section]:

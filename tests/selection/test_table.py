@@ -10,7 +10,7 @@ from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.flat import cells
 from dg_batchformer.selection.formats.wording import legend
 from dg_batchformer.selection.report import report
-from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, MACRO, REDRAWN, WORST, build
+from dg_batchformer.selection.table import AVERAGE, DERIVED, WORST, build
 
 from .sweeps import planned, rows, run_of, tables
 
@@ -71,6 +71,35 @@ def test_a_search_that_has_not_begun_everywhere_is_counted_whole(tmp_path):
     assert (row["A"].done, row["A"].expected, row["A"].missing) == (6, 6, "")
     assert (row["C"].done, row["C"].expected, row["C"].missing) == (1, 6, "1 of 2 trials")
     assert (row["P"].done, row["P"].expected, row["P"].missing) == (0, 0, "not run")
+
+
+def test_pair_runs_are_counted_once_a_row(tmp_path):
+    """Each stands behind two columns, and is one run."""
+    for env in range(4):
+        run_of(tmp_path, env)
+    for both in itertools.combinations(range(4), 2):
+        run_of(tmp_path, both, done=both != (2, 3))
+    row = rows(tmp_path, "leave-one-domain-out")["ERM"]
+    assert [(row[name].done, row[name].expected) for name in ENVIRONMENTS] == [(4, 4), (4, 4), (3, 4), (3, 4)]
+    assert (row[AVERAGE].done, row[AVERAGE].expected) == (9, 10)
+    row = rows(tmp_path)["ERM"]
+    assert (row[AVERAGE].done, row[AVERAGE].expected) == (4, 4)
+
+
+def test_pair_runs_are_expected_with_every_other_environment(tmp_path):
+    """Also with one that no run has left out yet."""
+    run_of(tmp_path, 0)
+    run_of(tmp_path, (0, 1))
+    row = rows(tmp_path, "leave-one-domain-out")["ERM"]
+    assert (row["A"].done, row["A"].expected, row["A"].missing) == (2, 4, "0 of 1 trials")
+
+
+def test_pair_runs_that_are_planned_are_counted_by_environment(tmp_path):
+    run_of(tmp_path, 0)
+    for both in itertools.combinations(range(4), 2):
+        run_of(tmp_path, both, done=False)
+    row = rows(tmp_path, "leave-one-domain-out")["ERM"]
+    assert row["A"].missing == "needs pair runs: 0 of 3 done"
 
 
 def test_a_dataset_without_a_finished_run_is_there_and_says_so(tmp_path):
