@@ -23,6 +23,9 @@ SMALL_NETWORKS = {name: name for name in ("ConvNet", "WideResNet", "MLP")}
 SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
 """Networks that always start at random; the last two are DomainBed's names for ours."""
 
+NONE_GIVEN = "{}"
+"""What `given_hparams` says of a run that was given none."""
+
 USUAL = {"holdout_fraction": 0.2, "precision": "fp32", "fixed_hparams": False}
 
 

@@ -13,7 +13,7 @@ from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected, Identity
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
 from dg_batchformer.selection.runs import Run, environment_names
-from dg_batchformer.selection.settings import Setting, given_hparams, planned_setting
+from dg_batchformer.selection.settings import NONE_GIVEN, Setting, given_hparams, planned_setting
 from dg_batchformer.training.records import RunKey
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
@@ -148,13 +148,22 @@ def _with_data(identity: Identity, run: Run) -> Setting:
 def _section(selection: str, setting: Setting, groups: dict[tuple[str, str], Group], ddof: int) -> Section:
     environments = environment_names(setting.dataset, [run for group in groups.values() for run in group.runs])
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
-    names = in_order(algorithm for algorithm, _ in groups)
-    rows = []
-    for algorithm, given in sorted(groups, key=lambda row: (names.index(row[0]), row[1])):
-        several = sum(name == algorithm for name, _ in groups) > 1
-        label = f"{algorithm} {given}" if several and given != "{}" else algorithm
-        rows.append(_row(selection, environments, trials, groups[algorithm, given], ddof, (algorithm, given, label)))
+    rows = [_row(selection, environments, trials, groups[named[:2]], ddof, named) for named in _labelled(list(groups))]
     return Section(selection, setting, (*environments, *DERIVED), tuple(rows), ddof)
+
+
+def _labelled(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Rows, each an algorithm and the hparams that it was given, in the order of a table and with their labels."""
+    algorithms = [algorithm for algorithm, _ in names]
+    order = in_order(algorithms)
+    return [
+        (
+            algorithm,
+            given,
+            f"{algorithm} {given}" if algorithms.count(algorithm) > 1 and given != NONE_GIVEN else algorithm,
+        )
+        for algorithm, given in sorted(names, key=lambda row: (order.index(row[0]), row[1] != NONE_GIVEN, row[1]))
+    ]
 
 
 def _row(
@@ -197,17 +206,20 @@ def _row(
 def seed_mode(runs: Iterable[Run]) -> str:
     """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
 
-    "" where one trial cannot tell. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
+    "" where this cannot be told. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
     """
     rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
     for run in runs:
+        if run.shared["args"].get("fixed_hparams"):
+            return FIXED
         rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
-    if max(map(len, rows.values()), default=0) < 2:
+    drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults, in every trial
+    found = [list(row.values()) for row in (drawn or rows).values()]
+    if max(map(len, found), default=0) < 2:
         return ""
-    if not all(hparams for row in rows.values() for hparams in row.values()) and len(rows) > 1:
+    if drawn and not all(map(all, found)):
         return REDRAWN
-    same = all(hparams == next(iter(row.values())) for row in rows.values() for hparams in row.values())
-    return FIXED if same else REDRAWN
+    return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
 
 
 def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
@@ -247,10 +259,9 @@ def _average(setting: Setting, sections: Sequence[Section]) -> Section:
         for row in section.rows:
             rows[row.algorithm, row.given][section.dataset] = row
     ddof = sections[0].ddof
-    names = in_order(algorithm for algorithm, _ in rows)
     found = []
-    for (algorithm, given), own in sorted(rows.items(), key=lambda item: (names.index(item[0][0]), item[0][1])):
-        label = next(iter(own.values())).label
+    for named in _labelled(list(rows)):
+        own = rows[named[:2]]
         parts = {
             column: [own[s.dataset].cells[column] if s.dataset in own else Cell(missing="not run") for s in sections]
             for column in DERIVED
@@ -262,11 +273,11 @@ def _average(setting: Setting, sections: Sequence[Section]) -> Section:
             for dataset, row in own.items()
             for unit, choices in row.candidates.items()
         }
-        found.append(Row(algorithm, given, label, cells, candidates, _mode_of(own.values())))
+        found.append(Row(*named, cells, candidates, _mode_of(own.values())))
     columns = (*(section.dataset for section in sections), *DERIVED)
     return Section(sections[0].selection, setting, columns, tuple(found), ddof)
 
 
 def _mode_of(rows: Iterable[Row]) -> str:
     modes = {row.seeds for row in rows}
-    return REDRAWN if REDRAWN in modes else modes.pop()
+    return next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")

@@ -10,7 +10,7 @@ from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.flat import cells
 from dg_batchformer.selection.formats.wording import legend
 from dg_batchformer.selection.report import report
-from dg_batchformer.selection.table import AVERAGE, DERIVED, WORST, build
+from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, REDRAWN, WORST, build
 
 from .sweeps import planned, rows, run_of, tables
 
@@ -227,3 +227,111 @@ def test_protocols_are_never_mixed(tmp_path):
     assert with_number == ["domainbed"] * 6 + ["tllib"] * 6
     (why,) = made.apart
     assert "protocol domainbed and tllib" in why
+
+
+def search(folder, *, fixed, trials=range(3), skipped=(), flag=False):
+    """A search of three rows; returns the accuracies and out-splits by trial, row and environment."""
+    random = np.random.RandomState(1)
+    accuracies, validations = random.rand(3, 3, 4), random.rand(3, 3, 4, 4)
+    for trial, seed, env in itertools.product(trials, range(3), range(4)):
+        if (trial, seed) in skipped:
+            continue
+        outs = {f"env{i}_out_acc": validations[trial, seed, env, i] for i in range(4)}
+        hparams = {"lr": 0.1 * seed if fixed or not seed else 0.1 * seed + 0.01 * trial}
+        given = {"fixed_hparams": True} if flag else {}
+        run_of(
+            folder,
+            env,
+            accuracies[trial, seed, env],
+            trial=trial,
+            hparams_seed=seed,
+            hparams=hparams,
+            given=given,
+            **outs,
+        )
+    return accuracies, validations
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_fixed_search_is_decided_once_and_a_redrawn_one_in_each_trial(tmp_path, fixed):
+    accuracies, validations = search(tmp_path, fixed=fixed)
+    (table,) = tables(tmp_path)
+    assert table.rows[0].seeds == (FIXED if fixed else REDRAWN)
+    for env, name in enumerate(ENVIRONMENTS):
+        value = np.delete(validations[:, :, env], env, axis=2).mean(axis=2)  # by trial and row
+        row = [value.mean(axis=0).argmax()] * 3 if fixed else value.argmax(axis=1)
+        expected = {trial: pytest.approx(100 * accuracies[trial, row[trial], env]) for trial in range(3)}
+        assert table.rows[0].cells[name].values == expected
+
+
+def test_the_first_row_of_a_search_tells_nothing_of_how_it_is_drawn(tmp_path):
+    """It is the defaults, in every trial."""
+    for_one = [(1, 1), (1, 2), (2, 1), (2, 2)]
+    accuracies, validations = search(tmp_path, fixed=False, skipped=for_one)
+    (table,) = tables(tmp_path)
+    assert table.rows[0].seeds == ""
+    best_row = np.delete(validations[0, :, 0], 0, axis=1).mean(axis=1).argmax()
+    assert best_row != 0
+    assert table.rows[0].cells["A"].values[0] == pytest.approx(100 * accuracies[0, best_row, 0])
+
+
+def test_runs_that_say_that_their_search_is_fixed_are_believed(tmp_path):
+    search(tmp_path, fixed=True, skipped=[(1, 1), (1, 2), (2, 1), (2, 2)], flag=True)
+    (table,) = tables(tmp_path)
+    assert table.rows[0].seeds == FIXED
+    assert {choice.hparams_seed for choice in table.rows[0].cells["A"].choices} == {0}
+
+
+def test_a_search_of_defaults_alone_is_fixed(tmp_path):
+    for trial in range(2):
+        run_of(tmp_path, trial=trial, hparams={"lr": 0.1})
+    assert tables(tmp_path)[0].rows[0].seeds == FIXED
+
+
+def test_runs_without_hparams_are_taken_for_a_redrawn_search(tmp_path):
+    for trial, seed in itertools.product(range(2), range(2)):
+        run_of(tmp_path, trial=trial, hparams_seed=seed)
+    assert tables(tmp_path)[0].rows[0].seeds == REDRAWN
+
+
+def test_one_trial_does_not_tell_how_a_search_is_drawn(tmp_path):
+    search(tmp_path, fixed=True, trials=[0])
+    assert tables(tmp_path)[0].rows[0].seeds == ""
+
+
+def test_the_mode_of_an_average_over_datasets_is_that_of_all_which_tell(tmp_path):
+    for env in range(4):
+        run_of(tmp_path, env, hparams={"lr": 0.1})
+        run_of(tmp_path, env, dataset="VLCS", hparams={"lr": 0.1})
+        run_of(tmp_path, env, dataset="VLCS", trial=1, hparams={"lr": 0.1})
+    assert [(one.dataset, one.rows[0].seeds) for one in tables(tmp_path)] == [
+        ("PACS", ""),
+        ("VLCS", FIXED),
+        (AVERAGE, FIXED),
+    ]
+
+
+def test_rows_of_given_hparams_are_apart_and_labelled(tmp_path):
+    for number, given in enumerate(
+        ("{}", '{"lr": 0.1}', '{"batch_size": 8, "lr": 0.2}', '{"lr": 0.2, "batch_size": 8}')
+    ):
+        for env in range(4):
+            run_of(tmp_path, env, number / 10, given={"hparams": given}, name=f"{number}-{env}", trial=number % 3)
+    run_of(tmp_path, algorithm="CORAL", given={"hparams": '{"lr": 0.1}'})
+    found = rows(tmp_path)
+    assert list(found) == ["ERM", 'ERM {"batch_size": 8, "lr": 0.2}', 'ERM {"lr": 0.1}', "CORAL"]
+    assert found["ERM"]["A"].values == {0: pytest.approx(0)}
+    assert found['ERM {"lr": 0.1}']["A"].values == {1: pytest.approx(10)}
+    assert found['ERM {"batch_size": 8, "lr": 0.2}']["A"].values == {0: pytest.approx(30), 2: pytest.approx(20)}
+
+
+def test_rows_over_datasets_are_labelled_anew(tmp_path):
+    """Two that are alone in their datasets stand together in the averages."""
+    for env in range(4):
+        run_of(tmp_path, env)
+        run_of(tmp_path, env, dataset="VLCS", given={"hparams": '{"lr": 0.1}'})
+    assert [[row.label for row in one.rows] for one in tables(tmp_path)] == [
+        ["ERM"],
+        ["ERM"],
+        ["ERM", 'ERM {"lr": 0.1}'],
+    ]
