@@ -88,7 +88,7 @@ def _entries(input_dir: Path) -> list[index.Entry]:
             entry = known.get(name)
             if entry is None or entry.stamp != stamp:
                 entry = index.Entry(stamp, read_folder(input_dir / name))
-                changed = changed or index.settled(stamp, now_ns)
+                changed = changed or index.lasting(entry, now_ns)
             entries[name] = entry
         if path and (changed or len(known) != sum(name in entries for name in known)):
             index.save(path, input_dir, entries, now_ns)

@@ -35,7 +35,7 @@ def read_folder(folder: Path) -> Reading:
     try:
         return _read(folder, problems)
     except OSError as error:
-        problems.append(Problem(UNREADABLE, f"{folder} cannot be read ({error})"))
+        problems.append(Problem(UNREADABLE, f"{error.filename or folder} cannot be read ({error.strerror})"))
         return Reading(problems=tuple(problems))
 
 

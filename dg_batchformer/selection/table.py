@@ -156,14 +156,11 @@ def _labelled(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
     """Rows, each an algorithm and the hparams that it was given, in the order of a table and with their labels."""
     algorithms = [algorithm for algorithm, _ in names]
     order = in_order(algorithms)
-    return [
-        (
-            algorithm,
-            given,
-            f"{algorithm} {given}" if algorithms.count(algorithm) > 1 and given != NONE_GIVEN else algorithm,
-        )
-        for algorithm, given in sorted(names, key=lambda row: (order.index(row[0]), row[1] != NONE_GIVEN, row[1]))
-    ]
+    labelled = []
+    for algorithm, given in sorted(names, key=lambda row: (order.index(row[0]), row[1] != NONE_GIVEN, row[1])):
+        several = algorithms.count(algorithm) > 1 and given != NONE_GIVEN
+        labelled.append((algorithm, given, f"{algorithm} {given}" if several else algorithm))
+    return labelled
 
 
 def _row(
