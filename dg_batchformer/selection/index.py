@@ -125,7 +125,7 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
 
     Where that fails there is no index: it only saves time.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RecursionError):
         arrays = _arrays(input_dir, {name: entry for name, entry in entries.items() if lasting(entry, now_ns)})
         with path.open("wb") as file:
             np.savez(file, **arrays)

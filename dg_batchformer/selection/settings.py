@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,9 @@ from dg_batchformer.selection.runs import Run
 from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS
 
 UNKNOWN = "not known before a run is done"
-"""The backbone where only plans are there."""
+"""The backbone where only plans are there; what they give of it follows."""
+
+NOT_RECORDED = "not recorded"
 
 NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
 """hparams that say what network is trained, so that they are the setting's and not the algorithm's."""
@@ -46,6 +49,10 @@ class Setting:
         """The same setting with another dataset."""
         return dataclasses.replace(self, dataset=dataset)
 
+    def with_other(self, name: str, value: str) -> Setting:
+        """The same setting with something more that departs from the usual."""
+        return dataclasses.replace(self, others=tuple(sorted((*self.others, (name, value)))))
+
     def differences(self, other: Setting) -> list[str]:
         """What sets two settings apart, in words."""
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in ("dataset", "protocol", "backbone")]
@@ -54,6 +61,29 @@ class Setting:
             (name, dict(self.others).get(name, "as usual"), dict(other.others).get(name, "as usual")) for name in names
         ]
         return [f"{name} {mine} and {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
+    """The settings of finished runs; where those of one setting are of different data, that is in it too."""
+    settings = [setting_of(run) for run in runs]
+    for name, value_of in (("environments", _size), ("data fingerprint", _fingerprint)):
+        values = [value_of(run) for run in runs]
+        found: dict[Setting, set[str]] = defaultdict(set)
+        for setting, value in zip(settings, values, strict=True):
+            found[setting] |= {value} - {NOT_RECORDED}
+        settings = [
+            setting.with_other(name, value) if len(found[setting]) > 1 else setting
+            for setting, value in zip(settings, values, strict=True)
+        ]
+    return settings
+
+
+def _size(run: Run) -> str:
+    return str(run.n_environments)
+
+
+def _fingerprint(run: Run) -> str:
+    return run.shared.get("data_fingerprint") or NOT_RECORDED
 
 
 def setting_of(run: Run) -> Setting:
@@ -85,7 +115,9 @@ def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
     for name, usual in zip(("steps", "checkpoint_freq"), lengths, strict=True):
         if args.get(name) not in (None, usual):
             others[name] = str(args[name])
-    return Setting(dataset, protocol, UNKNOWN, tuple(sorted(others.items())))
+    network = _json(args, lambda name: name in NETWORK_HPARAMS)
+    backbone = UNKNOWN if network == NONE_GIVEN else f"{UNKNOWN}, given {network}"
+    return Setting(dataset, protocol, backbone, tuple(sorted(others.items())))
 
 
 def backbone_of(run: Run) -> str:
@@ -107,10 +139,14 @@ def backbone_of(run: Run) -> str:
 
 def given_hparams(args: Mapping[str, Any]) -> str:
     """The hparams that a run was given, but for those of the network, as JSON with sorted names."""
+    return _json(args, lambda name: name not in NETWORK_HPARAMS)
+
+
+def _json(args: Mapping[str, Any], wanted: Callable[[str], bool]) -> str:
     try:
         given = json.loads(args.get("hparams") or "{}")
-    except (TypeError, ValueError):
-        return json.dumps(str(args["hparams"]))
-    if not isinstance(given, dict):
-        return json.dumps(given)
-    return json.dumps({name: given[name] for name in sorted(given) if name not in NETWORK_HPARAMS})
+    except (TypeError, ValueError, RecursionError):
+        given = str(args["hparams"])
+    if isinstance(given, dict):
+        given = {name: given[name] for name in sorted(given) if wanted(name)}
+    return json.dumps(given)

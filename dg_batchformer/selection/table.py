@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dg_batchformer.registry import in_order
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
-from dg_batchformer.selection.collect import Collected, Identity
+from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
 from dg_batchformer.selection.runs import Run, environment_names
 from dg_batchformer.selection.settings import NONE_GIVEN, Setting, given_hparams, planned_setting
@@ -113,20 +113,15 @@ class Group:
 
 
 def _groups(collected: Collected) -> Groups:
-    """Runs by setting and row; different data of one dataset are different settings."""
-    data = defaultdict(set)
-    for identity, run in collected.runs.items():
-        data[identity.setting].add(run.shared.get("data_fingerprint"))
-    several = {setting for setting, prints in data.items() if len(prints - {None}) > 1}
+    """Runs by setting and row; those that are only planned are where runs of equal arguments are."""
     groups: Groups = {}
     settings: dict[Setting, dict[str, Setting]] = {}
     for identity, run in collected.runs.items():
-        setting = _with_data(identity, run) if identity.setting in several else identity.setting
-        group = _group(groups, setting, identity.key.algorithm, identity.given)
+        key = identity.key
+        group = _group(groups, identity.setting, key.algorithm, identity.given)
         group.runs.append(run)
-        group.planned.add(identity.key)
-        plain = planned_setting(identity.key.dataset, run.args)
-        settings.setdefault(plain, {})[identity.key.algorithm] = setting
+        group.planned.add(key)
+        settings.setdefault(planned_setting(key.dataset, run.args), {})[key.algorithm] = identity.setting
     for args in collected.planned:
         key = RunKey.of(args)
         plain = planned_setting(key.dataset, args)
@@ -138,11 +133,6 @@ def _groups(collected: Collected) -> Groups:
 
 def _group(groups: Groups, setting: Setting, algorithm: str, given: str) -> Group:
     return groups.setdefault(setting, {}).setdefault((algorithm, given), Group())
-
-
-def _with_data(identity: Identity, run: Run) -> Setting:
-    own = ("data fingerprint", str(run.shared.get("data_fingerprint", "without fingerprint")))
-    return dataclasses.replace(identity.setting, others=tuple(sorted((*identity.setting.others, own))))
 
 
 def _section(selection: str, setting: Setting, groups: dict[tuple[str, str], Group], ddof: int) -> Section:
