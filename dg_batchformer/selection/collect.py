@@ -96,7 +96,14 @@ def _entries(input_dir: Path) -> list[index.Entry]:
 
 
 def _run_folders(input_dir: Path) -> list[str]:
-    return sorted(path.name for path in input_dir.iterdir() if records.is_run(path))
+    return sorted(path.name for path in input_dir.iterdir() if _is_run(path))
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return records.is_run(path)
+    except OSError:  # it may be one, and reading it says what is wrong
+        return True
 
 
 def _count(runs: Sequence[Run], found: Collected) -> None:

@@ -101,7 +101,7 @@ def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems:
     whole = [row for row in described if count_environments(row) == n_environments]
     without = f"without exactly {n_environments} environments"
     _note(INCOMPLETE, folder, len(described) - len(whole), without, problems)
-    if not whole or left_out_problem(key.test_envs, n_environments):
+    if not n_environments or not whole or left_out_problem(key.test_envs, n_environments):
         return None
     return made(key, str(folder), whole, n_environments)
 

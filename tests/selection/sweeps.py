@@ -1,6 +1,8 @@
 """Runs of a sweep made by hand."""
 
+import contextlib
 import json
+import os
 
 import numpy as np
 from helpers import args, record, write_run
@@ -63,3 +65,16 @@ def same_run(one, other):
         and np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "macro")
         for name in arrays
     )
+
+
+@contextlib.contextmanager
+def nobody():
+    """A user who owns nothing, where root, whom no mode stops, runs the tests."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -1,6 +1,5 @@
 """The index never shows a folder as it was: with it, `collect` finds what it finds without it."""
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -18,7 +17,7 @@ from dg_batchformer.selection import collect as collecting
 from dg_batchformer.selection import index
 from dg_batchformer.selection.collect import collect
 
-from .sweeps import planned, run_of, same_run, texts
+from .sweeps import nobody, planned, run_of, same_run, texts
 
 
 @pytest.fixture(autouse=True)
@@ -319,27 +318,11 @@ def test_a_torn_byte_anywhere_changes_nothing(sweep):
         assert_same(collect([sweep]), expected)
 
 
-@contextlib.contextmanager
-def nobody(*folders):
-    """A user who owns nothing, for tests that run as root; for any other the folders' modes are enough."""
-    if os.geteuid():
-        yield
-        return
-    for folder in folders:
-        for parent in folder.parents:
-            if parent.owner() == "root" and not parent.stat().st_mode & stat.S_IXGRP:
-                parent.chmod(parent.stat().st_mode | stat.S_IXGRP)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def test_a_folder_that_cannot_be_written_to(sweep, monkeypatch):
+def test_a_folder_that_cannot_be_written_to(sweep, public_path, monkeypatch):
+    sweep = Path(shutil.move(sweep, public_path))
     expected = without_index(sweep, monkeypatch)
     sweep.chmod(0o555)
-    with nobody(sweep):
+    with nobody():
         assert not os.access(sweep, os.W_OK, effective_ids=True)
         assert_same(collect([sweep]), expected)
         assert_same(collect([sweep]), expected)
@@ -349,11 +332,13 @@ def test_a_folder_that_cannot_be_written_to(sweep, monkeypatch):
     appended(sweep / "a")
     expected = without_index(sweep, monkeypatch)
     sweep.chmod(0o555)
-    with nobody(sweep):
+    with nobody():
         assert_same(collect([sweep]), expected)
+    sweep.chmod(0o755)
 
 
-def test_an_index_is_for_all_who_may_read_the_runs(sweep, monkeypatch):
+def test_an_index_is_for_all_who_may_read_the_runs(sweep, public_path, monkeypatch):
+    sweep = Path(shutil.move(sweep, public_path))
     before = os.umask(0o022)
     try:
         collect([sweep])
@@ -361,8 +346,9 @@ def test_an_index_is_for_all_who_may_read_the_runs(sweep, monkeypatch):
         os.umask(before)
     assert stat.S_IMODE((sweep / index.INDEX).stat().st_mode) == 0o644
     sweep.chmod(0o555)
-    with nobody(sweep):
+    with nobody():
         assert folders_read(monkeypatch, sweep) == UNFINISHED
+    sweep.chmod(0o755)
 
 
 def test_a_disk_without_room(sweep, monkeypatch):
