@@ -10,7 +10,7 @@ from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.flat import cells
 from dg_batchformer.selection.formats.wording import legend
 from dg_batchformer.selection.report import report
-from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, REDRAWN, WORST, build
+from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, MACRO, REDRAWN, WORST, build
 
 from .sweeps import planned, rows, run_of, tables
 
@@ -335,3 +335,41 @@ def test_rows_over_datasets_are_labelled_anew(tmp_path):
         ["ERM"],
         ["ERM", 'ERM {"lr": 0.1}'],
     ]
+
+
+def test_macro_accuracies_beside_plain_ones(tmp_path):
+    random = np.random.RandomState(0)
+    macro = random.rand(3, 4)
+    for (trial, env), value in np.ndenumerate(macro):
+        run_of(tmp_path, env, trial=trial, **{f"env{i}_in_macro_acc": value if i == env else 0.5 for i in range(4)})
+    row = rows(tmp_path)["ERM"]
+    assert row[AVERAGE].mean == pytest.approx(50)
+    assert row[MACRO].mean == pytest.approx(100 * macro.mean())
+    assert row[MACRO].error == pytest.approx(100 * macro.mean(axis=1).std() / np.sqrt(3))
+    assert (row[MACRO].done, row[MACRO].expected) == (12, 12)
+
+
+def test_older_runs_without_macro_accuracies_stand_beside_newer_ones(tmp_path):
+    macro = {f"env{i}_in_macro_acc": 0.25 for i in range(4)}
+    for env in range(4):
+        run_of(tmp_path, env)
+        run_of(tmp_path, env, algorithm="CORAL", **macro)
+        run_of(tmp_path, env, algorithm="IRM", **(macro if env else {}))
+    found = rows(tmp_path)
+    assert [cells_of[AVERAGE].mean for cells_of in found.values()] == [pytest.approx(50)] * 3
+    assert (found["ERM"][MACRO].mean, found["ERM"][MACRO].missing) == (None, "not recorded")
+    assert (found["CORAL"][MACRO].mean, found["CORAL"][MACRO].missing) == (pytest.approx(25), "")
+    assert (found["IRM"][MACRO].mean, found["IRM"][MACRO].missing) == (None, "3 of 4 columns")
+
+
+def test_macro_accuracies_of_the_checkpoint_that_was_chosen(tmp_path):
+    """An older interrupted run that went on: the first record has none, the last has."""
+    macro = {f"env{i}_in_macro_acc": 0.25 for i in range(4)}
+    for name, (first, last) in {"ERM": (0.6, 0.5), "CORAL": (0.5, 0.6)}.items():
+        for env in range(4):
+            of = args([env], name)
+            made = [record(0, [0.5] * 4, [first] * 4, of), {**record(300, [0.5] * 4, [last] * 4, of), **macro}]
+            write_run(tmp_path / f"{name}{env}", made)
+    found = rows(tmp_path)
+    assert (found["ERM"]["A"].choices[0].step, found["ERM"][MACRO].mean) == (0, None)
+    assert (found["CORAL"]["A"].choices[0].step, found["CORAL"][MACRO].mean) == (300, pytest.approx(25))
