@@ -29,10 +29,11 @@ def test_train_then_collect(tmp_path, capsys):
         assert "step 0 of 1: loss" in out
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path, "--format", "json")
     assert (status, err) == (0, "")
-    cells = json.loads(out)
-    chosen = [(c["environment"], c["algorithm"], c["n"]) for c in cells if c["selection"] == "training-domain"]
-    assert chosen == [(name, "ERM", 1) for name in ("0", "25", "50", "75", "Avg")]
-    assert all(0 <= cell["mean"] <= 100 for cell in cells)
+    (result,) = [one for one in json.loads(out)["results"] if one["selection"] == "training-domain"]
+    (row,) = result["rows"]
+    assert row["algorithm"] == "ERM"
+    assert list(row["cells"]) == result["columns"] == ["0", "25", "50", "75", "Avg", "Worst", "Macro"]
+    assert all(cell["n"] == 1 and 0 <= cell["mean"] <= 100 for cell in row["cells"].values())
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_sweep_from_launch_to_table(tmp_path, capsys):
     assert "[1/1]" in out
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path)
     assert (status, err) == (0, "")
-    assert "change from ERM" in out
+    assert "ERM_BatchFormer - ERM" in out
 
 
 def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):
@@ -181,18 +182,21 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
 
 
 def test_collect_says_what_it_passed_over(tmp_path, capsys):
-    of = args([0])
-    write_run(tmp_path / "a", [record(0, [0.5] * 4, [0.5] * 4, of)])
-    with (tmp_path / "a" / "results.jsonl").open("a") as file:
+    for env in range(4):
+        write_run(tmp_path / f"{env}", [record(0, [0.5] * 4, [0.5] * 4, args([env]))])
+    with (tmp_path / "0" / "results.jsonl").open("a") as file:
         file.write('{"torn')
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path, "--format", "csv")
     assert status == 0
-    assert out.startswith("selection,protocol,dataset,")
-    assert err == f"note: {tmp_path}/a/results.jsonl:2 is not a whole record and was skipped\n"
-    (tmp_path / "a" / "done").unlink()
+    assert out.startswith("selection,protocol,backbone,others,dataset,")
+    (note,) = err.splitlines()
+    assert note.startswith("note: 1 ")
+    assert note.endswith(f": {tmp_path}/0/results.jsonl:2 is not a whole record and was skipped")
+    (tmp_path / "0" / "done").unlink()
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path)
-    assert status == 2
-    assert "has no finished run" in err
+    assert status == 0
+    assert "0 of 1 trials" in out
+    assert f"{tmp_path}/0 (ERM on PACS, test_envs [0], trial_seed 0, hparams_seed 0) is incomplete" in err
 
 
 def test_collect_writes_a_file(tmp_path, capsys):
