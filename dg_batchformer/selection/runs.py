@@ -116,5 +116,7 @@ def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
     if dataset in DOMAINBED_ENVIRONMENTS:
         return DOMAINBED_ENVIRONMENTS[dataset]
     for run in runs:
-        return tuple(run.shared["environments"] or map(str, range(run.n_environments)))
-    return ()
+        names = run.shared["environments"] or ()
+        if len(names) == run.n_environments:
+            return tuple(names)
+    return tuple(map(str, range(runs[0].n_environments))) if runs else ()

@@ -73,7 +73,16 @@ def test_environment_names():
     assert names("ColoredMNIST") == ("+90%", "+80%", "-90%")
     assert names("folder:/some/place/mine", environments=list("wxyz")) == ("w", "x", "y", "z")
     assert names("Unheard") == ("0", "1", "2", "3")
+    assert names("Unheard", environments=list("xyz")) == ("0", "1", "2", "3")
     assert environment_names("Unheard", []) == ()
+
+
+def test_environment_names_are_those_of_any_run_that_has_them():
+    """DomainBed's records have none."""
+    of = args([0], dataset="Mine")
+    theirs, ours = record(0, [0.5] * 3, [0.5] * 3, of), record(0, [0.5] * 3, [0.5] * 3, of)
+    runs = [run([theirs], 3), run([{**ours, "environments": ["x", "y", "z"]}], 3)]
+    assert environment_names("Mine", runs) == ("x", "y", "z")
 
 
 def test_accuracies_are_read_to_the_bit(tmp_path):
