@@ -22,9 +22,9 @@ from pathlib import Path
 from helpers import TIMES
 
 from dg_batchformer.jobs.folder import find
-from dg_batchformer.selection.render import FORMATS
-from dg_batchformer.selection.runs import collect
-from dg_batchformer.selection.table import build
+from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.formats.flat import csv_table
+from dg_batchformer.selection.report import report
 from dg_batchformer.training import records
 from dg_batchformer.training.claim import latest, owner_of
 
@@ -202,8 +202,8 @@ def small_disk(folder: Path):
 
 def table(folder: Path) -> tuple[str, list[str]]:
     """The table of a sweep, and what was passed over."""
-    collected = collect(folder)
-    return FORMATS["csv"](build(collected)), collected.problems
+    made = report(collect([folder]))
+    return csv_table(made), [problem.text for problem in made.problems]
 
 
 def results(folder: Path) -> dict[str, list[dict]]:

@@ -29,10 +29,10 @@ def test_train_then_collect(tmp_path, capsys):
         assert "step 0 of 1: loss" in out
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path, "--format", "json")
     assert (status, err) == (0, "")
-    tables = {table["selection"]: table["rows"] for table in json.loads(out)["results"]}
-    (row,) = tables["training-domain"]
+    (result,) = [one for one in json.loads(out)["results"] if one["selection"] == "training-domain"]
+    (row,) = result["rows"]
     assert row["algorithm"] == "ERM"
-    assert list(row["cells"]) == ["0", "25", "50", "75", "Avg", "Worst", "Macro"]
+    assert list(row["cells"]) == result["columns"] == ["0", "25", "50", "75", "Avg", "Worst", "Macro"]
     assert all(cell["n"] == 1 and 0 <= cell["mean"] <= 100 for cell in row["cells"].values())
 
 
@@ -182,20 +182,21 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
 
 
 def test_collect_says_what_it_passed_over(tmp_path, capsys):
-    of = args([0])
-    write_run(tmp_path / "a", [record(0, [0.5] * 4, [0.5] * 4, of)])
-    with (tmp_path / "a" / "results.jsonl").open("a") as file:
+    for env in range(4):
+        write_run(tmp_path / f"{env}", [record(0, [0.5] * 4, [0.5] * 4, args([env]))])
+    with (tmp_path / "0" / "results.jsonl").open("a") as file:
         file.write('{"torn')
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path, "--format", "csv")
     assert status == 0
-    assert out.startswith("selection,protocol,backbone,")
-    torn = f"{tmp_path}/a/results.jsonl:2 is not a whole record and was skipped"
-    assert f"note: 1 lines that are not whole records: {torn}\n" in err
-    (tmp_path / "a" / "done").unlink()
+    assert out.startswith("selection,protocol,backbone,others,dataset,")
+    (note,) = err.splitlines()
+    assert note.startswith("note: 1 ")
+    assert note.endswith(f": {tmp_path}/0/results.jsonl:2 is not a whole record and was skipped")
+    (tmp_path / "0" / "done").unlink()
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path)
     assert status == 0
-    assert "no number: 0 of 1 trials" in out
-    assert f"note: 1 folders without a finished run: {tmp_path}" in err
+    assert "0 of 1 trials" in out
+    assert f"{tmp_path}/0 (ERM on PACS, test_envs [0], trial_seed 0, hparams_seed 0) is incomplete" in err
 
 
 def test_collect_writes_a_file(tmp_path, capsys):

@@ -50,8 +50,9 @@ def of_trials(
 ) -> Cell:
     """The cell of an environment: a value, a share, of each trial's choice; `counts` are done and expected runs."""
     shares = {trial: value(choice) for trial, choice in chosen.items()}
-    if not shares or np.isnan(list(shares.values())).any():
-        return Cell(missing=missing or "not recorded", done=counts[0], expected=counts[1])
+    recorded = not np.isnan(list(shares.values())).any()
+    if not shares or not recorded:
+        return Cell(missing=missing if recorded else "not recorded", done=counts[0], expected=counts[1])
     values = {trial: 100 * share for trial, share in shares.items()}
     mean = float(100 * np.mean(list(shares.values())))
     error = standard_error(list(values.values()), ddof)

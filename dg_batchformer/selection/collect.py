@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.selection import index
 from dg_batchformer.selection.reading import read_folder
 from dg_batchformer.selection.runs import Run
-from dg_batchformer.selection.settings import Setting, given_hparams, setting_of
+from dg_batchformer.selection.settings import Setting, given_hparams, settings_of
 from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, RunKey
 
@@ -56,18 +57,17 @@ def collect(folders: Sequence[Path]) -> Collected:
     if problems:
         raise InputError("\n".join(problems))
     found = Collected(tuple(map(str, folders)))
-    for folder in dict.fromkeys(path.resolve() for path in folders):
-        shown = next(path for path in folders if path.resolve() == folder)
-        n = len(found.runs)
-        for entry in _entries(shown):
-            reading = entry.reading
-            found.problems += reading.problems
-            if reading.planned:
-                found.planned.append(reading.planned)
-            if reading.run:
-                _add(reading.run, found)
-        if len(found.runs) == n:
-            found.problems.append(Problem(NO_RUN, f"{shown} has no finished run that is not elsewhere too"))
+    distinct = {path.resolve(): path for path in reversed(folders)}
+    readings = {path: [entry.reading for entry in _entries(path)] for path in reversed(distinct.values())}
+    for reading in itertools.chain.from_iterable(readings.values()):
+        found.problems += reading.problems
+        if reading.planned:
+            found.planned.append(reading.planned)
+    _count([one.run for own in readings.values() for one in own if one.run], found)
+    counted = {id(run) for run in found.runs.values()}
+    for path, own in readings.items():
+        if not any(id(reading.run) in counted for reading in own):
+            found.problems.append(Problem(NO_RUN, f"{path} has no finished run that is not elsewhere too"))
     return found
 
 
@@ -86,27 +86,37 @@ def _entries(input_dir: Path) -> list[index.Entry]:
     with index.begun(input_dir) as (path, now_ns):
         for name in sorted(os.listdir(input_dir)):
             stamp = index.stamp_of(input_dir, name)
-            if not any(stamp) and not records.is_run(input_dir / name):
+            if not any(stamp) and not _is_run(input_dir / name):
                 continue
             entry = known.get(name)
             if entry is None or entry.stamp != stamp:
                 entry = index.Entry(stamp, read_folder(input_dir / name))
-                changed = changed or index.settled(stamp, now_ns)
+                changed = changed or index.lasting(entry, now_ns)
             entries[name] = entry
         if path and (changed or len(known) != sum(name in entries for name in known)):
             index.save(path, input_dir, entries, now_ns)
     return list(entries.values())
 
 
-def _add(run: Run, found: Collected) -> None:
-    """Takes a run in, unless the same one is there already."""
-    identity = Identity(run.key, setting_of(run), given_hparams(run.shared["args"]))
-    earlier = found.runs.setdefault(identity, run)
-    if earlier is run:
-        return
-    alike = all(np.array_equal(getattr(run, name), getattr(earlier, name)) for name in ("steps", "inside", "out"))
-    how = "with the same results" if alike else "with OTHER results"
-    found.problems.append(Problem(TWICE, f"{run.folder} repeats the run of {earlier.folder} {how} and was not counted"))
+def _is_run(path: Path) -> bool:
+    try:
+        return records.is_run(path)
+    except OSError:  # it may be one, and reading it says what is wrong
+        return True
+
+
+def _count(runs: Sequence[Run], found: Collected) -> None:
+    """Takes runs in, each once."""
+    for run, setting in zip(runs, settings_of(runs), strict=True):
+        identity = Identity(run.key, setting, given_hparams(run.shared["args"]))
+        earlier = found.runs.setdefault(identity, run)
+        if earlier is not run:
+            alike = all(
+                np.array_equal(getattr(run, name), getattr(earlier, name)) for name in ("steps", "inside", "out")
+            )
+            how = "with the same results" if alike else "with OTHER results"
+            text = f"{run.folder} repeats the run of {earlier.folder} {how} and was not counted"
+            found.problems.append(Problem(TWICE, text))
 
 
 def summary(problems: Sequence[Problem]) -> list[str]:

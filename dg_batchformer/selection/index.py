@@ -13,8 +13,7 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
-import zipfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,16 @@ import numpy as np
 import orjson
 
 from dg_batchformer.selection import reading, runs
-from dg_batchformer.selection.reading import Reading
+from dg_batchformer.selection.reading import UNREADABLE, Reading
 from dg_batchformer.selection.runs import Run
 from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, RunKey
 
 INDEX = ".dg-batchformer-index.npz"
 SETTLED_NS = 3 * 10**9
+ABANDONED_NS = 3600 * 10**9
+"""After which nobody is writing an index any more."""
+
 ABSENT = (0, 0, 0, 0)
 
 Stamp = tuple[int, ...]
@@ -60,23 +62,28 @@ def _stamp(path: str) -> Stamp:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def settled(stamp: Stamp, now_ns: int) -> bool:
-    """Whether a run was done, and its files, read at `now_ns`, old enough for a later change to show in their stamp."""
-    return bool(stamp[0]) and max(stamp[3], stamp[4], stamp[7], stamp[8]) < now_ns - SETTLED_NS
+def lasting(entry: Entry, now_ns: int) -> bool:
+    """Whether a run was done, and its files, read at `now_ns`, old enough for a later change to show in their stamp.
+
+    What could not be read may be read the next time, though nothing in the stamp has changed.
+    """
+    done, stamp = entry.stamp[0], entry.stamp
+    is_settled = max(stamp[3], stamp[4], stamp[7], stamp[8]) < now_ns - SETTLED_NS
+    return bool(done) and is_settled and all(problem.kind != UNREADABLE for problem in entry.reading.problems)
 
 
 @contextlib.contextmanager
 def begun(input_dir: Path) -> Iterator[tuple[Path | None, int]]:
     """A file beside the index to write a new one to, and the time by the folder's clock; None where nothing can be."""
+    path = input_dir / f"{INDEX}-{uuid.uuid4().hex[:8]}"
     try:
-        handle, name = tempfile.mkstemp(dir=input_dir, prefix=f"{INDEX}-")
+        path.touch(exist_ok=False)
+        now_ns = path.stat().st_mtime_ns
     except OSError:
         yield None, 0
         return
-    os.close(handle)
-    path = Path(name)
     try:
-        yield path, path.stat().st_mtime_ns
+        yield path, now_ns
     finally:
         path.unlink(missing_ok=True)
 
@@ -92,20 +99,20 @@ def written_by() -> str:
 def load(input_dir: Path) -> dict[str, Entry]:
     """The entries of a folder's index by the names of runs' folders; none where other code wrote its index."""
     try:
-        with np.load(input_dir / INDEX, allow_pickle=False) as arrays:
+        with (input_dir / INDEX).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             text = orjson.loads(arrays["text"].tobytes())
             if text["written_by"] != written_by():
                 return {}
             columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
         return _entries(input_dir, text, columns)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
+    except Exception:  # what a torn or foreign file raises nobody can list, and it only saves time
         return {}
 
 
 def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> dict[str, Entry]:
     entries, row, value = {}, 0, 0
     for name, stamp, own, planned, problems in text["runs"]:
-        run = None
+        run, folder = None, str(input_dir / name)
         if own:
             key, n, n_environments, shared, of_run = own
             end = value + n * n_environments
@@ -115,24 +122,31 @@ def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> 
             dataset, algorithm, test_envs, *rest = key
             whole = RunKey(dataset, algorithm, tuple(test_envs), *rest)
             steps = columns["steps"][row : row + n]
-            run = Run(whole, f"{input_dir}/{name}", steps, inside, out, macro, text["shared"][shared], of_run)
+            run = Run(whole, folder, steps, inside, out, macro, text["shared"][shared], of_run)
             row, value = row + n, end
         # A message begins with the path, which may have changed.
-        said = tuple(Problem(kind, f"{input_dir}/{name}{rest}") for kind, rest in problems)
+        said = tuple(Problem(kind, f"{folder}{rest}") for kind, rest in problems)
         entries[name] = Entry(tuple(stamp), Reading(run, planned, said))
     return entries
 
 
 def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int) -> None:
-    """Writes the entries to `path`, which then takes the index's place; those that are not settled are left out.
+    """Writes the entries to `path`, which then takes the index's place; those that may not last are left out.
 
     Where that fails there is no index: it only saves time.
     """
+    with contextlib.suppress(OSError, RecursionError, orjson.JSONEncodeError):
+        arrays = _arrays(input_dir, {name: entry for name, entry in entries.items() if lasting(entry, now_ns)})
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(path, input_dir / INDEX)
+        _remove_abandoned(input_dir, now_ns)
+
+
+def _arrays(input_dir: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:
     shared: dict[str, int] = {}
     rows, counted = [], []
     for name, entry in entries.items():
-        if not settled(entry.stamp, now_ns):
-            continue
         run = entry.reading.run
         own = None
         if run:
@@ -140,15 +154,19 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
             number = shared.setdefault(json.dumps(run.shared), len(shared))
             key = tuple(vars(run.key).values())
             own = (key, len(run.steps), run.n_environments, number, run.own)
-        start = len(f"{input_dir}/{name}")
+        start = len(str(input_dir / name))
         problems = [(problem.kind, problem.text[start:]) for problem in entry.reading.problems]
         rows.append((name, entry.stamp, own, entry.reading.planned, problems))
     text = {"written_by": written_by(), "shared": [json.loads(one) for one in shared], "runs": rows}
     columns = {name: _joined(counted, name) for name in ("steps", "inside", "out", "macro")}
-    with contextlib.suppress(OSError, orjson.JSONEncodeError):
-        with path.open("wb") as file:
-            np.savez(file, text=np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns)
-        os.replace(path, input_dir / INDEX)
+    return {"text": np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns}
+
+
+def _remove_abandoned(input_dir: Path, now_ns: int) -> None:
+    """Removes what writers that were killed have left."""
+    for path in input_dir.glob(f"{INDEX}-*"):
+        if path.stat().st_mtime_ns < now_ns - ABANDONED_NS:
+            path.unlink()
 
 
 def _joined(runs: list[Run], name: str) -> Any:

@@ -131,18 +131,19 @@ def best_by_trial(candidates: Mapping[int, Sequence[Choice]], *, fixed: bool) ->
     return {trial: choice for trial, choice in chosen.items() if choice}
 
 
+LEAVE_ONE_DOMAIN_OUT = "leave-one-domain-out"
 ORACLE = "oracle"
 
 METHODS: dict[str, Method] = {
     "training-domain": training_domain,
-    "leave-one-domain-out": leave_one_domain_out,
+    LEAVE_ONE_DOMAIN_OUT: leave_one_domain_out,
     "last": last,
     ORACLE: oracle,
 }
 
 TITLES = {
     "training-domain": "training-domain validation",
-    "leave-one-domain-out": "leave-one-domain-out cross-validation",
+    LEAVE_ONE_DOMAIN_OUT: "leave-one-domain-out cross-validation",
     "last": "last checkpoint, hyper-parameters by training-domain validation",
     ORACLE: "ORACLE, chosen on the test environment itself: not a fair number",
 }

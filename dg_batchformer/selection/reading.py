@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
-from dg_batchformer.selection.runs import DOMAINBED_ENVIRONMENTS, Run, accuracies, count_environments, made
+from dg_batchformer.selection.runs import DOMAINBED_ENVIRONMENTS, Run, count_environments, has_environments, made
 from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, Record, RunKey
 
@@ -17,6 +18,8 @@ UNUSABLE = "runs marked done without a record that can be counted"
 STRANGERS = "records of another run"
 INCOMPLETE = "records without all environments"
 NO_ARGS = "descriptions of runs that are none"
+ILL_DESCRIBED = "records with a description that is none"
+LEFT_OUT = "runs that leave out what no table has"
 UNREADABLE = "files that cannot be read"
 
 
@@ -29,14 +32,35 @@ class Reading:
     problems: tuple[Problem, ...] = ()
 
 
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(records.is_name, value)) and len(set(value)) == len(value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+DESCRIPTION: dict[str, Callable[[Any], bool]] = {
+    "hparams": _is_object,
+    "environments": _are_names,
+    "backbone": records.is_name,
+    "weights": records.is_name,
+    "data_fingerprint": records.is_name,
+    "versions": _is_object,
+}
+"""What a record may say of how it was made, and how a value is told that can be that."""
+
+
 def read_folder(folder: Path) -> Reading:
     """The run in a folder, noting what is wrong with it."""
     problems: list[Problem] = []
     try:
         return _read(folder, problems)
     except OSError as error:
-        problems.append(Problem(UNREADABLE, f"{folder} cannot be read ({error})"))
-        return Reading(problems=tuple(problems))
+        problems.append(Problem(UNREADABLE, f"{error.filename or folder} cannot be read ({error.strerror})"))
+    except RecursionError:
+        problems.append(Problem(UNREADABLE, f"{folder} has records that nest too deeply"))
+    return Reading(problems=tuple(problems))
 
 
 def _read(folder: Path, problems: list[Problem]) -> Reading:
@@ -48,17 +72,20 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
         problems += wrong
     if planned is None and rows:
         planned = rows[-1]["args"]
+    if planned and (problem := left_out_problem(planned["test_envs"], known_environments(planned["dataset"]))):
+        problems.append(Problem(LEFT_OUT, f"{folder} {problem} and was not counted"))
+        return Reading(problems=tuple(problems))
     state = records.state_of(folder)
+    run = None
     if state != "done":
         of = f" ({RunKey.of(planned)})" if planned else ""
         problems.append(Problem(UNFINISHED, f"{folder}{of} is {state} and was not counted"))
-        return Reading(planned=planned, problems=tuple(problems))
-    if not results.exists():
+    elif not results.exists():
         problems.append(Problem(UNUSABLE, f"{folder} is marked done but has no {records.RESULTS}"))
-        return Reading(planned=planned, problems=tuple(problems))
-    run = _run_of(folder, planned, rows, problems) if planned else None
-    if run is None:
-        problems.append(Problem(UNUSABLE, f"{results} has no record that can be counted"))
+    else:
+        run = _run_of(folder, planned, rows, problems) if planned else None
+        if run is None:
+            problems.append(Problem(UNUSABLE, f"{results} has no record that can be counted"))
     return Reading(run, None if run else planned, tuple(problems))
 
 
@@ -66,18 +93,41 @@ def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems:
     """The run of the records that are its own and whole."""
     key = RunKey.of(planned)
     own = [row for row in rows if row["args"] is planned or RunKey.of(row["args"]) == key]
-    if len(own) < len(rows):
-        text = f"{folder}: {len(rows) - len(own)} records of another run were skipped"
-        problems.append(Problem(STRANGERS, text))
-    n_environments = known_environments(key.dataset) or max(map(count_environments, own), default=0)
-    names = accuracies(n_environments)
-    whole = [row for row in own if names <= row.keys()]
-    if len(whole) < len(own):
-        text = f"{folder}: {len(own) - len(whole)} records without all {n_environments} environments were skipped"
-        problems.append(Problem(INCOMPLETE, text))
-    if not whole or max(key.test_envs, default=0) >= n_environments:
+    _note(STRANGERS, folder, len(rows) - len(own), "of another run", problems)
+    described = own
+    if own and ill_described(own[-1]):  # of all that say how the run was made the last is taken
+        described = [row for row in own if not ill_described(row)]
+        wrong = ", ".join(dict.fromkeys(name for row in own for name in ill_described(row)))
+        _note(ILL_DESCRIBED, folder, len(own) - len(described), f"with an impossible {wrong}", problems)
+    n_environments = known_environments(key.dataset) or max(map(count_environments, described), default=0)
+    whole = [row for row in described if has_environments(row, n_environments)]
+    without = f"without exactly {n_environments} environments"
+    _note(INCOMPLETE, folder, len(described) - len(whole), without, problems)
+    if not n_environments or not whole or left_out_problem(key.test_envs, n_environments):
         return None
     return made(key, str(folder), whole, n_environments)
+
+
+def _note(kind: str, folder: Path, n: int, what: str, problems: list[Problem]) -> None:
+    if n:
+        problems.append(
+            Problem(kind, f"{folder}: {n} record{'s' * (n > 1)} {what} {'were' if n > 1 else 'was'} skipped")
+        )
+
+
+def ill_described(record: Record) -> list[str]:
+    """The names under which a record has what cannot be a description of how it was made."""
+    given = {name: record[name] for name in DESCRIPTION if record.get(name) is not None}
+    return [name for name, value in given.items() if not DESCRIPTION[name](value)]
+
+
+def left_out_problem(test_envs: Sequence[int], n_environments: int) -> str:
+    """Why no table has a run that leaves these out of so many environments (0: not known), or ""."""
+    if len(set(test_envs)) < len(test_envs) or len(test_envs) not in (1, 2):
+        return f"leaves out {list(test_envs)}, not one environment or two,"
+    if n_environments and (max(test_envs) >= n_environments or len(test_envs) == n_environments):
+        return f"leaves out {list(test_envs)} of {n_environments} environments"
+    return ""
 
 
 def known_environments(dataset: str) -> int:

@@ -54,7 +54,7 @@ class Result:
             return None
         own = self.section.own_columns
         reasons = [row.cells[column].missing for row in self.section.rows for column in own]
-        return "no number: " + "; ".join(dict.fromkeys(reason or "no run" for reason in reasons))
+        return "no number: " + "; ".join(dict.fromkeys(reason or "no run" for reason in reasons or ["no run is done"]))
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,14 @@ def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: in
     )
 
 
+def has_environments(record: Record, n: int) -> bool:
+    """Whether a record has both accuracies of exactly so many environments, as `count_environments` counts them."""
+    return _accuracies(0, n) <= record.keys() and not _accuracies(n, n + 1) <= record.keys()
+
+
 @functools.cache
-def accuracies(n_environments: int) -> frozenset[str]:
-    """The names that a record of so many environments must have."""
-    return frozenset(f"env{i}_{split}_acc" for i in range(n_environments) for split in ("in", "out"))
+def _accuracies(first: int, end: int) -> frozenset[str]:
+    return frozenset(f"env{i}_{split}_acc" for i in range(first, end) for split in ("in", "out"))
 
 
 def count_environments(record: Record) -> int:
@@ -120,5 +124,7 @@ def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
     if dataset in DOMAINBED_ENVIRONMENTS:
         return DOMAINBED_ENVIRONMENTS[dataset]
     for run in runs:
-        return tuple(run.shared["environments"] or map(str, range(run.n_environments)))
-    return ()
+        names = run.shared["environments"] or ()
+        if len(names) == run.n_environments:
+            return tuple(names)
+    return tuple(map(str, range(runs[0].n_environments))) if runs else ()

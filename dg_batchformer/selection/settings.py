@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from dg_batchformer.selection.runs import Run
 from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS
 
 UNKNOWN = "not known before a run is done"
-"""The backbone where only plans are there."""
+"""The backbone where only plans are there; what they give of it follows."""
+
+NOT_RECORDED = "not recorded"
 
 NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
 """hparams that say what network is trained, so that they are the setting's and not the algorithm's."""
@@ -23,6 +26,9 @@ NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze
 SMALL_NETWORKS = {name: name for name in ("ConvNet", "WideResNet", "MLP")}
 SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
 """Networks that always start at random; the last two are DomainBed's names for ours."""
+
+NONE_GIVEN = "{}"
+"""What `given_hparams` says of a run that was given none."""
 
 USUAL = {"holdout_fraction": 0.2, "precision": "fp32", "fixed_hparams": False}
 
@@ -44,6 +50,10 @@ class Setting:
         """The same setting with another dataset."""
         return dataclasses.replace(self, dataset=dataset)
 
+    def with_other(self, name: str, value: str) -> Setting:
+        """The same setting with something more that departs from the usual."""
+        return dataclasses.replace(self, others=tuple(sorted((*self.others, (name, value)))))
+
     def differences(self, other: Setting) -> list[str]:
         """What sets two settings apart, in words."""
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in ("dataset", "protocol", "backbone")]
@@ -52,6 +62,29 @@ class Setting:
             (name, dict(self.others).get(name, "as usual"), dict(other.others).get(name, "as usual")) for name in names
         ]
         return [f"{name} {mine} and {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
+    """The settings of finished runs; where those of one setting are of different data, that is in it too."""
+    settings = [setting_of(run) for run in runs]
+    for name, value_of in (("environments", _size), ("data fingerprint", _fingerprint)):
+        values = [value_of(run) for run in runs]
+        found: dict[Setting, set[str]] = defaultdict(set)
+        for setting, value in zip(settings, values, strict=True):
+            found[setting] |= {value} - {NOT_RECORDED}
+        settings = [
+            setting.with_other(name, value) if len(found[setting]) > 1 else setting
+            for setting, value in zip(settings, values, strict=True)
+        ]
+    return settings
+
+
+def _size(run: Run) -> str:
+    return str(run.n_environments)
+
+
+def _fingerprint(run: Run) -> str:
+    return run.shared.get("data_fingerprint") or NOT_RECORDED
 
 
 def setting_of(run: Run) -> Setting:
@@ -76,11 +109,11 @@ def _usual_freeze_bn(protocol: str, algorithm: str, dataset: str) -> bool:
 def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
     """What the arguments of a run say of its setting; its backbone shows once it is done."""
     given = tuple(str(args.get(name, USUAL.get(name))) for name in (*USUAL, "steps", "checkpoint_freq"))
-    return _planned(dataset, args.get("protocol", DOMAINBED), given)
+    return _planned(dataset, args.get("protocol", DOMAINBED), given, _given(args)[1])
 
 
 @functools.lru_cache(maxsize=1024)
-def _planned(dataset: str, protocol: str, given: tuple[str, ...]) -> Setting:
+def _planned(dataset: str, protocol: str, given: tuple[str, ...], network: str) -> Setting:
     benchmark, known = BENCHMARKS.get(dataset), PROTOCOLS.get(protocol)
     lengths = known.length(benchmark) if benchmark and known else (None, None)
     usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
@@ -89,7 +122,8 @@ def _planned(dataset: str, protocol: str, given: tuple[str, ...]) -> Setting:
         for (name, usually), value in zip(usual.items(), given, strict=True)
         if value not in ("None", str(usually))
     ]
-    return Setting(dataset, protocol, UNKNOWN, tuple(sorted(others)))
+    backbone = UNKNOWN if network == NONE_GIVEN else f"{UNKNOWN}, given {network}"
+    return Setting(dataset, protocol, backbone, tuple(sorted(others)))
 
 
 def backbone_of(run: Run) -> str:
@@ -111,16 +145,22 @@ def backbone_of(run: Run) -> str:
 
 def given_hparams(args: Mapping[str, Any]) -> str:
     """The hparams that a run was given, but for those of the network, as JSON with sorted names."""
+    return _given(args)[0]
+
+
+def _given(args: Mapping[str, Any]) -> tuple[str, str]:
+    """The hparams that a run was given, as JSON: those of the algorithm, and those of the network."""
     given = args.get("hparams")
-    return _without_network(given) if isinstance(given, str) else "{}"
+    return _divided(given if isinstance(given, str) else json.dumps(given or {}))
 
 
 @functools.lru_cache(maxsize=1024)
-def _without_network(text: str) -> str:
+def _divided(text: str) -> tuple[str, str]:
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = text
     if not isinstance(given, dict):
-        return json.dumps(given)
-    return json.dumps({name: given[name] for name in sorted(given) if name not in NETWORK_HPARAMS})
+        return json.dumps(given), NONE_GIVEN
+    of_network = {name: given[name] for name in sorted(given) if name in NETWORK_HPARAMS}
+    return json.dumps({name: given[name] for name in sorted(given) if name not in of_network}), json.dumps(of_network)

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from dg_batchformer.registry import in_order
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
-from dg_batchformer.selection.collect import Collected, Identity
-from dg_batchformer.selection.methods import METHODS, Choice, best_by_trial
+from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
 from dg_batchformer.selection.runs import Run, environment_names
-from dg_batchformer.selection.settings import Setting, given_hparams, planned_setting
+from dg_batchformer.selection.settings import NONE_GIVEN, Setting, given_hparams, planned_setting
 from dg_batchformer.training.records import RunKey
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
@@ -108,40 +108,51 @@ class Group:
         return seed_mode(self.runs)
 
     @cached_property
-    def n_done(self) -> Counter[tuple[int, int]]:
-        """Finished runs that leave an environment out, by that and how many are left out together."""
-        return _by_environment(run.key for run in self.runs)
+    def n_done(self) -> Counter[frozenset[int]]:
+        """Finished runs by the environments that they leave out."""
+        return Counter(frozenset(run.key.test_envs) for run in self.runs)
 
     @cached_property
-    def n_planned(self) -> Counter[tuple[int, int]]:
+    def n_planned(self) -> Counter[frozenset[int]]:
         """The same of all runs that are known."""
-        return _by_environment(self.planned)
+        return Counter(frozenset(key.test_envs) for key in self.planned)
 
     @cached_property
     def n_rows(self) -> int:
         """Rows of the search."""
         return len({key.hparams_seed for key in self.planned})
 
+    def counts(self, envs: Iterable[int], others: Sequence[int], n_trials: int) -> tuple[int, int]:
+        """How many of the runs behind the columns of some environments are done, and how many are expected.
 
-def _by_environment(keys: Iterable[RunKey]) -> Counter[tuple[int, int]]:
-    return Counter((env, len(key.test_envs)) for key in keys for env in key.test_envs)
+        Each of these environments that is left out at all is expected to be left out alone, and with each of `others`,
+        in the whole grid of trials and rows of the search: DomainBed's folders show only what has begun of it.
+        """
+        alone = [env for env in envs if frozenset([env]) in self.n_planned]
+        wanted = {frozenset((env, other)) for env in alone for other in (env, *others)}
+        return sum(self.n_done[left_out] for left_out in wanted), len(wanted) * n_trials * self.n_rows
+
+    def without_pairs(self, env: int) -> str:
+        """That there is no run without an environment and one more, where there is none."""
+        done, planned = (
+            sum(n for left_out, n in counted.items() if len(left_out) == 2 and env in left_out)
+            for counted in (self.n_done, self.n_planned)
+        )
+        if done:
+            return ""
+        return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)"
 
 
 def _groups(collected: Collected) -> Groups:
-    """Runs by setting and row; different data of one dataset are different settings."""
-    data = defaultdict(set)
-    for identity, run in collected.runs.items():
-        data[identity.setting].add(run.shared.get("data_fingerprint"))
-    several = {setting for setting, prints in data.items() if len(prints - {None}) > 1}
+    """Runs by setting and row; those that are only planned are where runs of equal arguments are."""
     groups: Groups = {}
     settings: dict[Setting, dict[str, Setting]] = {}
     for identity, run in collected.runs.items():
-        setting = _with_data(identity, run) if identity.setting in several else identity.setting
-        group = _group(groups, setting, identity.key.algorithm, identity.given)
+        key = identity.key
+        group = _group(groups, identity.setting, key.algorithm, identity.given)
         group.runs.append(run)
-        group.planned.add(identity.key)
-        plain = planned_setting(identity.key.dataset, run.args)
-        settings.setdefault(plain, {})[identity.key.algorithm] = setting
+        group.planned.add(key)
+        settings.setdefault(planned_setting(key.dataset, run.shared["args"]), {})[key.algorithm] = identity.setting
     for args in collected.planned:
         key = RunKey.of(args)
         plain = planned_setting(key.dataset, args)
@@ -155,21 +166,22 @@ def _group(groups: Groups, setting: Setting, algorithm: str, given: str) -> Grou
     return groups.setdefault(setting, {}).setdefault((algorithm, given), Group())
 
 
-def _with_data(identity: Identity, run: Run) -> Setting:
-    own = ("data fingerprint", str(run.shared.get("data_fingerprint", "without fingerprint")))
-    return dataclasses.replace(identity.setting, others=tuple(sorted((*identity.setting.others, own))))
-
-
 def _section(selection: str, setting: Setting, groups: dict[tuple[str, str], Group], ddof: int) -> Section:
     environments = environment_names(setting.dataset, [run for group in groups.values() for run in group.runs])
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
-    names = in_order(algorithm for algorithm, _ in groups)
-    rows = []
-    for algorithm, given in sorted(groups, key=lambda row: (names.index(row[0]), row[1])):
-        several = sum(name == algorithm for name, _ in groups) > 1
-        label = f"{algorithm} {given}" if several and given != "{}" else algorithm
-        rows.append(_row(selection, environments, trials, groups[algorithm, given], ddof, (algorithm, given, label)))
+    rows = [_row(selection, environments, trials, groups[named[:2]], ddof, named) for named in _labelled(list(groups))]
     return Section(selection, setting, (*environments, *DERIVED), tuple(rows), ddof)
+
+
+def _labelled(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Rows, each an algorithm and the hparams that it was given, in the order of a table and with their labels."""
+    algorithms = [algorithm for algorithm, _ in names]
+    order = in_order(algorithms)
+    labelled = []
+    for algorithm, given in sorted(names, key=lambda row: (order.index(row[0]), row[1] != NONE_GIVEN, row[1])):
+        several = algorithms.count(algorithm) > 1 and given != NONE_GIVEN
+        labelled.append((algorithm, given, f"{algorithm} {given}" if several else algorithm))
+    return labelled
 
 
 def _row(
@@ -189,54 +201,53 @@ def _row(
         for env, name in enumerate(environments)
         for trial in trials
     }
+    needs_pairs = selection == LEAVE_ONE_DOMAIN_OUT
+    others = range(len(environments)) if needs_pairs else ()
     cells, macro = {}, []
     for env, name in enumerate(environments):
         of_env = {trial: candidates[Unit(name, name, trial)] for trial in trials}
         chosen = best_by_trial(of_env, fixed=group.seeds == FIXED)
-        missing, counts = _missing(len(chosen), env, trials, group, selection)
+        counts = group.counts([env], others, len(trials))
+        missing = _missing((len(chosen), len(trials)), counts, group.without_pairs(env) if needs_pairs else "")
         cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
         macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
     columns = list(cells.values())
-    cells |= {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
+    derived = {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
+    # A run of a pair stands behind two columns.
+    done, expected = group.counts(range(len(environments)), others, len(trials))
+    cells |= {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in derived.items()}
     return Row(*named, cells, candidates, group.seeds)
 
 
 def seed_mode(runs: Iterable[Run]) -> str:
     """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
 
-    "" where one trial cannot tell. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
+    "" where this cannot be told. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
     """
     rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
     for run in runs:
+        if run.shared["args"].get("fixed_hparams"):
+            return FIXED
         rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
-    if max(map(len, rows.values()), default=0) < 2:
+    drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults, in every trial
+    found = [list(row.values()) for row in (drawn or rows).values()]
+    if max(map(len, found), default=0) < 2:
         return ""
-    if not all(hparams for row in rows.values() for hparams in row.values()) and len(rows) > 1:
+    if drawn and not all(map(all, found)):
         return REDRAWN
-    same = all(hparams == next(iter(row.values())) for row in rows.values() for hparams in row.values())
-    return FIXED if same else REDRAWN
+    return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
 
 
-def _missing(n: int, env: int, trials: Sequence[int], group: Group, selection: str) -> tuple[str, tuple[int, int]]:
-    """What a cell with `n` trials lacks, and how many of its runs are done and expected."""
-
-    done, planned = group.n_done, group.n_planned
-    if not planned[env, 1]:
-        return "not run", (0, 0)
-    # The whole grid, of which DomainBed's folders show only what has begun.
-    expected = {1: max(len(trials) * group.n_rows, planned[env, 1])}
-    if selection == "leave-one-domain-out":
-        expected[2] = expected[1] * len({i for i, _ in planned} - {env})
-    counts = sum(done[env, size] for size in expected), sum(expected.values())
-    if 2 in expected and not done[env, 2]:
-        n_pairs = planned[env, 2]
-        return f"needs pair runs: 0 of {n_pairs} done" if n_pairs else "needs pair runs (--pairs)", counts
-    if n < len(trials):
-        return f"{n} of {len(trials)} trials", counts
-    for size in expected:
-        if done[env, size] < expected[size]:
-            return f"{done[env, size]} of {expected[size]} runs", counts
-    return "", counts
+def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
+    """What a cell lacks that has so many of so many trials, and behind it so many of so many runs."""
+    if not counts[1]:
+        return "not run"
+    if without_pairs:
+        return without_pairs
+    for (done, expected), what in ((trials, "trials"), (counts, "runs")):
+        if done < expected:
+            return f"{done} of {expected} {what}"
+    return ""
 
 
 def _averages(sections: Sequence[Section]) -> list[Section]:
@@ -253,10 +264,9 @@ def _average(setting: Setting, sections: Sequence[Section]) -> Section:
         for row in section.rows:
             rows[row.algorithm, row.given][section.dataset] = row
     ddof = sections[0].ddof
-    names = in_order(algorithm for algorithm, _ in rows)
     found = []
-    for (algorithm, given), own in sorted(rows.items(), key=lambda item: (names.index(item[0][0]), item[0][1])):
-        label = next(iter(own.values())).label
+    for named in _labelled(list(rows)):
+        own = rows[named[:2]]
         parts = {
             column: [own[s.dataset].cells[column] if s.dataset in own else Cell(missing="not run") for s in sections]
             for column in DERIVED
@@ -268,11 +278,11 @@ def _average(setting: Setting, sections: Sequence[Section]) -> Section:
             for dataset, row in own.items()
             for unit, choices in row.candidates.items()
         }
-        found.append(Row(algorithm, given, label, cells, candidates, _mode_of(own.values())))
+        found.append(Row(*named, cells, candidates, _mode_of(own.values())))
     columns = (*(section.dataset for section in sections), *DERIVED)
     return Section(sections[0].selection, setting, columns, tuple(found), ddof)
 
 
 def _mode_of(rows: Iterable[Row]) -> str:
     modes = {row.seeds for row in rows}
-    return REDRAWN if REDRAWN in modes else modes.pop()
+    return next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import itertools
 import json
-import logging
 import operator
 import os
-import sys
+import reprlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 
@@ -269,11 +267,10 @@ def args_problem(args: Any) -> Problem | None:
         return Problem(FOREIGN, f"lacks args ({', '.join(needed)})")
     environments = args["test_envs"]
     if (
-        not all(isinstance(args[name], str) for name in needed[:2])
+        not all(is_name(args.get(name, DOMAINBED)) for name in (*needed[:2], "protocol"))
         or not all(_is_count(args[name]) for name in needed[3:])
         or not isinstance(environments, list)
         or not all(_is_count(i) for i in environments)
-        or not isinstance(args.get("protocol", DOMAINBED), str)
     ):
         return Problem(FOREIGN, "has args that are not of a run")
     return None
@@ -286,8 +283,8 @@ def record_problem(record: Any) -> Problem | None:
     if problem := args_problem(record.get("args")):
         return problem
     for name, value in record.items():
-        if name.endswith("_acc") and not (isinstance(value, int | float) and 0 <= value <= 1):
-            return Problem(OUT_OF_RANGE, f"has {name} {value!r}, not an accuracy,")
+        if name.endswith("_acc") and not (type(value) in (int, float) and 0 <= value <= 1):
+            return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)}, not an accuracy,")
     return None
 
 
@@ -295,41 +292,6 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-class Tee(io.TextIOBase):
-    """A stream that writes to a file and, where given, to another stream too."""
-
-    def __init__(self, file: TextIO, also: TextIO | None) -> None:
-        self.file, self.also = file, also
-
-    def write(self, text: str) -> int:
-        self.file.write(text)
-        self.file.flush()
-        if self.also:
-            try:
-                self.also.write(text)
-                self.also.flush()
-            except BrokenPipeError:
-                # Whoever read along has had enough; the run goes on, and its file has it all.
-                self.also = None
-        return len(text)
-
-
-@contextlib.contextmanager
-def captured(folder: Path, *, echo: bool) -> Iterator[None]:
-    """While this lasts, what is printed goes to `out.txt` and `err.txt`, and where `echo` to the terminal too."""
-    with (
-        (folder / OUT).open("a", encoding="utf-8") as out,
-        (folder / ERR).open("a", encoding="utf-8") as err,
-        contextlib.redirect_stdout(Tee(out, sys.stdout if echo else None)),
-        contextlib.redirect_stderr(Tee(err, sys.stderr if echo else None)),
-    ):
-        handler = logging.StreamHandler(sys.stdout)
-        log = logging.getLogger("dg_batchformer")
-        level = log.level
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        try:
-            yield
-        finally:
-            log.removeHandler(handler)
-            log.setLevel(level)
+def is_name(value: Any) -> bool:
+    """Whether a value can stand for itself in a table."""
+    return isinstance(value, str) and value.isprintable()

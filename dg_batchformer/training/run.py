@@ -11,6 +11,7 @@ from dg_batchformer.training import failures, live, records, resume
 from dg_batchformer.training.arguments import RunArguments, check
 from dg_batchformer.training.claim import Claim, LostError, claimed
 from dg_batchformer.training.interrupt import Asked, Interrupted, listening
+from dg_batchformer.training.output import captured
 from dg_batchformer.training.parts import prepared_data
 from dg_batchformer.training.trainer import Trainer
 
@@ -59,7 +60,7 @@ def _run(prepared: Trainer, folder: Path, asked: Asked, claim: Claim, *, echo: b
     notes = prepared.go_on()
     if not prepared.n_updates and records.start(folder):
         notes.append(f"{folder} held an earlier run, which this one replaces")
-    with records.captured(folder, echo=echo):
+    with captured(folder, echo=echo):
         print(*notes, sep="\n", end="\n" * bool(notes))
         try:
             prepared.train(asked, claim)

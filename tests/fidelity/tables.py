@@ -1,6 +1,7 @@
 """DomainBed's table of a folder of runs beside ours."""
 
-import json
+import csv
+import io
 import re
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def assert_same_table(folder, environment, n_cells):
         check=True,
     )
     ours = subprocess.run(
-        [sys.executable, "-m", "dg_batchformer", "collect", "--input_dir", str(folder), "--format", "json"],
+        [sys.executable, "-m", "dg_batchformer", "collect", "--input_dir", str(folder), "--format", "csv"],
         capture_output=True,
         text=True,
         check=True,
@@ -48,8 +49,12 @@ def assert_same_table(folder, environment, n_cells):
     expected = their_cells(theirs.stdout)
     assert len(expected) == n_cells
     cells = {
-        (cell["selection"], cell["dataset"], cell["algorithm"], cell["environment"]): (cell["mean"], cell["stderr"])
-        for cell in json.loads(ours.stdout)
+        (cell["selection"], cell["dataset"], cell["algorithm"], cell["environment"]): (
+            float(cell["mean"]),
+            float(cell["error"] or 0),
+        )
+        for cell in csv.DictReader(io.StringIO(ours.stdout))
+        if cell["mean"]
     }
     for key, value in expected.items():
         assert cells[key] == pytest.approx(value, abs=0.0501), key  # they print one decimal

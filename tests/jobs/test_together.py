@@ -10,8 +10,9 @@ import time
 import pytest
 
 from dg_batchformer.jobs.folder import find
-from dg_batchformer.selection.runs import collect
-from dg_batchformer.selection.table import build, entries
+from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.formats.flat import cells
+from dg_batchformer.selection.report import report
 
 SWEEP = ["--datasets", "Debug28", "--algorithms", "ERM", "SWAD_BatchFormer", "--n_hparams", "1", "--n_trials", "2"]
 SWEEP += ["--steps", "12", "--checkpoint_freq", "4", "--checkpoint_minutes", "0.001", "--n_workers", "2"]
@@ -26,7 +27,7 @@ def launch(folder):
 
 
 def table(folder):
-    return entries(build(collect(folder)))
+    return cells(report(collect([folder])))
 
 
 @pytest.fixture(scope="module")

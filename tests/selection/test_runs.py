@@ -1,101 +1,94 @@
-"""What counts in a folder of runs, and what is passed over by name."""
+"""A run as columns, and the environments of a dataset."""
 
-import json
+import math
 
+import numpy as np
 import pytest
-from helpers import args, record, write_run
+from helpers import args, record
 
-from dg_batchformer.errors import InputError
-from dg_batchformer.selection.runs import collect, environment_names
+from dg_batchformer.selection.runs import count_environments, environment_names, made
+from dg_batchformer.training.records import RunKey
 
-
-def one(of, step=0):
-    return record(step, [0.5] * 4, [0.5] * 4, of)
+from .sweeps import run_of
 
 
-def test_unfinished_runs_are_planned_not_counted(tmp_path):
-    write_run(tmp_path / "a", [one(args([0]))])
-    write_run(tmp_path / "b", [one(args([1]))], done=False)
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "job.json").write_text(json.dumps(args([2], trial=1)))
-    (tmp_path / "sweep.log").write_text("a file among the folders")
-    found = collect(tmp_path)
-    assert [run.key.test_envs for run in found.runs] == [(0,)]
-    assert {(key.test_envs, key.trial_seed) for key in found.planned} == {((0,), 0), ((1,), 0), ((2,), 1)}
-    assert found.problems == ["2 of the runs are not finished and were not counted"]
+def run(records, n_environments=4):
+    return made(RunKey.of(records[-1]["args"]), "sweep/a", records, n_environments)
 
 
-def test_folders_that_are_no_runs_are_not_unfinished_ones(tmp_path):
-    write_run(tmp_path / "a", [one(args([0]))])
-    for name in ("data/PACS.json", "slurm/1.out", "notes/plan.txt"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    found = collect(tmp_path)
-    assert (len(found.runs), found.problems) == (1, [])
+def test_columns_hold_what_the_records_say():
+    of = args([0])
+    rows = [record(step, np.random.RandomState(step).rand(4), [step / 1000] * 4, of) for step in (0, 300, 600)]
+    made_of = run(rows)
+    assert made_of.steps.tolist() == [0, 300, 600]
+    assert made_of.n_environments == 4
+    for i, row in enumerate(rows):
+        assert made_of.inside[i].tolist() == [row[f"env{env}_in_acc"] for env in range(4)]
+        assert made_of.out[i].tolist() == [row[f"env{env}_out_acc"] for env in range(4)]
+    assert np.isnan(made_of.macro).all()
 
 
-def test_every_oddity_is_named(tmp_path):
-    write_run(tmp_path / "a", [one(args([0]), 0), one(args([1]), 10), one(args([0]), 20)])
-    with (tmp_path / "a" / "results.jsonl").open("a") as file:
-        file.write('{"step": 3')
-    write_run(tmp_path / "b", [one(args([0]))])
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "done").touch()
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "job.json").write_text("{")
-    write_run(tmp_path / "e", [])
-    found = collect(tmp_path)
-    assert [[r["step"] for r in run.records] for run in found.runs] == [[0, 20]]
-    said = "\n".join(found.problems)
-    assert f"{tmp_path / 'a' / 'results.jsonl'}:4 is not a whole record and was skipped" in said
-    assert f"{tmp_path / 'a'}: 1 records of another run, or without its environments, were skipped" in said
-    assert f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} and was not counted" in said
-    assert f"{tmp_path / 'c'} is marked done but has no results.jsonl" in said
-    assert f"{tmp_path / 'e' / 'results.jsonl'} has no record that can be counted" in said
-    assert f"{tmp_path / 'd' / 'job.json'} is not a run's arguments" in said
+def test_macro_accuracies_where_the_records_have_them():
+    """An interrupted run may have begun before they were recorded."""
+    of = args([0])
+    old, new = (record(step, [0.5] * 4, [0.5] * 4, of) for step in (0, 300))
+    new |= {f"env{i}_in_macro_acc": 0.25 for i in range(4)}
+    macro = run([old, new]).macro
+    assert np.isnan(macro[0]).all()
+    assert macro[1].tolist() == [0.25] * 4
 
 
-def test_environment_names(tmp_path):
-    for dataset in ("PACS", "ColoredMNIST", "folder:/some/place/mine", "Unheard"):
+def test_what_many_runs_share_is_apart_from_what_is_a_runs_own():
+    of = {**args([1], trial=2, hparams_seed=3), "seed": 7, "output_dir": "x", "steps": 100, "protocol": "swad"}
+    described = {"backbone": "resnet50", "weights": "imagenet", "device": "cpu", "versions": {"torch": "2.4"}}
+    own = {"hparams": {"lr": 1e-3}, "swad_window": [3, 9]}
+    made_of = run([{**record(0, [0.5] * 4, [0.5] * 4, of), **described, **own}])
+    assert made_of.hparams == {"lr": 1e-3}
+    assert made_of.own["swad_window"] == [3, 9]
+    assert made_of.args == of
+    assert made_of.shared["args"] == {"steps": 100, "protocol": "swad"}
+    assert {name: made_of.shared[name] for name in described} == described
+
+
+def test_a_record_without_hparams_has_none():
+    assert run([record(0, [0.5] * 4, [0.5] * 4, args([0]))]).hparams == {}
+
+
+@pytest.mark.parametrize(
+    ("lacks", "n"),
+    [((), 4), (("env3_out_acc",), 3), (("env3_in_acc",), 3), (("env1_in_acc",), 1), (("env0_out_acc",), 0)],
+)
+def test_environments_are_counted_from_the_first(lacks, n):
+    whole = record(0, [0.5] * 4, [0.5] * 4, args([0]))
+    assert count_environments({name: value for name, value in whole.items() if name not in lacks}) == n
+
+
+def test_environment_names():
+    def names(dataset, **fields):
         of = args([0], dataset=dataset)
-        write_run(
-            tmp_path / dataset.split("/")[-1],
-            [{**one(of), **({"environments": list("wxyz")} if "/" in dataset else {})}],
-        )
-    names = {run.key.dataset: environment_names(run.key.dataset, [run]) for run in collect(tmp_path).runs}
-    assert names == {
-        "PACS": ("A", "C", "P", "S"),
-        "ColoredMNIST": ("+90%", "+80%", "-90%"),
-        "folder:mine": ("w", "x", "y", "z"),
-        "Unheard": ("0", "1", "2", "3"),
-    }
+        return environment_names(RunKey.of(of).dataset, [run([{**record(0, [0.5] * 4, [0.5] * 4, of), **fields}])])
+
+    assert names("PACS") == ("A", "C", "P", "S")
+    assert names("PACS", environments=list("wxyz")) == ("A", "C", "P", "S")
+    assert names("ColoredMNIST") == ("+90%", "+80%", "-90%")
+    assert names("folder:/some/place/mine", environments=list("wxyz")) == ("w", "x", "y", "z")
+    assert names("Unheard") == ("0", "1", "2", "3")
+    assert names("Unheard", environments=list("xyz")) == ("0", "1", "2", "3")
+    assert environment_names("Unheard", []) == ()
 
 
-def test_a_record_without_all_environments_is_skipped(tmp_path):
-    short = one(args([0]), 10)
-    del short["env2_out_acc"]
-    write_run(tmp_path / "a", [one(args([0])), short])
-    found = collect(tmp_path)
-    assert [record["step"] for record in found.runs[0].records] == [0]
-    assert "1 records of another run, or without its environments" in found.problems[0]
+def test_environment_names_are_those_of_any_run_that_has_them():
+    """DomainBed's records have none."""
+    of = args([0], dataset="Mine")
+    theirs, ours = record(0, [0.5] * 3, [0.5] * 3, of), record(0, [0.5] * 3, [0.5] * 3, of)
+    runs = [run([theirs], 3), run([{**ours, "environments": ["x", "y", "z"]}], 3)]
+    assert environment_names("Mine", runs) == ("x", "y", "z")
 
 
-@pytest.mark.parametrize("setting", [{"steps": 5001}, {"hparams": '{"lr": 1}'}, {"holdout_fraction": 0.5}])
-def test_one_run_with_two_settings_is_refused(tmp_path, setting):
-    write_run(tmp_path / "a", [one(args([0]))])
-    write_run(tmp_path / "b", [one({**args([0]), **setting})])
-    ((name, value),) = setting.items()
-    with pytest.raises(InputError, match=rf"one run with different settings \({name} None and") as error:
-        collect(tmp_path)
-    assert str(value) in str(error.value)
+def test_accuracies_are_read_to_the_bit(tmp_path):
+    from dg_batchformer.selection.reading import read_folder
 
-
-def test_a_run_is_not_a_folder_of_runs(tmp_path):
-    write_run(tmp_path / "a", [one(args([0]))])
-    with pytest.raises(InputError, match="is itself a run: give the folder in which it and others lie"):
-        collect(tmp_path / "a")
-
-
-def test_no_folder(tmp_path):
-    with pytest.raises(InputError, match="is not a folder"):
-        collect(tmp_path / "missing")
+    value = 0.1 + 0.2
+    read = read_folder(run_of(tmp_path, accuracy=value)).run
+    assert read.inside[0, 0] == value
+    assert math.isnan(read.macro[0, 0])

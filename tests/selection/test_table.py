@@ -6,100 +6,153 @@ import numpy as np
 import pytest
 from helpers import args, record, write_run
 
-from dg_batchformer.selection import render
-from dg_batchformer.selection.runs import collect
-from dg_batchformer.selection.table import AVERAGE, Cell, average, build, entries
+from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.formats.flat import cells
+from dg_batchformer.selection.formats.wording import legend
+from dg_batchformer.selection.report import report
+from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, MACRO, REDRAWN, WORST, build
+
+from .sweeps import planned, rows, run_of, tables
 
 ENVIRONMENTS = ["A", "C", "P", "S"]
 
 
-def run_of(folder, env, accuracy, *, algorithm="ERM", dataset="PACS", trial=0, hparams_seed=0, done=True):
-    """A run of one checkpoint that leaves `env` out and gets `accuracy` on it."""
-    of = args([env], algorithm, dataset, trial, hparams_seed)
-    ins = [accuracy if i == env else 0.9 for i in range(4)]
-    name = "-".join(map(str, (dataset, algorithm, env, trial, hparams_seed)))
-    write_run(folder / name, [record(300, ins, [0.5] * 4, of)], done=done)
-
-
-def section(folder, selection="training-domain", dataset="PACS"):
-    return next(s for s in build(collect(folder)) if (s.selection, s.dataset) == (selection, dataset))
-
-
-def test_mean_and_standard_error_over_trials_and_environments(tmp_path):
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_mean_and_standard_error_over_trials_and_environments(tmp_path, ddof):
     accuracies = np.array([[0.8, 0.7, 0.9, 0.6], [0.82, 0.72, 0.94, 0.66], [0.81, 0.71, 0.95, 0.6]])
     for (trial, env), accuracy in np.ndenumerate(accuracies):
         run_of(tmp_path, env, accuracy, trial=trial)
-    cells = section(tmp_path).rows["ERM"]
-    assert list(cells) == [*ENVIRONMENTS, AVERAGE]
+    row = rows(tmp_path, ddof=ddof)["ERM"]
+    assert list(row) == [*ENVIRONMENTS, *DERIVED]
     for env, name in enumerate(ENVIRONMENTS):
-        assert cells[name].mean == pytest.approx(100 * accuracies[:, env].mean())
+        assert row[name].mean == pytest.approx(100 * accuracies[:, env].mean())
         # DomainBed's: np.std of the values divided by the root of their number, ddof 0.
-        assert cells[name].stderr == pytest.approx(100 * accuracies[:, env].std(ddof=0) / np.sqrt(3))
-        assert (cells[name].n, cells[name].missing) == (3, "")
-    assert cells[AVERAGE].mean == pytest.approx(100 * accuracies.mean())
-    assert cells[AVERAGE].stderr == pytest.approx(100 * accuracies.mean(1).std() / np.sqrt(3))
+        assert row[name].error == pytest.approx(100 * accuracies[:, env].std(ddof=ddof) / np.sqrt(3))
+        assert (row[name].n, row[name].missing) == (3, "")
+    assert row[AVERAGE].mean == pytest.approx(100 * accuracies.mean())
+    assert row[AVERAGE].error == pytest.approx(100 * accuracies.mean(1).std(ddof=ddof) / np.sqrt(3))
+    assert row[WORST].mean == pytest.approx(100 * accuracies.min(1).mean())
+    assert row[WORST].error == pytest.approx(100 * accuracies.min(1).std(ddof=ddof) / np.sqrt(3))
+    assert row[WORST].values == {0: pytest.approx(60), 1: pytest.approx(66), 2: pytest.approx(60)}
 
 
 def test_what_is_missing_is_said(tmp_path):
     for trial, env in itertools.product(range(3), range(4)):
-        run_of(tmp_path, env, 0.5, trial=trial, done=(trial, env) != (2, 1))
+        run_of(tmp_path, env, trial=trial, done=(trial, env) != (2, 1))
         if env != 3:
-            run_of(tmp_path, env, 0.5, trial=trial, algorithm="CORAL")
-    rows = section(tmp_path).rows
-    assert (rows["ERM"]["C"].n, rows["ERM"]["C"].missing) == (2, "2 of 3 trials")
-    assert rows["ERM"]["A"].missing == ""
-    assert (rows["ERM"][AVERAGE].n, rows["ERM"][AVERAGE].missing) == (2, "2 of 3 trials")
-    assert (rows["CORAL"]["S"].n, rows["CORAL"]["S"].missing) == (0, "not run")
-    assert (rows["CORAL"][AVERAGE].n, rows["CORAL"][AVERAGE].missing) == (0, "3 of 4 columns")
-    leave_one_out = section(tmp_path, "leave-one-domain-out").rows["ERM"]
-    assert leave_one_out["A"].missing == "needs pair runs (--pairs)"
+            run_of(tmp_path, env, trial=trial, algorithm="CORAL")
+    found = rows(tmp_path)
+    assert (found["ERM"]["C"].n, found["ERM"]["C"].missing) == (2, "2 of 3 trials")
+    assert found["ERM"]["A"].missing == ""
+    assert (found["ERM"][AVERAGE].n, found["ERM"][AVERAGE].missing) == (2, "2 of 3 trials")
+    assert (found["CORAL"]["S"].n, found["CORAL"]["S"].missing) == (0, "not run")
+    for column in (AVERAGE, WORST):
+        assert (found["CORAL"][column].mean, found["CORAL"][column].missing) == (None, "3 of 4 columns")
+    leave_one_out = rows(tmp_path, "leave-one-domain-out")["ERM"]
+    assert leave_one_out["A"].missing == leave_one_out[AVERAGE].missing == "needs pair runs (--pairs)"
 
 
 def test_a_search_with_runs_missing_says_so(tmp_path):
     for hparams_seed, env in itertools.product(range(3), range(4)):
-        run_of(tmp_path, env, 0.5, hparams_seed=hparams_seed, done=(hparams_seed, env) != (1, 2))
-    cells = section(tmp_path).rows["ERM"]
-    assert (cells["P"].n, cells["P"].missing) == (1, "2 of 3 runs")
-    assert cells[AVERAGE].missing == "2 of 3 runs"
+        run_of(tmp_path, env, hparams_seed=hparams_seed, done=(hparams_seed, env) != (1, 2))
+    row = rows(tmp_path)["ERM"]
+    assert (row["P"].n, row["P"].missing) == (1, "2 of 3 runs")
+    assert row[AVERAGE].missing == "2 of 3 runs"
+    assert [(row[name].done, row[name].expected) for name in ENVIRONMENTS] == [(3, 3), (3, 3), (2, 3), (3, 3)]
+    assert (row[AVERAGE].done, row[AVERAGE].expected) == (11, 12)
+
+
+def test_a_search_that_has_not_begun_everywhere_is_counted_whole(tmp_path):
+    """DomainBed's folders show only what has begun: the grid is that of all trials and rows of the search seen."""
+    for trial, hparams_seed in itertools.product(range(2), range(3)):
+        run_of(tmp_path, 0, trial=trial, hparams_seed=hparams_seed)
+    run_of(tmp_path, 1, trial=1, hparams_seed=2)
+    row = rows(tmp_path)["ERM"]
+    assert (row["A"].done, row["A"].expected, row["A"].missing) == (6, 6, "")
+    assert (row["C"].done, row["C"].expected, row["C"].missing) == (1, 6, "1 of 2 trials")
+    assert (row["P"].done, row["P"].expected, row["P"].missing) == (0, 0, "not run")
+
+
+def test_pair_runs_are_counted_once_a_row(tmp_path):
+    """Each stands behind two columns, and is one run."""
+    for env in range(4):
+        run_of(tmp_path, env)
+    for both in itertools.combinations(range(4), 2):
+        run_of(tmp_path, both, done=both != (2, 3))
+    row = rows(tmp_path, "leave-one-domain-out")["ERM"]
+    assert [(row[name].done, row[name].expected) for name in ENVIRONMENTS] == [(4, 4), (4, 4), (3, 4), (3, 4)]
+    assert (row[AVERAGE].done, row[AVERAGE].expected) == (9, 10)
+    row = rows(tmp_path)["ERM"]
+    assert (row[AVERAGE].done, row[AVERAGE].expected) == (4, 4)
+
+
+def test_pair_runs_are_expected_with_every_other_environment(tmp_path):
+    """Also with one that no run has left out yet."""
+    run_of(tmp_path, 0)
+    run_of(tmp_path, (0, 1))
+    row = rows(tmp_path, "leave-one-domain-out")["ERM"]
+    assert (row["A"].done, row["A"].expected, row["A"].missing) == (2, 4, "0 of 1 trials")
+
+
+def test_pair_runs_that_are_planned_are_counted_by_environment(tmp_path):
+    run_of(tmp_path, 0)
+    for both in itertools.combinations(range(4), 2):
+        run_of(tmp_path, both, done=False)
+    row = rows(tmp_path, "leave-one-domain-out")["ERM"]
+    assert row["A"].missing == "needs pair runs: 0 of 3 done"
 
 
 def test_a_dataset_without_a_finished_run_is_there_and_says_so(tmp_path):
-    run_of(tmp_path, 0, 0.5)
-    run_of(tmp_path, 0, 0.5, dataset="VLCS", done=False)
-    cells = section(tmp_path, dataset="VLCS").rows["ERM"]
-    assert (cells["C"].n, cells["C"].missing) == (0, "0 of 1 trials")
+    run_of(tmp_path, 0)
+    run_of(tmp_path, 0, dataset="VLCS", done=False)
+    row = rows(tmp_path, dataset="VLCS")["ERM"]
+    assert (row["C"].n, row["C"].missing) == (0, "0 of 1 trials")
+
+
+def test_plans_alone_make_a_table_that_says_so(tmp_path):
+    for trial, env in itertools.product(range(3), range(4)):
+        planned(tmp_path, f"{trial}{env}", **args([env], trial=trial))
+    row = rows(tmp_path)["ERM"]
+    assert {row[name].missing for name in ENVIRONMENTS} == {"0 of 3 trials"}
+    assert (row[AVERAGE].mean, row[AVERAGE].missing) == (None, "0 of 3 trials")
+    assert (row[AVERAGE].done, row[AVERAGE].expected) == (0, 12)
 
 
 def test_averages_over_datasets(tmp_path):
     for env in range(4):
-        run_of(tmp_path, env, 0.6)
-        run_of(tmp_path, env, 0.8, dataset="VLCS")
+        for trial in range(2):
+            run_of(tmp_path, env, 0.6 + 0.1 * trial, trial=trial)
+            run_of(tmp_path, env, 0.8 - 0.01 * env, trial=trial, dataset="VLCS")
         run_of(tmp_path, env, 0.7, algorithm="CORAL")
-    averages = section(tmp_path, dataset=AVERAGE)
-    assert averages.columns == ("PACS", "VLCS", AVERAGE)
-    assert averages.rows["ERM"][AVERAGE].mean == pytest.approx(70)
-    assert averages.rows["CORAL"]["VLCS"].missing == "not run"
-    assert averages.rows["CORAL"][AVERAGE].n == 0
+    (averages,) = [one for one in tables(tmp_path) if one.is_over_datasets]
+    assert averages.columns == ("PACS", "VLCS", *DERIVED)
+    assert averages.own_columns == ("PACS", "VLCS")
+    found = rows(tmp_path, dataset=AVERAGE)
+    assert found["ERM"]["PACS"].values == {0: pytest.approx(60), 1: pytest.approx(70)}
+    assert found["ERM"][AVERAGE].mean == pytest.approx((65 + 78.5) / 2)
+    # The trials' averages over both datasets are 69.25 and 74.25.
+    assert found["ERM"][AVERAGE].error == pytest.approx(np.std([69.25, 74.25]) / 2**0.5)
+    assert found["ERM"][WORST].mean == pytest.approx((65 + 77) / 2)
+    assert (found["ERM"][AVERAGE].done, found["ERM"][AVERAGE].expected) == (16, 16)
+    assert found["CORAL"]["VLCS"].missing == "not run"
+    assert found["CORAL"][AVERAGE].n == 0
 
 
-def test_average_is_of_means_and_its_error_of_the_trials_that_all_columns_have():
-    cell = average([Cell({0: 0.10, 1: 0.23, 2: 0.30}), Cell({0: 0.30, 2: 0.50})])
-    assert cell.values == {0: pytest.approx(0.2), 2: pytest.approx(0.4)}
-    assert cell.mean == pytest.approx((21 + 40) / 2)
-    assert cell.stderr == pytest.approx(10 / 2**0.5)
-    assert cell.missing == "2 of 3 trials"
-
-
-def test_entries_are_the_cells_with_a_number(tmp_path):
+def test_the_cells_of_all_tables_flat(tmp_path):
     for env in range(3):
         run_of(tmp_path, env, 0.25)
-    flat = entries(build(collect(tmp_path)))
-    assert all(
-        list(entry) == ["selection", "protocol", "dataset", "algorithm", "environment", "mean", "stderr", "n"]
-        for entry in flat
-    )
-    chosen = [(e["selection"], e["environment"], e["mean"], e["stderr"], e["n"]) for e in flat]
-    assert chosen == [(s, name, 25.0, 0.0, 1) for s in ("training-domain", "oracle") for name in "ACP"]
+    chosen = [
+        (cell["selection"], cell["environment"], cell["mean"], cell["error"], cell["n"])
+        for cell in cells(report(collect([tmp_path])))
+        if cell["mean"] is not None
+    ]
+    assert chosen == [(s, name, 25.0, None, 1) for s in ("training-domain", "last", "oracle") for name in "ACP"]
+
+
+def test_methods_are_those_asked_for(tmp_path):
+    run_of(tmp_path)
+    assert [one.selection for one in build(collect([tmp_path]), selections=["oracle", "last"])] == ["oracle", "last"]
+    assert build(collect([tmp_path]), selections=[]) == []
 
 
 def reference(runs, selection, algorithm, env, trial):
@@ -107,12 +160,13 @@ def reference(runs, selection, algorithm, env, trial):
     best = None
     for seed in range(3):
         single = runs[algorithm, trial, (env,), seed]
+        last = max(single, key=lambda r: r["step"])
         if selection == "oracle":
-            last = max(single, key=lambda r: r["step"])
             options = [(last[f"env{env}_out_acc"], last[f"env{env}_in_acc"])]
-        elif selection == "training-domain":
+        elif selection in ("training-domain", "last"):
             options = [
-                (np.mean([r[f"env{i}_out_acc"] for i in range(4) if i != env]), r[f"env{env}_in_acc"]) for r in single
+                (np.mean([r[f"env{i}_out_acc"] for i in range(4) if i != env]), r[f"env{env}_in_acc"])
+                for r in (single if selection == "training-domain" else [last])
             ]
         else:
             options = []
@@ -137,12 +191,20 @@ def test_random_sweep_against_the_arithmetic_written_out_anew(tmp_path):
         of = args(test_envs, algorithm, "PACS", trial, seed)
         runs[key] = [record(s, random.rand(4).round(2), random.rand(4).round(2), of) for s in (0, 300, 600)]
         write_run(tmp_path / f"{len(runs)}", [dict(r) for r in runs[key]])
-    for one in build(collect(tmp_path)):
-        for algorithm, cells in one.rows.items():
+    found = build(collect([tmp_path]))
+    assert len(found) == 4
+    for one in found:
+        for row in one.rows:
+            by_trial = []
             for env, name in enumerate(ENVIRONMENTS):
-                expected = [reference(runs, one.selection, algorithm, env, trial) for trial in range(3)]
-                assert list(cells[name].values.values()) == pytest.approx(expected), (one.selection, algorithm, name)
-                assert cells[name].missing == ""
+                expected = [100 * reference(runs, one.selection, row.algorithm, env, trial) for trial in range(3)]
+                by_trial.append(expected)
+                assert list(row.cells[name].values.values()) == pytest.approx(expected), (one.selection, name)
+                assert row.cells[name].mean == pytest.approx(np.mean(expected))
+                assert row.cells[name].error == pytest.approx(np.std(expected) / np.sqrt(3))
+                assert row.cells[name].missing == ""
+            assert row.cells[AVERAGE].mean == pytest.approx(np.mean(by_trial))
+            assert row.cells[WORST].mean == pytest.approx(np.min(by_trial, axis=0).mean())
 
 
 def test_protocols_are_never_mixed(tmp_path):
@@ -151,12 +213,163 @@ def test_protocols_are_never_mixed(tmp_path):
         run_of(tmp_path, env, 0.5)
         of = {**args([env]), "protocol": "tllib"}
         write_run(tmp_path / f"tllib-{env}", [record(499, [0.8] * 4, [0.5] * 4, of)])
-    sections = [one for one in build(collect(tmp_path)) if one.selection == "oracle"]
-    found = {one.protocol: (one.rows["ERM"][AVERAGE].mean, one.rows["ERM"][AVERAGE].n) for one in sections}
+    made = report(collect([tmp_path]), selections=["oracle"])
+    sections = [result.section for result in made.results]
+    found = {one.setting.protocol: (one.rows[0].cells[AVERAGE].mean, one.rows[0].cells[AVERAGE].n) for one in sections}
     assert found == {"domainbed": (pytest.approx(50), 1), "tllib": (pytest.approx(80), 1)}
-    titles = [render.title(one) for one in sections]
-    assert titles[0].startswith("PACS, model selection")
-    assert titles[1].startswith("PACS, protocol tllib, model selection")
-    assert "all images of the environment left out" in render.legend(sections)
-    assert "all images" not in render.legend(sections[:1])
-    assert [entry["protocol"] for entry in entries(sections)] == ["domainbed"] * 5 + ["tllib"] * 5
+    captions = [result.caption for result in made.results]
+    assert captions[0].startswith("protocol domainbed, ")
+    assert captions[1].startswith("protocol tllib, ")
+    assert any("all images of the environment left out" in sentence for sentence in legend(made))
+    alone = report(collect([tmp_path]), selections=[])
+    assert not any("all images" in sentence for sentence in legend(alone))
+    with_number = [cell["protocol"] for cell in cells(made) if cell["mean"] is not None]
+    assert with_number == ["domainbed"] * 6 + ["tllib"] * 6
+    (why,) = made.apart
+    assert "protocol domainbed and tllib" in why
+
+
+def search(folder, *, fixed, trials=range(3), skipped=(), flag=False):
+    """A search of three rows; returns the accuracies and out-splits by trial, row and environment."""
+    random = np.random.RandomState(1)
+    accuracies, validations = random.rand(3, 3, 4), random.rand(3, 3, 4, 4)
+    for trial, seed, env in itertools.product(trials, range(3), range(4)):
+        if (trial, seed) in skipped:
+            continue
+        outs = {f"env{i}_out_acc": validations[trial, seed, env, i] for i in range(4)}
+        hparams = {"lr": 0.1 * seed if fixed or not seed else 0.1 * seed + 0.01 * trial}
+        given = {"fixed_hparams": True} if flag else {}
+        run_of(
+            folder,
+            env,
+            accuracies[trial, seed, env],
+            trial=trial,
+            hparams_seed=seed,
+            hparams=hparams,
+            given=given,
+            **outs,
+        )
+    return accuracies, validations
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_fixed_search_is_decided_once_and_a_redrawn_one_in_each_trial(tmp_path, fixed):
+    accuracies, validations = search(tmp_path, fixed=fixed)
+    (table,) = tables(tmp_path)
+    assert table.rows[0].seeds == (FIXED if fixed else REDRAWN)
+    for env, name in enumerate(ENVIRONMENTS):
+        value = np.delete(validations[:, :, env], env, axis=2).mean(axis=2)  # by trial and row
+        row = [value.mean(axis=0).argmax()] * 3 if fixed else value.argmax(axis=1)
+        expected = {trial: pytest.approx(100 * accuracies[trial, row[trial], env]) for trial in range(3)}
+        assert table.rows[0].cells[name].values == expected
+
+
+def test_the_first_row_of_a_search_tells_nothing_of_how_it_is_drawn(tmp_path):
+    """It is the defaults, in every trial."""
+    for_one = [(1, 1), (1, 2), (2, 1), (2, 2)]
+    accuracies, validations = search(tmp_path, fixed=False, skipped=for_one)
+    (table,) = tables(tmp_path)
+    assert table.rows[0].seeds == ""
+    best_row = np.delete(validations[0, :, 0], 0, axis=1).mean(axis=1).argmax()
+    assert best_row != 0
+    assert table.rows[0].cells["A"].values[0] == pytest.approx(100 * accuracies[0, best_row, 0])
+
+
+def test_runs_that_say_that_their_search_is_fixed_are_believed(tmp_path):
+    search(tmp_path, fixed=True, skipped=[(1, 1), (1, 2), (2, 1), (2, 2)], flag=True)
+    (table,) = tables(tmp_path)
+    assert table.rows[0].seeds == FIXED
+    assert {choice.hparams_seed for choice in table.rows[0].cells["A"].choices} == {0}
+
+
+def test_a_search_of_defaults_alone_is_fixed(tmp_path):
+    for trial in range(2):
+        run_of(tmp_path, trial=trial, hparams={"lr": 0.1})
+    assert tables(tmp_path)[0].rows[0].seeds == FIXED
+
+
+def test_runs_without_hparams_are_taken_for_a_redrawn_search(tmp_path):
+    for trial, seed in itertools.product(range(2), range(2)):
+        run_of(tmp_path, trial=trial, hparams_seed=seed)
+    assert tables(tmp_path)[0].rows[0].seeds == REDRAWN
+
+
+def test_one_trial_does_not_tell_how_a_search_is_drawn(tmp_path):
+    search(tmp_path, fixed=True, trials=[0])
+    assert tables(tmp_path)[0].rows[0].seeds == ""
+
+
+def test_the_mode_of_an_average_over_datasets_is_that_of_all_which_tell(tmp_path):
+    for env in range(4):
+        run_of(tmp_path, env, hparams={"lr": 0.1})
+        run_of(tmp_path, env, dataset="VLCS", hparams={"lr": 0.1})
+        run_of(tmp_path, env, dataset="VLCS", trial=1, hparams={"lr": 0.1})
+    assert [(one.dataset, one.rows[0].seeds) for one in tables(tmp_path)] == [
+        ("PACS", ""),
+        ("VLCS", FIXED),
+        (AVERAGE, FIXED),
+    ]
+
+
+def test_rows_of_given_hparams_are_apart_and_labelled(tmp_path):
+    for number, given in enumerate(
+        ("{}", '{"lr": 0.1}', '{"batch_size": 8, "lr": 0.2}', '{"lr": 0.2, "batch_size": 8}')
+    ):
+        for env in range(4):
+            run_of(tmp_path, env, number / 10, given={"hparams": given}, name=f"{number}-{env}", trial=number % 3)
+    run_of(tmp_path, algorithm="CORAL", given={"hparams": '{"lr": 0.1}'})
+    found = rows(tmp_path)
+    assert list(found) == ["ERM", 'ERM {"batch_size": 8, "lr": 0.2}', 'ERM {"lr": 0.1}', "CORAL"]
+    assert found["ERM"]["A"].values == {0: pytest.approx(0)}
+    assert found['ERM {"lr": 0.1}']["A"].values == {1: pytest.approx(10)}
+    assert found['ERM {"batch_size": 8, "lr": 0.2}']["A"].values == {0: pytest.approx(30), 2: pytest.approx(20)}
+
+
+def test_rows_over_datasets_are_labelled_anew(tmp_path):
+    """Two that are alone in their datasets stand together in the averages."""
+    for env in range(4):
+        run_of(tmp_path, env)
+        run_of(tmp_path, env, dataset="VLCS", given={"hparams": '{"lr": 0.1}'})
+    assert [[row.label for row in one.rows] for one in tables(tmp_path)] == [
+        ["ERM"],
+        ["ERM"],
+        ["ERM", 'ERM {"lr": 0.1}'],
+    ]
+
+
+def test_macro_accuracies_beside_plain_ones(tmp_path):
+    random = np.random.RandomState(0)
+    macro = random.rand(3, 4)
+    for (trial, env), value in np.ndenumerate(macro):
+        run_of(tmp_path, env, trial=trial, **{f"env{i}_in_macro_acc": value if i == env else 0.5 for i in range(4)})
+    row = rows(tmp_path)["ERM"]
+    assert row[AVERAGE].mean == pytest.approx(50)
+    assert row[MACRO].mean == pytest.approx(100 * macro.mean())
+    assert row[MACRO].error == pytest.approx(100 * macro.mean(axis=1).std() / np.sqrt(3))
+    assert (row[MACRO].done, row[MACRO].expected) == (12, 12)
+
+
+def test_older_runs_without_macro_accuracies_stand_beside_newer_ones(tmp_path):
+    macro = {f"env{i}_in_macro_acc": 0.25 for i in range(4)}
+    for env in range(4):
+        run_of(tmp_path, env)
+        run_of(tmp_path, env, algorithm="CORAL", **macro)
+        run_of(tmp_path, env, algorithm="IRM", **(macro if env else {}))
+    found = rows(tmp_path)
+    assert [cells_of[AVERAGE].mean for cells_of in found.values()] == [pytest.approx(50)] * 3
+    assert (found["ERM"][MACRO].mean, found["ERM"][MACRO].missing) == (None, "not recorded")
+    assert (found["CORAL"][MACRO].mean, found["CORAL"][MACRO].missing) == (pytest.approx(25), "")
+    assert (found["IRM"][MACRO].mean, found["IRM"][MACRO].missing) == (None, "3 of 4 columns")
+
+
+def test_macro_accuracies_of_the_checkpoint_that_was_chosen(tmp_path):
+    """An older interrupted run that went on: the first record has none, the last has."""
+    macro = {f"env{i}_in_macro_acc": 0.25 for i in range(4)}
+    for name, (first, last) in {"ERM": (0.6, 0.5), "CORAL": (0.5, 0.6)}.items():
+        for env in range(4):
+            of = args([env], name)
+            made = [record(0, [0.5] * 4, [first] * 4, of), {**record(300, [0.5] * 4, [last] * 4, of), **macro}]
+            write_run(tmp_path / f"{name}{env}", made)
+    found = rows(tmp_path)
+    assert (found["ERM"]["A"].choices[0].step, found["ERM"][MACRO].mean) == (0, None)
+    assert (found["CORAL"]["A"].choices[0].step, found["CORAL"][MACRO].mean) == (300, pytest.approx(25))

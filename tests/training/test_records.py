@@ -1,7 +1,6 @@
 """Records survive torn lines, repeats and strangers, and each is named."""
 
 import json
-import sys
 
 import pytest
 from helpers import args, record
@@ -55,7 +54,35 @@ def test_a_repeated_step_counts_once_the_last_stands(tmp_path):
         (json.dumps({**record(0, [0.5], [0.5], args([0])), "args": {**args([0]), "test_envs": 0}}) + "\n", "has args"),
         (line(0, float("nan")), "has env0_in_acc nan, not an accuracy,"),
         (line(0, 1.5), "has env0_in_acc 1.5, not an accuracy,"),
+        (line(0, -0.1), "has env0_in_acc -0.1, not an accuracy,"),
+        (line(0, float("inf")), "has env0_in_acc inf, not an accuracy,"),
         (line(0, env0_in_acc="high"), "has env0_in_acc 'high', not an accuracy,"),
+        (line(0, env0_in_acc="1" * 1000), "has env0_in_acc '11111"),
+        (line(0, env0_in_acc=True), "has env0_in_acc True, not an accuracy,"),
+        (line(0, env0_in_acc=None), "has env0_in_acc None, not an accuracy,"),
+        (line(0, env0_in_acc=10**400), "has env0_in_acc 1000"),
+        (line(0, env2_out_macro_acc=2), "has env2_out_macro_acc 2, not an accuracy,"),
+        *((line(step), "has no step") for step in (-1, 0.5, "0", True, None, 2**63)),
+        *(
+            (line(0, args={**args([0]), **wrong}), "has args that are not of a run")
+            for wrong in (
+                {"test_envs": [-1]},
+                {"test_envs": ["0"]},
+                {"test_envs": [True]},
+                {"trial_seed": "0"},
+                {"hparams_seed": 0.0},
+                {"hparams_seed": None},
+                {"algorithm": ["ERM"]},
+                {"algorithm": "two\nlines"},
+                {"algorithm": "\ud800"},
+                {"dataset": "folder:\0"},
+                {"protocol": None},
+            )
+        ),
+        (line(0, args=[]), "lacks args"),
+        ("7\n", "has no step"),
+        ("1" * 5000 + "\n", "is not a whole record"),
+        ("[" * 100_000 + "\n", "is not a whole record"),
     ],
 )
 def test_what_cannot_be_counted_is_skipped_and_named(tmp_path, bad, message):
@@ -65,6 +92,18 @@ def test_what_cannot_be_counted_is_skipped_and_named(tmp_path, bad, message):
     assert f"results.jsonl:2 {message}" in problems[0].text
 
 
+def test_bytes_that_are_no_text_are_skipped_and_named(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"\xff\xfe\x00\n" + line(5).encode() + b"\n" + line(7).encode().replace(b"ERM", b"\xe9RM"))
+    read, problems = records.read(path)
+    assert [one["step"] for one in read] == [5]
+    assert [problem.text.split()[0] for problem in problems] == [f"{path}:{i}" for i in (1, 3, 4)]
+
+
+def test_an_empty_file_has_no_records(tmp_path):
+    assert write(tmp_path / "results.jsonl", []) == ([], [])
+
+
 def test_a_new_run_clears_an_earlier_ones_files_and_no_others(tmp_path):
     own = ["done", "failed", "results.jsonl", "progress.jsonl", "out.txt", "err.txt", "model.pkl", "model_step20.pkl"]
     for name in [*own, "job.json", "notes.txt"]:
@@ -72,31 +111,6 @@ def test_a_new_run_clears_an_earlier_ones_files_and_no_others(tmp_path):
     assert records.start(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.json", "notes.txt"]
     assert not records.start(tmp_path / "new" / "folder")
-
-
-@pytest.mark.parametrize("echo", [True, False])
-def test_output_is_captured_and_echoed(tmp_path, capsys, echo):
-    with records.captured(tmp_path, echo=echo):
-        print("to out")
-        print("to err", file=sys.stderr)
-    assert (tmp_path / "out.txt").read_text() == "to out\n"
-    assert (tmp_path / "err.txt").read_text() == "to err\n"
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err) == (("to out\n", "to err\n") if echo else ("", ""))
-    print("after")  # goes where it went before
-    assert (tmp_path / "out.txt").read_text() == "to out\n"
-
-
-def test_a_reader_that_leaves_does_not_end_the_run(tmp_path, monkeypatch):
-    class Gone:
-        def write(self, text):
-            raise BrokenPipeError
-
-    monkeypatch.setattr(sys, "stdout", Gone())
-    with records.captured(tmp_path, echo=True):
-        print("one")
-        print("two")
-    assert (tmp_path / "out.txt").read_text() == "one\ntwo\n"
 
 
 def test_files_are_cut_to_what_was_vouched_for(tmp_path):
