@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +151,7 @@ def given_hparams(args: Mapping[str, Any]) -> str:
 def _given(args: Mapping[str, Any]) -> tuple[str, str]:
     """The hparams that a run was given, as JSON: those of the algorithm, and those of the network."""
     given = args.get("hparams")
-    return _divided(given if isinstance(given, str) else json.dumps(given or {}))
+    return _divided(given if isinstance(given, str) and given else json.dumps(str(given)) if given else NONE_GIVEN)
 
 
 @functools.lru_cache(maxsize=1024)
