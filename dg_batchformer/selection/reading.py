@@ -41,11 +41,13 @@ def read_folder(folder: Path) -> Reading:
 
 def _read(folder: Path, problems: list[Problem]) -> Reading:
     planned = _planned_args(folder, problems)
-    rows: list[Record] = []
     results = folder / records.RESULTS
-    if results.exists():
+    rows: list[Record] | None
+    try:
         rows, wrong = records.read(results)
         problems += wrong
+    except FileNotFoundError:
+        rows = None
     if planned is None and rows:
         planned = rows[-1]["args"]
     state = records.state_of(folder)
@@ -53,7 +55,7 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
         of = f" ({RunKey.of(planned)})" if planned else ""
         problems.append(Problem(UNFINISHED, f"{folder}{of} is {state} and was not counted"))
         return Reading(planned=planned, problems=tuple(problems))
-    if not results.exists():
+    if rows is None:
         problems.append(Problem(UNUSABLE, f"{folder} is marked done but has no {records.RESULTS}"))
         return Reading(planned=planned, problems=tuple(problems))
     run = _run_of(folder, planned, rows, problems) if planned else None
@@ -65,7 +67,10 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
 def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems: list[Problem]) -> Run | None:
     """The run of the records that are its own and whole."""
     key = RunKey.of(planned)
-    own = [row for row in rows if row["args"] is planned or RunKey.of(row["args"]) == key]
+    # Where nothing is amiss all rows have one object.
+    args = {id(row["args"]): row["args"] for row in rows}
+    is_own = {number: RunKey.of(one) == key for number, one in args.items()}
+    own = [row for row in rows if is_own[id(row["args"])]]
     if len(own) < len(rows):
         text = f"{folder}: {len(rows) - len(own)} records of another run were skipped"
         problems.append(Problem(STRANGERS, text))
@@ -90,10 +95,10 @@ def known_environments(dataset: str) -> int:
 def _planned_args(folder: Path, problems: list[Problem]) -> dict[str, Any] | None:
     """What a run's folder says it is of, where the sweep wrote that down."""
     path = folder / records.JOB
-    if not path.exists():
-        return None
     try:
         args: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except (ValueError, RecursionError) as error:
         problems.append(Problem(NO_ARGS, f"{path} is not a run's arguments ({error}) and was skipped"))
         return None
