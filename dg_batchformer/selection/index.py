@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -81,14 +81,23 @@ def begun(input_dir: Path) -> Iterator[tuple[Path | None, int]]:
 def load(input_dir: Path) -> dict[str, Entry]:
     """The entries of a folder's index by the names of runs' folders; none where it has no index of this version."""
     try:
-        with np.load(input_dir / INDEX, allow_pickle=False) as arrays:
+        with open(input_dir / INDEX, "rb") as file:
+            return read(file, input_dir) or {}
+    except OSError:
+        return {}
+
+
+def read(file: BinaryIO, input_dir: Path) -> dict[str, Entry] | None:
+    """What `write` wrote to a file; None where this version did not write it, or not all of it."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
             text = orjson.loads(arrays["text"].tobytes())
             if text["format"] != FORMAT:
-                return {}
+                return None
             columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
         return _entries(input_dir, text, columns)
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
-        return {}
+        return None
 
 
 def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> dict[str, Entry]:
@@ -117,11 +126,19 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
 
     Where that fails there is no index: it only saves time.
     """
+    kept = {name: entry for name, entry in entries.items() if settled(entry.stamp, now_ns)}
+    # TypeError: JSON takes more than orjson writes, such as integers of more than 64 bits.
+    with contextlib.suppress(OSError, TypeError):
+        with path.open("wb") as file:
+            write(file, input_dir, kept)
+        os.replace(path, input_dir / INDEX)
+
+
+def write(file: BinaryIO, input_dir: Path, entries: Mapping[str, Entry]) -> None:
+    """Writes entries by the names of runs' folders."""
     shared: dict[bytes, int] = {}
     rows, runs = [], []
     for name, entry in entries.items():
-        if not settled(entry.stamp, now_ns):
-            continue
         run = entry.reading.run
         own = None
         if run:
@@ -134,10 +151,7 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
         rows.append((name, entry.stamp, own, entry.reading.planned, problems))
     text = {"format": FORMAT, "shared": [orjson.loads(one) for one in shared], "runs": rows}
     columns = {name: _joined(runs, name) for name in ("steps", "inside", "out", "macro")}
-    with contextlib.suppress(OSError):
-        with path.open("wb") as file:
-            np.savez(file, text=np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns)
-        os.replace(path, input_dir / INDEX)
+    np.savez(file, text=np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns)
 
 
 def _joined(runs: list[Run], name: str) -> Any:

@@ -94,9 +94,10 @@ def known_environments(dataset: str) -> int:
 
 def _planned_args(folder: Path, problems: list[Problem]) -> dict[str, Any] | None:
     """What a run's folder says it is of, where the sweep wrote that down."""
-    path = folder / records.JOB
+    path = f"{folder}/{records.JOB}"
     try:
-        args: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            args: dict[str, Any] = json.load(file)
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
