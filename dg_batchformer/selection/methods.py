@@ -27,7 +27,7 @@ class Choice:
     index: int
     validation: float
 
-    @property
+    @functools.cached_property
     def accuracy(self) -> float:
         """On the in-split of the environment left out, as a share."""
         return float(self.run.inside[self.index, self.env])
@@ -70,8 +70,7 @@ def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int)
         steps = functools.reduce(_common, [pair.steps for pair in found], run.steps)
         if not len(steps):
             continue
-        values = np.stack([_at(pair, steps, other) for pair, other in zip(found, others, strict=True)])
-        total = values.sum(axis=0) / len(others)
+        total = sum(_at(pair, steps, other) for pair, other in zip(found, others, strict=True)) / len(others)
         best = int(np.argmax(total))
         index = int(np.searchsorted(run.steps, steps[best]))
         choices.append(Choice(run, env, index, float(total[best])))
@@ -90,9 +89,9 @@ def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choic
 
 def mean_validation(run: Run, env: int) -> Floats:
     """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
-    others = np.delete(run.out, env, axis=1)
+    others = [i for i in range(run.n_environments) if i != env]
     # Row by row in memory, as DomainBed sums them: the last bit may decide.
-    means: Floats = np.mean(np.ascontiguousarray(others), axis=1)
+    means: Floats = np.ascontiguousarray(run.out[:, others]).sum(axis=1) / len(others)
     return means
 
 
@@ -102,7 +101,8 @@ def _highest(run: Run, env: int, values: Floats) -> Choice:
 
 
 def _common(steps: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return steps if np.array_equal(steps, other) else np.intersect1d(steps, other)
+    same = len(steps) == len(other) and (steps == other).all()
+    return steps if same else np.intersect1d(steps, other)
 
 
 def _at(run: Run, steps: np.ndarray, env: int) -> Floats:

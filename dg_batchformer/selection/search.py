@@ -59,10 +59,11 @@ def edges(row: Row) -> list[Edge]:
 
 def varied_numbers(candidates: Sequence[Choice]) -> dict[str, list[float]]:
     """The values that were tried of each hyper-parameter that is a number and takes at least three."""
+    tried = [choice.run.hparams for choice in candidates]
     found = {}
-    for name, value in candidates[0].run.hparams.items():
+    for name, value in tried[0].items():
         if type(value) in (int, float):
-            values = [choice.run.hparams.get(name, math.nan) for choice in candidates]
-            if len(set(values)) >= FEWEST_VALUES and all(type(one) in (int, float) for one in values):
+            values = [hparams.get(name, math.nan) for hparams in tried]
+            if len(set(values)) >= FEWEST_VALUES and {*map(type, values)} <= {int, float}:
                 found[name] = values
     return found
