@@ -10,6 +10,7 @@ setup(
         "dg_batchformer.domainbed",
         "dg_batchformer.jobs",
         "dg_batchformer.selection",
+        "dg_batchformer.selection.figures",
         "dg_batchformer.selection.formats",
         "dg_batchformer.sweeps",
         "dg_batchformer.training",
@@ -19,5 +20,5 @@ setup(
         "dg_batchformer.algorithms": "algorithms",
         "dg_batchformer.sweeps": "sweeps",
     },
-    package_data={"dg_batchformer": ["py.typed", "paper_tables.csv"]},
+    package_data={"dg_batchformer": ["py.typed", "paper_tables.csv", "selection/formats/page/*"]},
 )

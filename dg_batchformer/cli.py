@@ -185,8 +185,8 @@ def publish(report: Report, arguments: argparse.Namespace) -> int:
     if arguments.figures:
         from dg_batchformer.selection import figures
 
-        for path in figures.draw(report, Path(arguments.figures)):
-            print(f"wrote {path}")
+        drawn = figures.draw(report, Path(arguments.figures))
+        print("\n".join(f"wrote {path}" for path in drawn) or "no figure: no table has a number")
         return 0
     if arguments.output:
         Path(arguments.output).write_text(FORMATS[arguments.format](report), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""docs/protocols.md says what the protocols are, docs/sweeps.md what sweeps do."""
+"""The documents say what the code does: protocols, sweeps and the selection table."""
 
 import dataclasses
 import re
@@ -13,9 +13,15 @@ from dg_batchformer.jobs.launchers import LAUNCHERS
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.states import STATES
 from dg_batchformer.registry import default_hparams
+from dg_batchformer.selection import index, references
+from dg_batchformer.selection.formats.all import FORMATS
+from dg_batchformer.selection.methods import METHODS
+from dg_batchformer.selection.pairs import SIGNIFICANT
+from dg_batchformer.selection.statistics import RESAMPLES
 from dg_batchformer.training import claim
 from dg_batchformer.training.protocols import PROTOCOLS
 
+SELECTION = (Path(__file__).parents[1] / "docs" / "selection.md").read_text(encoding="utf-8")
 SWEEPS = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "protocols.md"
 
@@ -54,9 +60,9 @@ def test_its_numbers_are_the_protocols(protocol):
     assert (cells["Search"] != "none") == own.searches
 
 
-def first_cells(title):
-    """The first cells of the rows of a table in docs/sweeps.md, by the title of its first column."""
-    (rows,) = re.findall(rf"^\| {title} \|.*\n\|-.*\n((?:\|.*\n)+)", SWEEPS, re.MULTILINE)
+def first_cells(title, document=SWEEPS):
+    """The first cells of the rows of a table in a document, by the title of its first column."""
+    (rows,) = re.findall(rf"^\| {title} \|.*\n\|-.*\n((?:\|.*\n)+)", document, re.MULTILINE)
     return [row.strip("| ").split(" | ")[0].strip("`") for row in rows.splitlines()]
 
 
@@ -71,13 +77,23 @@ def test_flags_of_the_launch_are_all_told():
     assert "--no-keep_going" in SWEEPS
 
 
-def test_commands_of_sweeps_parse():
-    blocks = re.findall(r"^```bash\n(.*?)^```", SWEEPS, re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize(("document", "n"), [(SWEEPS, 4), (SELECTION, 5)], ids=["sweeps", "selection"])
+def test_commands_parse(document, n):
+    blocks = re.findall(r"^```bash\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
     commands = [shlex.split(line) for line in "".join(blocks).replace("\\\n", "").splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == n
     for command in commands:
         assert command[0] == "dg-batchformer"
         flags.parser().parse_args(command[1:])
+
+
+def test_methods_formats_and_problems_are_those_that_there_are():
+    assert first_cells("`--selection`", SELECTION) == list(METHODS)
+    assert first_cells("`--format`", SELECTION) == list(FORMATS)
+    assert all(f"`{name}`" in SELECTION for name in (*references.NEEDED, *references.OPTIONAL))
+    assert f"`{index.INDEX}`" in SELECTION
+    assert f"{RESAMPLES:,} resamples" in SELECTION
+    assert f"corrected p is below {SIGNIFICANT}" in SELECTION
 
 
 def test_seconds_of_claims_are_those_of_the_code():

@@ -8,7 +8,10 @@ grain of its clock cannot pass for unchanged.
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,14 +22,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from dg_batchformer import __version__
+from dg_batchformer.selection import reading, runs
 from dg_batchformer.selection.reading import Reading
 from dg_batchformer.selection.runs import Run
 from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, RunKey
 
 INDEX = ".dg-batchformer-index.npz"
-FORMAT = f"1 {__version__}"
 SETTLED_NS = 3 * 10**9
 ABSENT = (0, 0, 0, 0)
 
@@ -78,8 +80,16 @@ def begun(input_dir: Path) -> Iterator[tuple[Path | None, int]]:
         path.unlink(missing_ok=True)
 
 
+@functools.cache
+def written_by() -> str:
+    """A hash of the code that reads runs, and so of what it makes of them."""
+    modules = (records, runs, reading, sys.modules[__name__])
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+    return hashlib.sha256(code).hexdigest()
+
+
 def load(input_dir: Path) -> dict[str, Entry]:
-    """The entries of a folder's index by the names of runs' folders; none where it has no index of this version."""
+    """The entries of a folder's index by the names of runs' folders; none where other code wrote its index."""
     try:
         with open(input_dir / INDEX, "rb") as file:
             return read(file, input_dir) or {}
@@ -92,7 +102,7 @@ def read(file: BinaryIO, input_dir: Path) -> dict[str, Entry] | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             text = orjson.loads(arrays["text"].tobytes())
-            if text["format"] != FORMAT:
+            if text["written_by"] != written_by():
                 return None
             columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
         return _entries(input_dir, text, columns)
@@ -127,8 +137,7 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
     Where that fails there is no index: it only saves time.
     """
     kept = {name: entry for name, entry in entries.items() if settled(entry.stamp, now_ns)}
-    # TypeError: JSON takes more than orjson writes, such as integers of more than 64 bits.
-    with contextlib.suppress(OSError, TypeError):
+    with contextlib.suppress(OSError, orjson.JSONEncodeError):
         with path.open("wb") as file:
             write(file, input_dir, kept)
         os.replace(path, input_dir / INDEX)
@@ -137,20 +146,20 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
 def write(file: BinaryIO, input_dir: Path, entries: Mapping[str, Entry]) -> None:
     """Writes entries by the names of runs' folders."""
     shared: dict[bytes, int] = {}
-    rows, runs = [], []
+    rows, counted = [], []
     for name, entry in entries.items():
         run = entry.reading.run
         own = None
         if run:
-            runs.append(run)
+            counted.append(run)
             number = shared.setdefault(orjson.dumps(run.shared), len(shared))
             key = tuple(vars(run.key).values())
             own = (key, len(run.steps), run.n_environments, number, run.own)
         start = len(f"{input_dir}/{name}")
         problems = [(problem.kind, problem.text[start:]) for problem in entry.reading.problems]
         rows.append((name, entry.stamp, own, entry.reading.planned, problems))
-    text = {"format": FORMAT, "shared": [orjson.loads(one) for one in shared], "runs": rows}
-    columns = {name: _joined(runs, name) for name in ("steps", "inside", "out", "macro")}
+    text = {"written_by": written_by(), "shared": [orjson.loads(one) for one in shared], "runs": rows}
+    columns = {name: _joined(counted, name) for name in ("steps", "inside", "out", "macro")}
     np.savez(file, text=np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns)
 
 

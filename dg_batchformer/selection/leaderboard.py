@@ -11,6 +11,10 @@ from dg_batchformer.selection.references import Reference
 from dg_batchformer.selection.report import Report, Result, apart, report
 from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
+from dg_batchformer.training.records import Problem
+
+WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
+WITHOUT_COLUMN = "published numbers of environments that their table does not have"
 
 
 def leaderboard(
@@ -23,32 +27,37 @@ def leaderboard(
 
     A published row joins the runs of its dataset, protocol, backbone and selection method; where these differ in
     anything else from the protocol's usual they stay apart. Rows of a dataset of which there are other runs get a
-    table of their own; those of other datasets do too where there are no runs at all.
+    table of their own; those of other datasets do too where there are no runs at all, and else are among the problems.
     """
     selections = list(selections)
     base = report(collected, ddof, selections)
     sections = [one.section for one in base.results]
+    wanted = {section.dataset for section in sections} or {reference.setting.dataset for reference in references}
+    problems = list(base.problems)
     for reference in references:
-        if reference.selection in selections:
-            _add(reference, sections, ours_only=bool(collected.runs))
+        if reference.selection in selections and reference.setting.dataset in wanted:
+            problems += _add(reference, sections)
+        else:
+            text = f"{reference.algorithm} on {reference.setting.dataset}, {reference.selection} ({reference.source})"
+            problems.append(Problem(WITHOUT_RUNS, text))
     order = {selection: i for i, selection in enumerate(selections)}
     sections.sort(key=lambda one: (order[one.selection], one.is_over_datasets, one.setting))
     results = [Result(ranked(section)) for section in sections]
-    return dataclasses.replace(base, title="Leaderboard", results=results, apart=apart(sections))
+    return dataclasses.replace(base, title="Leaderboard", results=results, problems=problems, apart=apart(sections))
 
 
-def _add(reference: Reference, sections: list[Section], *, ours_only: bool) -> None:
-    """Puts a published row into the table that it can be compared in, or into one of its own."""
-    own = [section for section in sections if section.selection == reference.selection]
+def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
+    """Puts a published row into the table that it can be compared in, or into one of its own; what finds no column."""
     for i, section in enumerate(sections):
-        if section.selection == reference.selection and section.setting == reference.setting:
+        if (section.selection, section.setting) == (reference.selection, reference.setting):
             sections[i] = dataclasses.replace(section, rows=(*section.rows, _row(reference, section.columns)))
-            return
-    if ours_only and reference.setting.dataset not in {section.dataset for section in own}:
-        return
-    environments = environment_names(reference.setting.dataset, []) or tuple(set(reference.numbers) - {AVERAGE})
-    columns = (*environments, *DERIVED)
+            strangers = [name for name in reference.numbers if name not in section.columns]
+            text = f"{reference.algorithm} on {reference.setting.dataset} ({reference.source})"
+            return [Problem(WITHOUT_COLUMN, f"{name}: {text}") for name in strangers]
+    own = tuple(name for name in reference.numbers if name not in DERIVED)
+    columns = (*(environment_names(reference.setting.dataset, []) or own), *DERIVED)
     sections.append(Section(reference.selection, reference.setting, columns, (_row(reference, columns),)))
+    return []
 
 
 def _row(reference: Reference, columns: Sequence[str]) -> Row:
@@ -62,7 +71,8 @@ def _row(reference: Reference, columns: Sequence[str]) -> Row:
     known = [mean for mean in means if mean is not None]
     if cells[AVERAGE].mean is None and known and len(known) == len(means):
         cells[AVERAGE] = Cell(mean=sum(known) / len(known))
-    return Row(reference.algorithm, "{}", f"{reference.algorithm} ({reference.source})", cells, source=reference.source)
+    label = f"{reference.algorithm} ({reference.source})"
+    return Row(reference.algorithm, "{}", label, cells, source=reference.source, command=reference.command)
 
 
 def ranked(section: Section) -> Section:

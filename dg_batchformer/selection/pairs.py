@@ -10,18 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dg_batchformer.registry import MODIFIER_ORDER, split_name
-from dg_batchformer.selection.statistics import (
-    Interval,
-    bootstrap_interval,
-    holm,
-    t_interval,
-    t_test,
-)
+from dg_batchformer.selection.statistics import SAME, Interval, bootstrap_interval, holm, t_interval, t_test
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
 SIGNIFICANT = 0.05
-TIE = 1e-9
-"""Points below which two accuracies are the same."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,8 @@ class Difference:
     """Differences in points by unit, and what can be told of their mean: 95 % intervals and a two-sided p-value.
 
     A unit is a trial of an environment; over several rows of the search it is the mean of their differences. The
-    intervals, by bootstrap over the units and by Student's t, and the p-value are None of fewer than two units.
+    intervals, by bootstrap over the units and by Student's t, and the p-value are None where the units are too few for
+    them; the last two also where all units are equal.
     """
 
     units: Mapping[Unit, float]
@@ -69,9 +62,11 @@ class Comparison:
         overall = self.overall
         if overall.mean is None:
             return "no pair of runs to compare"
-        pairs = f"{overall.n} pair{'s' * (overall.n > 1)}"
-        if overall.t is None or self.p_holm is None:
+        if overall.n == 1:
             return f"{overall.mean:+.1f} points in one pair, which tells nothing"
+        pairs = f"{overall.n} pairs"
+        if overall.t is None or self.p_holm is None:
+            return f"{overall.mean:+.1f} points in each of {pairs}: without a spread no test can judge it"
         interval = f"95 % interval {overall.t[0]:+.1f} to {overall.t[1]:+.1f} points"
         if self.p_holm >= SIGNIFICANT:
             alone = overall.p is not None and overall.p < SIGNIFICANT
@@ -87,10 +82,10 @@ def compare(section: Section) -> list[Comparison]:
     Runs are paired on equal environment, trial and hparams_seed, and each takes its checkpoint by the section's method.
     """
     found = []
+    rows = tuple(row for row in section.rows if row.candidates)  # published ones have no runs to pair
     for modifier in ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer")):
-        for row in section.rows:
-            base = base_of(row, modifier, section.rows)
-            if base and row.candidates and base.candidates:
+        for row in rows:
+            if base := base_of(row, modifier, rows):
                 found.append(_comparison(modifier, row, base, section))
     corrected = holm([comparison.overall.p for comparison in found])
     n = sum(p is not None for p in corrected)
@@ -144,7 +139,7 @@ def _comparison(modifier: str, row: Row, base: Row, section: Section) -> Compari
 def difference(units: Mapping[Unit, float]) -> Difference:
     """What can be told of differences, in points, by unit."""
     values = list(units.values())
-    wins, losses = sum(value > TIE for value in values), sum(value < -TIE for value in values)
+    wins, losses = sum(value > SAME for value in values), sum(value < -SAME for value in values)
     return Difference(
         units,
         float(np.mean(values)) if values else None,

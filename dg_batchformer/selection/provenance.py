@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dg_batchformer.errors import InputError
+from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
-from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.methods import Choice
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.runs import Run
@@ -37,34 +36,37 @@ def name(result: Result, row: Row, column: str) -> str:
 def explain(report: Report, cell: str) -> list[str]:
     """What stands behind the cells of a name, of all tables: their runs, checkpoints and commands.
 
-    InputError where no cell is called so.
+    DATASET/ALGORITHM/COLUMN names the rows with all given hparams where none is labelled so. InputError where no cell
+    is called so.
     """
-    lines = []
-    known = []
-    for result, row, column in _all_cells(report):
-        known.append(name(result, row, column))
-        if cell in (known[-1], f"{result.section.dataset}/{row.algorithm}/{column}"):
-            lines += [*_explained(result, row.cells[column], known[-1]), ""]
-    if not lines:
-        first = "; ".join(dict.fromkeys(known[:3]))
-        raise InputError(f"--command {cell} names no cell: expected DATASET/ALGORITHM/COLUMN, such as {first}")
-    return lines[:-1]
+    known = [(name(*one), one) for one in _all_cells(report)]
+    found = [one for called, one in known if called == cell]
+    found = found or [one for _, one in known if cell == f"{one[0].section.dataset}/{one[1].algorithm}/{one[2]}"]
+    if not found:
+        nearest = unknown("cell", cell, dict.fromkeys(called for called, _ in known))
+        raise InputError(f"--command: {nearest} (expected DATASET/ALGORITHM/COLUMN)")
+    return [line for one in found for line in (*_explained(*one), "")][:-1]
 
 
 def _all_cells(report: Report) -> Iterator[tuple[Result, Row, str]]:
     return ((one, row, column) for one in report.results for row in one.section.rows for column in row.cells)
 
 
-def _explained(result: Result, cell: Cell, called: str) -> list[str]:
+def _explained(result: Result, row: Row, column: str) -> list[str]:
+    cell = row.cells[column]
     mean = "no number" if cell.mean is None else f"{cell.mean:.4f}"
     error = "" if cell.error is None else f", {cell.error_kind} {cell.error:.4f}"
     lines = [
-        f"{called}: {mean}{error}" + (f" ({cell.missing})" if cell.missing else ""),
+        f"{name(result, row, column)}: {mean}{error}" + (f" ({cell.missing})" if cell.missing else ""),
         f"  {result.title}; {result.caption}",
         *(f"  trial {trial}: {value:.4f}" for trial, value in cell.values.items()),
         *(line for choice in cell.choices for line in describe(choice)),
     ]
-    return lines if cell.choices else [*lines, "  no run of ours stands behind it"]
+    if not cell.choices:
+        lines.append("  no run of ours stands behind it")
+    if row.command:
+        lines += ["  this sweep repeats the published row:", f"    {row.command}"]
+    return lines
 
 
 def describe(choice: Choice) -> list[str]:

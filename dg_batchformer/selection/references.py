@@ -7,18 +7,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dg_batchformer import paper
 from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.selection.methods import METHODS
+from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.settings import Setting
-from dg_batchformer.selection.table import AVERAGE
+from dg_batchformer.selection.table import AVERAGE, DERIVED
 
 PAPER = "paper"
 NEEDED = ("dataset", "protocol", "backbone", "algorithm", "environment", "mean")
 OPTIONAL = ("error", "error_kind", "source", "selection")
 ERROR_KINDS = ("stderr", "std")
+SURPLUS = "fields without a column"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Reference:
-    """A published row: an algorithm's numbers by environment, "Avg" among them, and where they are from."""
+    """A published row: an algorithm's numbers by environment, "Avg" among them, their origin, and what repeats them."""
 
     setting: Setting
     algorithm: str
@@ -76,19 +79,20 @@ def _environment(dataset: str, name: str) -> str:
 def _of_file(path: Path) -> list[Reference]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
+            reader = csv.DictReader(file, restkey=SURPLUS, skipinitialspace=True)
+            columns = reader.fieldnames or ()
+            lines = [(reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--reference {path} cannot be read ({error}): expected `{PAPER}` or a CSV file") from error
-    lacking = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+    lacking = [name for name in NEEDED if name not in columns]
     if lacking:
         raise InputError(
             f"--reference {path} has no column {', '.join(lacking)}: expected {', '.join(NEEDED)}, and if wanted "
             f"{', '.join(OPTIONAL)}"
         )
-    problems: list[str] = []
+    problems = [] if lines else [f"--reference {path} has no line below its columns: expected published numbers"]
     found: dict[tuple[Setting, str, str, str], dict[str, Published]] = {}
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         wrong = _problems(line)
         problems += [f"{path}:{number} {problem}" for problem in wrong]
         if wrong:
@@ -103,12 +107,18 @@ def _of_file(path: Path) -> list[Reference]:
         own[environment] = Published(float(line["mean"]), spread, line.get("error_kind") or ERROR_KINDS[0])
     if problems:
         raise InputError("\n".join(problems))
-    return [Reference(*key[:3], key[3], numbers) for key, numbers in found.items()]
+    return [Reference(*key, numbers) for key, numbers in found.items()]
 
 
-def _problems(line: Mapping[str, str | None]) -> list[str]:
+def _problems(line: Mapping[str, Any]) -> list[str]:
     """What is wrong with a line of a user's file."""
+    if SURPLUS in line:  # such as of 79,9 for 79.9, which would be read as 79
+        return ["has more fields than there are columns: expected quotes around a field with a comma in it"]
     problems = [f"has no {name}" for name in NEEDED if not line.get(name)]
+    dataset, environment = line.get("dataset") or "", line.get("environment") or ""
+    known = environment_names(dataset, [])
+    if known and environment and _environment(dataset, environment) not in (*known, *DERIVED):
+        problems.append(f"has {unknown(f'environment of {dataset}', environment, (*known, *DERIVED))}")
     for name, low, high in (("mean", 0, 100), ("error", 0, 100)):
         text = line.get(name)
         if text and not low <= _number(text) <= high:

@@ -38,8 +38,8 @@ class Row:
 
     `given` are the hparams that it was given, which `label` names where the section has the algorithm with others
     too; `candidates` are all that could have been chosen, and `seeds` says whether its hyper-parameters were redrawn in
-    each trial or fixed over trials ("" where one trial cannot tell). `source` is where a published row is from, and
-    `rank` its place on a leaderboard.
+    each trial or fixed over trials ("" where one trial cannot tell). `source` is where a published row is from,
+    `command` the sweep that repeats it where one is known, and `rank` its place on a leaderboard.
     """
 
     algorithm: str
@@ -49,6 +49,7 @@ class Row:
     candidates: Mapping[Unit, Sequence[Choice]] = field(default_factory=dict)
     seeds: str = ""
     source: str = ""
+    command: str = ""
     rank: int | None = None
 
 

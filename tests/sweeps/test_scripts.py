@@ -45,8 +45,8 @@ def test_digits_end_to_end(tmp_path, capsys):
     argv = ["--output_dir", str(tmp_path / "out"), "--table", str(table), "--algorithms", "ERM", "SWAD_BatchFormer"]
     assert digits.main([*argv, "--steps", "40", "--n_workers", "2"]) == 0
     rows = [line.split("|") for line in table.read_text().splitlines() if line.startswith(("| ERM ", "| SWAD_"))]
-    averages = [float(row[6]) for row in rows]
-    assert len(averages) == 4
+    averages = [float(row[6].strip(" *u<>/")) for row in rows if len(row) == 10 and " - " not in row[1]]
+    assert len(averages) == 6
     # Forty steps are enough to be far from the tenth that guessing gets.
     assert all(average > 25 for average in averages)
     assert "training-domain validation" in capsys.readouterr().out

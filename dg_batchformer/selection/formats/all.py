@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dg_batchformer.selection.formats.document import json_report
+from dg_batchformer.selection.formats.document import document, json_report
 from dg_batchformer.selection.formats.flat import csv_table
+from dg_batchformer.selection.formats.html import html
 from dg_batchformer.selection.formats.latex import latex
 from dg_batchformer.selection.formats.markdown import markdown
 from dg_batchformer.selection.formats.text import text
@@ -17,4 +18,5 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     "latex": latex,
     "csv": csv_table,
     "json": json_report,
+    "html": lambda report: html(document(report, with_curves=True)),
 }

@@ -16,6 +16,7 @@ from dg_batchformer.selection.formats.wording import legend, places
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice
 from dg_batchformer.selection.pairs import Comparison, Difference
 from dg_batchformer.selection.report import Report, Result
+from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import Row
 from dg_batchformer.training.records import Problem
 
@@ -123,7 +124,7 @@ def _choice(choice: Choice) -> Document:
         "trial_seed": key.trial_seed,
         "hparams_seed": key.hparams_seed,
         "step": choice.step,
-        "environment": choice.env,
+        "environment": environment_names(key.dataset, [choice.run])[choice.env],
         "validation": 100 * choice.validation,
         "accuracy": 100 * choice.accuracy,
         "folder": choice.run.folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dg_batchformer.selection.formats.wording import (
@@ -23,13 +24,14 @@ SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    '"': r"\textquotedbl{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    '"': "''",
     "±": r"$\pm$",
 }
 
-PREAMBLE = r"""% In the preamble: \usepackage[T1]{fontenc} \usepackage{booktabs} \usepackage{graphicx}"""
+PREAMBLE = r"% In the preamble: \usepackage{booktabs} \usepackage{graphicx}"
 
 
 def latex(report: Report) -> str:
@@ -37,15 +39,15 @@ def latex(report: Report) -> str:
 
     The best of a column is bold and the second underlined. A table too wide for the text is scaled down to it.
     """
-    parts = [PREAMBLE]
+    parts = ["\n".join([PREAMBLE, *(f"% {sentence}" for sentence in legend(report))])]
     for result in report.results:
         if result.section.selection == ORACLE and not any(ORACLE_FENCE in part for part in parts):
             parts.append(f"% {ORACLE_FENCE}.")
-        parts += _result(result, report)
+        parts += _result(result)
     return "\n\n".join([*parts, *(f"% {escaped(sentence)}" for sentence in report.apart)]) + "\n"
 
 
-def _result(result: Result, report: Report) -> list[str]:
+def _result(result: Result) -> list[str]:
     if result.lacking:
         return [f"% {escaped(result.title)}: {escaped(result.lacking)}"]
     section = result.section
@@ -58,23 +60,28 @@ def _result(result: Result, report: Report) -> list[str]:
         ]
         rows.append([*map(escaped, first), *cells])
     notes = [f"{label}, {edge}" for label, edges in result.edges.items() for edge in edges]
-    caption = ". ".join([result.title, result.caption, *notes, " ".join(legend(report)[:3])])
-    tables = [_table("l" * len(leading), [*leading, *section.columns], rows, caption)]
+    caption = f"{result.title}; {result.caption}. Best in bold, second underlined."
+    tables = [_table("l" * len(leading), [*leading, *section.columns], rows, caption, notes)]
     if result.comparisons:
         columns = ["Variant -- base", *section.own_columns, *COMPARISON_COLUMNS]
         changes = [
-            [escaped(comparison_name(one)), *map(escaped, comparison_cells(one, section.own_columns))]
+            [escaped(comparison_name(one)), *map(_number, comparison_cells(one, section.own_columns))]
             for one in result.comparisons
         ]
-        words = "; ".join(f"{comparison_name(one)}: {one.words}" for one in result.comparisons)
-        tables.append(_table("l", columns, changes, f"{result.title}: what each modifier changed. {words}."))
+        words = [f"{comparison_name(one)}: {one.words}" for one in result.comparisons]
+        what = (
+            f"What each modifier changed, in points, with equal environment, trial and hparams_seed ({result.title}; "
+            f"{result.caption}). 95 %: bootstrap over trials and environments. p: paired t-test, Holm-corrected."
+        )
+        tables.append(_table("l", columns, changes, what, words))
     return tables
 
 
-def _table(left: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+def _table(left: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, notes: Sequence[str]) -> str:
     lines = [" & ".join(row) + r" \\" for row in [list(map(escaped, header)), *rows]]
     return "\n".join(
         [
+            *(f"% {note}" for note in notes),
             r"\begin{table}",
             rf"\caption{{{escaped(caption)}}}",
             r"\centering",
@@ -94,3 +101,8 @@ def _table(left: str, header: Sequence[str], rows: Sequence[Sequence[str]], capt
 def escaped(text: str) -> str:
     """Text of which LaTeX takes nothing for a command."""
     return "".join(SPECIAL.get(character, character) for character in text)
+
+
+def _number(text: str) -> str:
+    """Escaped text with a minus where a number has a hyphen."""
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped(text))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.pairs import Comparison, Difference
 from dg_batchformer.selection.report import Report
-from dg_batchformer.selection.statistics import Interval
+from dg_batchformer.selection.statistics import FEWEST_TO_RESAMPLE, Interval
 from dg_batchformer.selection.table import Section
 
 ORACLE_FENCE = "Chosen on test data, for comparison only: do not report these as results"
@@ -30,20 +30,25 @@ def legend(report: Report) -> list[str]:
     if any(result.comparisons for result in report.results):
         sentences.append(
             "What a modifier changed is in points, of runs with equal environment, trial and hparams_seed. '95 %' is "
-            "the bootstrap interval of the mean over trials and environments, the sentences have Student's; W/T/L "
-            "counts wins, ties and losses; p is of the paired t-test, corrected (Holm) for all comparisons under one "
-            "table; 'Table' is the difference of the two Avg above, each with hyper-parameters of its own choice."
+            f"the bootstrap interval of the mean over trials and environments, from {FEWEST_TO_RESAMPLE} pairs on; the "
+            "sentences have Student's. W/T/L counts wins, ties and losses; p is of the paired t-test, corrected (Holm) "
+            "for all comparisons under one table. 'Chosen' is the difference of the two Avg above, each with "
+            "hyper-parameters of its own choice. Pairs are taken as independent: a claim about environments other than "
+            "these needs more of them."
         )
+    if any(row.source for section in sections for row in section.rows):
+        sentences.append("SD is a standard deviation over runs, as published.")
     return sentences
 
 
-def cell_text(cell: Cell, plus_minus: str = "±") -> str:
+def cell_text(cell: Cell) -> str:
     """A cell's mean and error, and in brackets what is missing."""
     if cell.mean is None:
         return f"({cell.missing or 'no run'})"
     text = f"{cell.mean:.1f}"
     if cell.error is not None:
-        text += f" {plus_minus} {cell.error:.1f}"
+        # A deviation is no error of the mean, and must not look like one.
+        text += f" (SD {cell.error:.1f})" if cell.error_kind == "std" else f" ± {cell.error:.1f}"
     return f"{text} ({cell.missing})" if cell.missing else text
 
 
@@ -67,7 +72,7 @@ def leading_columns(section: Section) -> dict[str, list[str]]:
     return columns
 
 
-COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Table")
+COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Chosen")
 
 
 def comparison_cells(comparison: Comparison, columns: Sequence[str]) -> list[str]:
@@ -95,7 +100,7 @@ def signed(value: float | None) -> str:
 
 def interval(limits: Interval | None) -> str:
     """An interval's two ends."""
-    return "" if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}"
+    return "too few" if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}"
 
 
 def wins(difference: Difference) -> str:

@@ -1,0 +1,176 @@
+"""The formats say what the report says, each in its own way."""
+
+import csv
+import io
+import itertools
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from helpers import args, record, write_run
+
+from dg_batchformer import flags
+from dg_batchformer.selection.cells import Cell
+from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.formats.all import FORMATS
+from dg_batchformer.selection.formats.text import text
+from dg_batchformer.selection.formats.wording import ORACLE_FENCE, cell_text, places
+from dg_batchformer.selection.report import report
+
+NASTY = 'mine:A&B_100%$#{x}~^\\<i>"|*`ü'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three algorithms in two trials: ERM_BatchFormer some 2 points above ERM, the third without one of sketch."""
+    for name, env, trial in itertools.product(("ERM", "ERM_BatchFormer", NASTY), range(4), range(2)):
+        accuracy = 0.5 + 0.1 * env + 0.02 * trial + (0.02 + 0.004 * env) * (name == "ERM_BatchFormer")
+        of = {**args([env], name, trial=trial), "hparams": None}
+        accuracies = [accuracy if i == env else 0.9 for i in range(4)]
+        row = {**record(0, accuracies, [0.5] * 4, of), "hparams": {"lr": 0.1}}
+        done = (name, env, trial) != (NASTY, 3, 1)
+        write_run(tmp_path / f"{len(name)}-{env}-{trial}", [row], done=done)
+    return tmp_path
+
+
+@pytest.fixture
+def made(folder):
+    return report(collect([folder]))
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (Cell({0: 80, 1: 82}, 81.0, 0.7071), "81.0 ± 0.7"),
+        (Cell({0: 80.04}, 80.04), "80.0"),
+        (Cell({0: 80, 1: 82}, 81.0, 0.7071, "2 of 3 trials"), "81.0 ± 0.7 (2 of 3 trials)"),
+        (Cell(missing="0 of 3 trials"), "(0 of 3 trials)"),
+        (Cell(), "(no run)"),
+    ],
+)
+def test_cell(cell, expected):
+    assert cell_text(cell) == expected
+
+
+def test_places_are_of_what_is_printed(made):
+    place = places(made.results[0].section)
+    assert place["ERM_BatchFormer", "A"] == 1
+    # The other two are equal.
+    assert place["ERM", "A"] == place[NASTY, "A"] == 2
+
+
+def test_text(made):
+    lines = FORMATS["text"](made).splitlines()
+    assert lines[0] == "PACS, model selection: training-domain validation"
+    assert " ".join(lines[1:3]).startswith(
+        "protocol domainbed, backbone resnet50; 1 to 2 trials; hyper-parameters fixed"
+    )
+    assert "23 of 24 runs done" in " ".join(lines[1:4])
+    rows = {line.split("  ")[1]: line.split("  ", 2)[2].strip() for line in lines if line.startswith("  ERM")}
+    assert re.split(r"\s{2,}", rows["ERM"])[:5] == [f"{mean}.0 ± 0.7" for mean in (51, 61, 71, 81)] + ["66.0 ± 0.7"]
+    assert re.split(r"\s{2,}", rows["ERM_BatchFormer - ERM"]) == [
+        *("+2.0", "+2.4", "+2.8", "+3.2", "+2.6"),
+        "+2.3 to +2.9",
+        "8/0/0",
+        "<0.001",
+        "+2.6",
+    ]
+    assert "BatchFormer raises ERM by 2.6 points (95 % interval +2.2 to +3.0 points, 8 pairs)" in " ".join(lines)
+    assert "  no number: needs pair runs (--pairs)" in lines
+    fence = next(i for i, line in enumerate(lines) if ORACLE_FENCE in line)
+    assert [i for i, line in enumerate(lines) if "ORACLE" in line] == [fence + 2]
+    # Nothing is concluded from an oracle.
+    assert not any(" - ERM" in line for line in lines[fence:])
+    # Only what cannot be broken is longer than a line of a narrow terminal.
+    assert all(len(line) <= 100 for line in lines if not re.search(r"\s{3}|─", line))
+
+
+def test_text_has_styles_in_a_terminal_alone(made):
+    assert "\x1b[" not in text(made)
+    assert "\x1b[1m53.0 ± 0.7\x1b[0m" in text(made, color=True)
+    assert "\x1b[4m51.0 ± 0.7\x1b[0m" in text(made, color=True)
+
+
+def test_markdown(made):
+    printed = FORMATS["markdown"](made)
+    lines = printed.splitlines()
+    assert lines[0] == "### PACS, model selection: training-domain validation"
+    start = lines.index("| Algorithm | A | C | P | S | Avg | Worst | Macro |")
+    assert lines[start + 1] == "|---|---:|---:|---:|---:|---:|---:|---:|"
+    assert lines[start + 3].startswith("| ERM_BatchFormer | **53.0 ± 0.7** | **63.4 ± 0.7** |")
+    # In no row does a label make cells of its own.
+    for row in lines[start : start + 5]:
+        assert len(re.split(r"(?<!\\)\|", row)) == 10
+    assert "\\<i\\>" in lines[start + 4]
+    assert f"> {ORACLE_FENCE}" in lines
+
+
+def test_latex_marks_the_best(made):
+    lines = FORMATS["latex"](made).splitlines()
+    row = next(line for line in lines if line.startswith(r"ERM\_BatchFormer & "))
+    assert row.startswith(r"ERM\_BatchFormer & \textbf{53.0 $\pm$ 0.7} & \textbf{63.4 $\pm$ 0.7} &")
+    assert any(line.startswith(r"ERM & \underline{51.0 $\pm$ 0.7}") for line in lines)
+    captions = [line for line in lines if line.startswith(r"\caption")]
+    assert len(captions) == 5
+    assert all("hyper-parameters fixed over trials" in caption for caption in captions)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_latex_compiles(made, tmp_path):
+    (tmp_path / "body.tex").write_text(FORMATS["latex"](made), encoding="utf-8")
+    packages = re.findall(r"\\usepackage\{\w+\}", FORMATS["latex"](made).splitlines()[0])
+    assert len(packages) == 2
+    main = ["\\documentclass{article}", *packages, "\\begin{document}", "\\input{body}", "\\end{document}"]
+    (tmp_path / "main.tex").write_text("\n".join(main))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "main.pdf").read_bytes().startswith(b"%PDF")
+    assert "Overfull" not in done.stdout
+
+
+def test_csv_and_json_hold_the_same_cells(made):
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](made))))
+    document = json.loads(FORMATS["json"](made))
+    cells = {
+        (result["selection"], row["algorithm"], column): cell
+        for result in document["results"]
+        for row in result["rows"]
+        for column, cell in row["cells"].items()
+    }
+    assert len(rows) == len(cells) == 4 * 3 * 7
+    for row in rows:
+        cell = cells[row["selection"], row["algorithm"], row["environment"]]
+        assert [row[name] for name in ("mean", "error", "n", "done", "expected", "missing")] == [
+            "" if cell[name] is None else str(cell[name])
+            for name in ("mean", "error", "n", "done", "expected", "missing")
+        ]
+    sketch = cells["training-domain", NASTY, "S"]
+    assert (sketch["n"], sketch["done"], sketch["expected"], sketch["missing"]) == (1, 1, 2, "1 of 2 trials")
+    assert sketch["choices"][0]["folder"].endswith(f"/{len(NASTY)}-3-0")
+    assert sketch["choices"][0]["environment"] == "S"
+
+
+def test_json_says_what_was_passed_over(made):
+    (problem,) = json.loads(FORMATS["json"](made))["problems"]
+    assert (problem["kind"], problem["n"]) == ("runs without their `done`", 1)
+    assert NASTY in problem["texts"][0]
+
+
+def test_html_is_the_document_in_a_page(made):
+    page = FORMATS["html"](made)
+    embedded = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    document = json.loads(embedded[1])
+    assert document["results"][0]["rows"][2]["label"] == NASTY
+    assert document["results"][0]["rows"][0]["curves"][0]["test"] == [50.0]
+
+
+def test_flags_offer_the_formats():
+    given = flags.parser().parse_args(["collect", "--input_dir", "x", "--format", "html"])
+    assert given.format == "html"
+    for name in FORMATS:
+        flags.parser().parse_args(["leaderboard", "x", "--format", name])
+    with pytest.raises(SystemExit):
+        flags.parser().parse_args(["collect", "--input_dir", "x", "--format", "word"])

@@ -1,0 +1,236 @@
+"""What modifiers changed, against differences written out anew on a random folder."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+from helpers import args, record, write_run
+from scipy import stats
+
+from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name
+from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.pairs import Comparison, compare, difference
+from dg_batchformer.selection.statistics import bootstrap_interval
+from dg_batchformer.selection.table import AVERAGE, Unit, build
+
+ENVIRONMENTS = ("A", "C", "P", "S")
+
+PAIRS = [
+    ("BatchFormer", "CORAL_BatchFormer", "CORAL"),
+    ("BatchFormer", "CORAL_SWAD_BatchFormer", "CORAL_SWAD"),
+    ("BatchFormer", "ERM_BatchFormer", "ERM"),
+    ("BatchFormer", "ERM_MixStyle_BatchFormer", "MixStyle"),
+    ("BatchFormer", "SWAD_BatchFormer", "ERM_SWAD"),
+    ("MixStyle", "ERM_MixStyle_BatchFormer", "ERM_BatchFormer"),
+    ("MixStyle", "MixStyle", "ERM"),
+    ("SWAD", "CORAL_SWAD", "CORAL"),
+    ("SWAD", "CORAL_SWAD_BatchFormer", "CORAL_BatchFormer"),
+    ("SWAD", "ERM_SWAD", "ERM"),
+    ("SWAD", "SWAD_BatchFormer", "ERM_BatchFormer"),
+]
+"""Modifier, variant and base of each comparison between these names, by hand."""
+
+NAMES = sorted({name for _, *names in PAIRS for name in names} | {"VREx_BatchFormer"})
+
+
+def run_of(folder, algorithm, env, accuracy, *, dataset="PACS", trial=0, hparams_seed=0, given=None):
+    """A run of one checkpoint that leaves `env` out and gets `accuracy` on it."""
+    of = args([env], algorithm, dataset, trial, hparams_seed)
+    if given:
+        of["hparams"] = json.dumps(given)
+    ins = [accuracy if i == env else 0.9 for i in range(4)]
+    name = f"{len(list(folder.iterdir()))}"
+    write_run(folder / name, [record(300, ins, [0.5] * 4, of)])
+
+
+def of_folder(folder, selection="training-domain", dataset="PACS"):
+    """The only section of a method and dataset."""
+    (section,) = (one for one in build(collect([folder]), selections=[selection]) if one.dataset == dataset)
+    return section
+
+
+@pytest.fixture(scope="module")
+def random_sweep(tmp_path_factory):
+    """Two checkpoints a run, and a fifth of the runs missing: the folder, and by run the accuracies of each method."""
+    folder, random = tmp_path_factory.mktemp("sweep"), np.random.RandomState(0)
+    accuracies = {}
+    for i, key in enumerate(itertools.product(NAMES, range(4), range(3), range(2))):
+        algorithm, env, trial, hparams_seed = key
+        ins, outs = random.rand(2, 4).round(3), random.rand(2, 4).round(3)
+        if random.rand() < 0.2:
+            continue
+        of = args([env], algorithm, "PACS", trial, hparams_seed)
+        write_run(folder / str(i), [record(300 * n, ins[n], outs[n], of) for n in range(2)])
+        chosen = max(range(2), key=lambda n: sum(outs[n]) - outs[n][env])
+        accuracies[key] = {"training-domain": ins[chosen][env], "last": ins[1][env]}
+    return folder, accuracies
+
+
+def expected_units(accuracies, selection, variant, base):
+    units = {}
+    for env, trial in itertools.product(range(4), range(3)):
+        both = [
+            100 * (accuracies[variant, env, trial, seed][selection] - accuracies[base, env, trial, seed][selection])
+            for seed in range(2)
+            if {(variant, env, trial, seed), (base, env, trial, seed)} <= accuracies.keys()
+        ]
+        if both:
+            units[Unit(ENVIRONMENTS[env], ENVIRONMENTS[env], trial)] = sum(both) / len(both)
+    return units
+
+
+@pytest.mark.parametrize("selection", ["training-domain", "last"])
+def test_comparisons_against_differences_written_out_anew(random_sweep, selection):
+    folder, accuracies = random_sweep
+    section = of_folder(folder, selection)
+    found = {(one.modifier, one.variant, one.base): one for one in compare(section)}
+    assert sorted(found) == PAIRS
+    for (_, variant, base), comparison in found.items():
+        units = expected_units(accuracies, selection, variant, base)
+        assert 6 < len(units) <= 12
+        assert comparison.overall.units == pytest.approx(units)
+        values = list(comparison.overall.units.values())
+        assert comparison.overall.mean == pytest.approx(np.mean(list(units.values())))
+        assert comparison.overall.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+        assert comparison.overall.t == pytest.approx(
+            stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        )
+        assert comparison.overall.bootstrap == bootstrap_interval(values)
+        counts = comparison.overall.wins, comparison.overall.ties, comparison.overall.losses
+        signs = [np.sign(round(value, 6)) for value in units.values()]
+        assert counts == (signs.count(1), signs.count(0), signs.count(-1))
+        for column in ENVIRONMENTS:
+            own = [value for unit, value in units.items() if unit.column == column]
+            assert list(comparison.columns[column].units.values()) == pytest.approx(own)
+            assert comparison.columns[column].mean == (pytest.approx(np.mean(own)) if own else None)
+        cells = {row.label: row.cells[AVERAGE].mean for row in section.rows}
+        assert comparison.as_selected == pytest.approx(cells[variant] - cells[base])
+
+
+def test_p_values_are_corrected_for_all_comparisons_of_a_table(random_sweep):
+    comparisons = compare(of_folder(random_sweep[0]))
+    assert {one.n_comparisons for one in comparisons} == {len(PAIRS)}
+    smallest = min(comparisons, key=lambda one: one.overall.p)
+    assert smallest.p_holm == pytest.approx(min(1, len(PAIRS) * smallest.overall.p))
+    assert all(one.p_holm >= one.overall.p for one in comparisons)
+
+
+def test_hparams_that_are_the_modifiers_own_do_not_stand_between_a_pair(tmp_path):
+    runs = [
+        ("ERM", {}),
+        ("ERM_BatchFormer", {"batchformer_lr_scale": 0.1}),
+        ("CORAL", {"lr": 0.001}),
+        ("CORAL_BatchFormer", {"batchformer_layers": 2, "lr": 0.001}),
+        ("CORAL_BatchFormer", {"lr": 0.002}),  # CORAL has no run with it
+        ("SWAD", {"swad_n_converge": 1}),
+        ("SWAD_BatchFormer", {"swad_n_converge": 1}),  # and ERM_BatchFormer none without lr_scale
+        ("VREx", {"vrex_lambda": 3.0}),
+        ("VREx_BatchFormer", {}),
+    ]
+    for algorithm, given in runs:
+        run_of(tmp_path, algorithm, 0, 0.5, given=given)
+    found = {(one.modifier, one.variant, one.base) for one in compare(of_folder(tmp_path))}
+    assert found == {
+        ("BatchFormer", "ERM_BatchFormer", "ERM"),
+        ("BatchFormer", 'CORAL_BatchFormer {"batchformer_layers": 2, "lr": 0.001}', "CORAL"),
+        ("BatchFormer", "SWAD_BatchFormer", "SWAD"),
+        ("SWAD", "SWAD", "ERM"),
+    }
+
+
+@pytest.mark.parametrize("modifier", MODIFIER_ORDER)
+def test_a_modifiers_hyperparameters_begin_with_its_name_and_no_others_do(modifier):
+    def names(algorithm):
+        return {hp.name for hp in hyperparameters(algorithm, "PACS")}
+
+    prefix = f"{modifier.lower()}_"
+    for algorithm in ALGORITHMS:
+        if modifier in split_name(algorithm)[1]:
+            continue
+        assert not [name for name in names(algorithm) if name.startswith(prefix)]
+        added = names(f"{algorithm}_{modifier}") - names(algorithm)
+        assert added
+        assert all(name.startswith(prefix) for name in added)
+
+
+def test_trials_that_one_side_lacks_make_no_pair(tmp_path):
+    for trial in range(3):
+        run_of(tmp_path, "ERM", 0, 0.5, trial=trial)
+    run_of(tmp_path, "ERM_BatchFormer", 0, 0.75, trial=2)
+    run_of(tmp_path, "ERM_BatchFormer", 1, 0.75, trial=2)
+    (one,) = compare(of_folder(tmp_path))
+    assert one.overall.units == {Unit("A", "A", 2): 25.0}
+    assert one.words == "+25.0 points in one pair, which tells nothing"
+    assert (one.p_holm, one.as_selected) == (None, None)
+
+
+def test_runs_of_different_hparams_seeds_are_no_pair(tmp_path):
+    run_of(tmp_path, "ERM", 0, 0.5, hparams_seed=1)
+    run_of(tmp_path, "ERM_BatchFormer", 0, 0.6, hparams_seed=2)
+    (one,) = compare(of_folder(tmp_path))
+    assert one.overall.n == 0
+    assert one.words == "no pair of runs to compare"
+
+
+def test_averages_over_datasets_pool_the_pairs_of_all(tmp_path):
+    gains = {("PACS", 0): 1.0, ("PACS", 1): 2.0, ("VLCS", 0): 6.0, ("VLCS", 1): 8.0, ("VLCS", 2): 3.0}
+    for (dataset, env), gain in gains.items():
+        run_of(tmp_path, "ERM", env, 0.5, dataset=dataset)
+        run_of(tmp_path, "ERM_BatchFormer", env, 0.5 + gain / 100, dataset=dataset)
+    (one,) = compare(of_folder(tmp_path, dataset=AVERAGE))
+    assert one.overall.units == pytest.approx(
+        {
+            Unit("PACS", "A", 0): 1,
+            Unit("PACS", "C", 0): 2,
+            Unit("VLCS", "C", 0): 6,
+            Unit("VLCS", "L", 0): 8,
+            Unit("VLCS", "S", 0): 3,
+        }
+    )
+    assert one.overall.mean == pytest.approx(4)
+    assert {name: column.mean for name, column in one.columns.items()} == pytest.approx({"PACS": 1.5, "VLCS": 17 / 3})
+
+
+def words(values, p_holm=None, n_comparisons=1):
+    overall = difference({Unit("A", "A", trial): value for trial, value in enumerate(values)})
+    corrected = overall.p if p_holm is None else p_holm
+    return Comparison("SWAD", "SWAD", "ERM", overall, {}, None, corrected, n_comparisons).words
+
+
+def test_the_outcome_in_words():
+    assert words([2.0, 1.0, 3.0, 2.0]) == "SWAD raises ERM by 2.0 points (95 % interval +0.7 to +3.3 points, 4 pairs)"
+    assert words([-2.0, -1.0, -3.0, -2.0]).startswith("SWAD lowers ERM by 2.0 points (95 % interval -3.3 to -0.7")
+    assert words([2.0, -1.0, 3.0, -2.0]) == (
+        "no difference can be told from these 4 pairs (95 % interval -3.3 to +4.3 points)"
+    )
+
+
+def test_a_difference_that_falls_to_the_correction_says_so():
+    """Its interval, which is not corrected, leaves 0 out."""
+    assert words([2.0, 1.0, 3.0, 2.0], p_holm=0.06, n_comparisons=5) == (
+        "no difference can be told from these 4 pairs (95 % interval +0.7 to +3.3 points, corrected for 5 comparisons)"
+    )
+
+
+@pytest.mark.parametrize("value", [1.5, 0.0])
+def test_equal_differences_are_not_called_certain(value):
+    """Two pairs of accuracies on a few hundred images may well differ by the same number of them."""
+    assert words([value, value + 1e-14]) == (
+        f"{value:+.1f} points in each of 2 pairs: without a spread no test can judge it"
+    )
+
+
+def test_differences_of_rounding_are_ties():
+    values = [100 * (0.3 - 0.1 - 0.2), 0.0, 0.01, -0.01]
+    found = difference({Unit("A", "A", trial): value for trial, value in enumerate(values)})
+    assert (found.wins, found.ties, found.losses) == (1, 2, 1)
+
+
+def test_other_tables_have_other_corrections(random_sweep):
+    """A comparison corrects within its own table alone."""
+    section = of_folder(random_sweep[0])
+    few = dataclasses.replace(section, rows=tuple(row for row in section.rows if row.label in ("ERM", "MixStyle")))
+    (one,) = compare(few)
+    assert (one.n_comparisons, one.p_holm) == (1, one.overall.p)
