@@ -70,7 +70,8 @@ def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int)
         steps = functools.reduce(_common, [pair.steps for pair in found], run.steps)
         if not len(steps):
             continue
-        total = sum(_at(pair, steps, other) for pair, other in zip(found, others, strict=True)) / len(others)
+        values = [_at(pair, steps, other) for pair, other in zip(found, others, strict=True)]
+        total = _row_means(np.transpose(values))
         best = int(np.argmax(total))
         index = int(np.searchsorted(run.steps, steps[best]))
         choices.append(Choice(run, env, index, float(total[best])))
@@ -89,9 +90,12 @@ def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choic
 
 def mean_validation(run: Run, env: int) -> Floats:
     """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
-    others = [i for i in range(run.n_environments) if i != env]
+    return _row_means(run.out[:, [i for i in range(run.n_environments) if i != env]])
+
+
+def _row_means(values: Floats) -> Floats:
     # Row by row in memory, as DomainBed sums them: the last bit may decide.
-    means: Floats = np.ascontiguousarray(run.out[:, others]).sum(axis=1) / len(others)
+    means: Floats = np.ascontiguousarray(values).sum(axis=1) / values.shape[1]
     return means
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dg_batchformer import machine
@@ -17,14 +19,23 @@ from dg_batchformer.training import records
 FEWEST = 1000
 """Folders that a process must have to read for its start to pay."""
 
+Share = Callable[[], dict[str, Entry] | None]
+"""Waits for what a process has read; None where it failed."""
+
 
 def read(input_dir: Path, names: Sequence[str]) -> dict[str, Entry]:
     """What the folders of those names hold that are runs', read in as many processes as pay."""
     n = max(1, min(machine.available_cores(), len(names) // FEWEST))
-    helpers = [Helper(input_dir, names[i::n]) for i in range(1, n)]
-    entries = read_share(input_dir, names[::n])
-    for helper in helpers:
-        entries |= helper.entries()
+    own, *others = (names[i::n] for i in range(n))
+    with contextlib.ExitStack() as stack:
+        shares: list[Share] = []
+        with contextlib.suppress(OSError):  # no room for one more, nor for its files
+            for names in others:
+                shares.append(stack.enter_context(_process(input_dir, names)))
+        entries = read_share(input_dir, own)
+        for names, share in itertools.zip_longest(others, shares):
+            found = share() if share else None
+            entries |= read_share(input_dir, names) if found is None else found
     return entries
 
 
@@ -38,32 +49,30 @@ def read_share(input_dir: Path, names: Sequence[str]) -> dict[str, Entry]:
     return entries
 
 
-class Helper:
-    """A process that reads a share; files carry names to it and entries back, so that neither side waits."""
+@contextlib.contextmanager
+def _process(input_dir: Path, names: Sequence[str]) -> Iterator[Share]:
+    """A process that reads a share; names and entries are in files, so that neither side waits for the other."""
 
-    def __init__(self, input_dir: Path, names: Sequence[str]) -> None:
-        self.input_dir, self.names = input_dir, names
-        self.output = tempfile.TemporaryFile()  # noqa: SIM115
-        with tempfile.TemporaryFile() as given:
-            given.write("\0".join(names).encode("utf-8", "surrogateescape"))
-            given.seek(0)
-            command = [sys.executable, "-m", __name__, str(input_dir)]
-            self.process = subprocess.Popen(command, stdin=given, stdout=self.output, stderr=subprocess.DEVNULL)
+    def share() -> dict[str, Entry] | None:
+        if process.wait() != 0:
+            return None
+        output.seek(0)
+        return index.read(output, input_dir)
 
-    def entries(self) -> dict[str, Entry]:
-        """The share, once it is read; where the process failed this one reads it itself."""
-        with self.output:
-            if self.process.wait() == 0:
-                self.output.seek(0)
-                entries = index.read(self.output, self.input_dir)
-                if entries is not None:
-                    return entries
-        return read_share(self.input_dir, self.names)
+    command = [sys.executable, "-m", __name__, str(input_dir)]
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+        given.write("\0".join(names).encode("utf-8", "surrogateescape"))
+        given.seek(0)
+        with subprocess.Popen(command, stdin=given, stdout=output, stderr=subprocess.DEVNULL) as process:
+            try:
+                yield share
+            finally:
+                process.kill()
 
 
 @machine.without_garbage_collection()
 def main() -> None:
-    """A helper's part."""
+    """What such a process does."""
     input_dir, names = Path(sys.argv[1]), sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\0")
     index.write(sys.stdout.buffer, input_dir, read_share(input_dir, names))
 

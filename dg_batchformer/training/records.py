@@ -241,7 +241,7 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
 
 def _ordinary(lines: Sequence[bytes]) -> list[Record] | None:
     """The records of a file of one run in which nothing is amiss, else None: the table of a large sweep is made in
-    the time that its reading takes."""
+    the time that its reading takes. Integers of more than 64 bits, which no run writes, become floats."""
     try:
         rows = list(map(orjson.loads, lines))
         names, args = list(rows[0]), rows[0]["args"]
