@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dg_batchformer import machine
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, parser
 from dg_batchformer.jobs import status_view
@@ -145,6 +146,7 @@ def launch_sweep(arguments: argparse.Namespace) -> int:
     return launch(Sweep(**given), launcher, options, ask=not arguments.skip_confirmation)
 
 
+@machine.without_garbage_collection()
 def collect(arguments: argparse.Namespace) -> int:
     """The selection table of a sweep."""
     from dg_batchformer.selection.report import report
@@ -153,6 +155,7 @@ def collect(arguments: argparse.Namespace) -> int:
     return publish(report(collected, arguments.ddof, arguments.selection), arguments)
 
 
+@machine.without_garbage_collection()
 def leaderboard(arguments: argparse.Namespace) -> int:
     """The ranking of many sweeps and published rows."""
     from dg_batchformer.selection import leaderboard, references

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.selection import index
-from dg_batchformer.selection.reading import read_folder
+from dg_batchformer.selection import index, parallel
 from dg_batchformer.selection.runs import Run
 from dg_batchformer.selection.settings import Setting, given_hparams, settings_of
 from dg_batchformer.training import records
@@ -82,27 +81,18 @@ def _folder_problems(folder: Path) -> list[str]:
 def _entries(input_dir: Path) -> list[index.Entry]:
     """All runs of a folder, those that its index has as they were last time; renews the index where it can."""
     known = index.load(input_dir)
-    entries, changed = {}, False
     with index.begun(input_dir) as (path, now_ns):
-        for name in sorted(os.listdir(input_dir)):
-            stamp = index.stamp_of(input_dir, name)
-            if not any(stamp) and not _is_run(input_dir / name):
-                continue
-            entry = known.get(name)
-            if entry is None or entry.stamp != stamp:
-                entry = index.Entry(stamp, read_folder(input_dir / name))
-                changed = changed or index.lasting(entry, now_ns)
-            entries[name] = entry
-        if path and (changed or len(known) != sum(name in entries for name in known)):
-            index.save(path, input_dir, entries, now_ns)
-    return list(entries.values())
+        names = sorted(os.listdir(input_dir))
+        entries = {name: known[name] for name in names if name in known and _is_unchanged(input_dir, name, known[name])}
+        read = parallel.read(input_dir, [name for name in names if name not in entries])
+        changed = any(index.lasting(entry, now_ns) for entry in read.values())
+        if path and (changed or len(known) != len(known.keys() & (entries.keys() | read.keys()))):
+            index.save(path, input_dir, entries | read, now_ns)
+    return [entry for _, entry in sorted((entries | read).items())]
 
 
-def _is_run(path: Path) -> bool:
-    try:
-        return records.is_run(path)
-    except OSError:  # it may be one, and reading it says what is wrong
-        return True
+def _is_unchanged(input_dir: Path, name: str, entry: index.Entry) -> bool:
+    return index.stamp_of(input_dir, name) == entry.stamp
 
 
 def _count(runs: Sequence[Run], found: Collected) -> None:

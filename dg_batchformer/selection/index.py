@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import os
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -99,14 +98,23 @@ def written_by() -> str:
 def load(input_dir: Path) -> dict[str, Entry]:
     """The entries of a folder's index by the names of runs' folders; none where other code wrote its index."""
     try:
-        with (input_dir / INDEX).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with (input_dir / INDEX).open("rb") as file:
+            return read(file, input_dir) or {}
+    except OSError:
+        return {}
+
+
+def read(file: BinaryIO, input_dir: Path) -> dict[str, Entry] | None:
+    """What `write` wrote to a file; None where this code did not write it, or not all of it."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
             text = orjson.loads(arrays["text"].tobytes())
             if text["written_by"] != written_by():
-                return {}
+                return None
             columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
         return _entries(input_dir, text, columns)
     except Exception:  # what a torn or foreign file raises nobody can list, and it only saves time
-        return {}
+        return None
 
 
 def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> dict[str, Entry]:
@@ -135,31 +143,32 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
 
     Where that fails there is no index: it only saves time.
     """
+    kept = {name: entry for name, entry in entries.items() if lasting(entry, now_ns)}
     with contextlib.suppress(OSError, RecursionError, orjson.JSONEncodeError):
-        arrays = _arrays(input_dir, {name: entry for name, entry in entries.items() if lasting(entry, now_ns)})
         with path.open("wb") as file:
-            np.savez(file, **arrays)
+            write(file, input_dir, kept)
         os.replace(path, input_dir / INDEX)
         _remove_abandoned(input_dir, now_ns)
 
 
-def _arrays(input_dir: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:
-    shared: dict[str, int] = {}
+def write(file: BinaryIO, input_dir: Path, entries: Mapping[str, Entry]) -> None:
+    """Writes entries by the names of runs' folders."""
+    shared: dict[bytes, int] = {}
     rows, counted = [], []
     for name, entry in entries.items():
         run = entry.reading.run
         own = None
         if run:
             counted.append(run)
-            number = shared.setdefault(json.dumps(run.shared), len(shared))
+            number = shared.setdefault(orjson.dumps(run.shared), len(shared))
             key = tuple(vars(run.key).values())
             own = (key, len(run.steps), run.n_environments, number, run.own)
         start = len(str(input_dir / name))
         problems = [(problem.kind, problem.text[start:]) for problem in entry.reading.problems]
         rows.append((name, entry.stamp, own, entry.reading.planned, problems))
-    text = {"written_by": written_by(), "shared": [json.loads(one) for one in shared], "runs": rows}
+    text = {"written_by": written_by(), "shared": [orjson.loads(one) for one in shared], "runs": rows}
     columns = {name: _joined(counted, name) for name in ("steps", "inside", "out", "macro")}
-    return {"text": np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns}
+    np.savez(file, text=np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns)
 
 
 def _remove_abandoned(input_dir: Path, now_ns: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.references import Reference
-from dg_batchformer.selection.report import Report, apart, report, result
+from dg_batchformer.selection.report import Report, Result, apart, report
 from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 from dg_batchformer.training.records import Problem
@@ -42,7 +42,7 @@ def leaderboard(
             problems.append(Problem(WITHOUT_RUNS, text))
     order = {selection: i for i, selection in enumerate(selections)}
     sections.sort(key=lambda one: (order[one.selection], one.is_over_datasets, one.setting))
-    results = [result(ranked(section)) for section in sections]
+    results = [Result(ranked(section)) for section in sections]
     return dataclasses.replace(base, title="Leaderboard", results=results, problems=problems, apart=apart(sections))
 
 

@@ -27,7 +27,7 @@ class Choice:
     index: int
     validation: float
 
-    @property
+    @functools.cached_property
     def accuracy(self) -> float:
         """On the in-split of the environment left out, as a share."""
         return float(self.run.inside[self.index, self.env])
@@ -70,8 +70,8 @@ def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int)
         steps = functools.reduce(_common, [pair.steps for pair in found], run.steps)
         if not len(steps):
             continue
-        values = np.stack([_at(pair, steps, other) for pair, other in zip(found, others, strict=True)])
-        total = values.sum(axis=0) / len(others)
+        values = [_at(pair, steps, other) for pair, other in zip(found, others, strict=True)]
+        total = _row_means(np.transpose(values))
         best = int(np.argmax(total))
         index = int(np.searchsorted(run.steps, steps[best]))
         choices.append(Choice(run, env, index, float(total[best])))
@@ -90,9 +90,12 @@ def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choic
 
 def mean_validation(run: Run, env: int) -> Floats:
     """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
-    others = np.delete(run.out, env, axis=1)
+    return _row_means(run.out[:, [i for i in range(run.n_environments) if i != env]])
+
+
+def _row_means(values: Floats) -> Floats:
     # Row by row in memory, as DomainBed sums them: the last bit may decide.
-    means: Floats = np.mean(np.ascontiguousarray(others), axis=1)
+    means: Floats = np.ascontiguousarray(values).sum(axis=1) / values.shape[1]
     return means
 
 
@@ -102,7 +105,8 @@ def _highest(run: Run, env: int, values: Floats) -> Choice:
 
 
 def _common(steps: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return steps if np.array_equal(steps, other) else np.intersect1d(steps, other)
+    same = len(steps) == len(other) and (steps == other).all()
+    return steps if same else np.intersect1d(steps, other)
 
 
 def _at(run: Run, steps: np.ndarray, env: int) -> Floats:

@@ -65,11 +65,13 @@ def read_folder(folder: Path) -> Reading:
 
 def _read(folder: Path, problems: list[Problem]) -> Reading:
     planned = _planned_args(folder, problems)
-    rows: list[Record] = []
     results = folder / records.RESULTS
-    if results.exists():
+    rows: list[Record] | None
+    try:
         rows, wrong = records.read(results)
         problems += wrong
+    except FileNotFoundError:
+        rows = None
     if planned is None and rows:
         planned = rows[-1]["args"]
     if planned and (problem := left_out_problem(planned["test_envs"], known_environments(planned["dataset"]))):
@@ -80,7 +82,7 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
     if state != "done":
         of = f" ({RunKey.of(planned)})" if planned else ""
         problems.append(Problem(UNFINISHED, f"{folder}{of} is {state} and was not counted"))
-    elif not results.exists():
+    elif rows is None:
         problems.append(Problem(UNUSABLE, f"{folder} is marked done but has no {records.RESULTS}"))
     else:
         run = _run_of(folder, planned, rows, problems) if planned else None
@@ -92,7 +94,10 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
 def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems: list[Problem]) -> Run | None:
     """The run of the records that are its own and whole."""
     key = RunKey.of(planned)
-    own = [row for row in rows if row["args"] is planned or RunKey.of(row["args"]) == key]
+    # Where nothing is amiss all rows have one object.
+    args = {id(row["args"]): row["args"] for row in rows}
+    is_own = {number: RunKey.of(one) == key for number, one in args.items()}
+    own = [row for row in rows if is_own[id(row["args"])]]
     _note(STRANGERS, folder, len(rows) - len(own), "of another run", problems)
     described = own
     if own and ill_described(own[-1]):  # of all that say how the run was made the last is taken
@@ -139,11 +144,12 @@ def known_environments(dataset: str) -> int:
 
 def _planned_args(folder: Path, problems: list[Problem]) -> dict[str, Any] | None:
     """What a run's folder says it is of, where the sweep wrote that down."""
-    path = folder / records.JOB
-    if not path.exists():
-        return None
+    path = f"{folder}/{records.JOB}"
     try:
-        args: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            args: dict[str, Any] = json.load(file)
+    except FileNotFoundError:
+        return None
     except (ValueError, RecursionError) as error:
         problems.append(Problem(NO_ARGS, f"{path} is not a run's arguments ({error}) and was skipped"))
         return None

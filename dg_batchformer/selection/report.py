@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
@@ -26,11 +27,22 @@ SEEDS = {
 
 @dataclass(frozen=True)
 class Result:
-    """A table, and what is told of its rows: what each modifier changed, and by label the edges chosen suspiciously."""
+    """A table, and what is told of its rows, found when first asked for: not every format tells it."""
 
     section: Section
-    comparisons: Sequence[Comparison]
-    edges: Mapping[str, Sequence[Edge]]
+
+    @cached_property
+    def comparisons(self) -> Sequence[Comparison]:
+        """What each modifier changed; nobody should conclude anything from an oracle."""
+        return [] if self.section.selection == ORACLE else compare(self.section)
+
+    @cached_property
+    def edges(self) -> Mapping[str, Sequence[Edge]]:
+        """By row's label the edges chosen suspiciously."""
+        if self.section.is_over_datasets:
+            return {}
+        suspicious = {row.label: [edge for edge in edges(row) if edge.is_suspicious] for row in self.section.rows}
+        return {label: own for label, own in suspicious.items() if own}
 
     @property
     def title(self) -> str:
@@ -74,18 +86,9 @@ def report(collected: Collected, ddof: int = 0, selections: Iterable[str] = tupl
     """The report of collected runs under some selection methods."""
     sections = build(collected, ddof, selections)
     problems = [*collected.problems, *_never_left_out(sections), *_mixed_versions(collected)]
-    results = [result(section) for section in sections]
+    results = [Result(section) for section in sections]
     n_runs = len(collected.runs)
     return Report("Selection table", collected.folders, n_runs, results, problems, apart(sections), ddof)
-
-
-def result(section: Section) -> Result:
-    """A section with what is told of its rows; nobody should conclude anything from an oracle."""
-    suspicious = {}
-    if not section.is_over_datasets:
-        suspicious = {row.label: [edge for edge in edges(row) if edge.is_suspicious] for row in section.rows}
-    comparisons = [] if section.selection == ORACLE else compare(section)
-    return Result(section, comparisons, {label: own for label, own in suspicious.items() if own})
 
 
 def apart(sections: Sequence[Section]) -> list[str]:

@@ -68,14 +68,12 @@ class Run:
 def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: int) -> Run:
     """The run that some records of `n_environments` environments, by rising step, are of."""
 
-    def column(suffix: str) -> Floats:
-        names = [f"env{i}_{suffix}" for i in range(n_environments)]
-        try:
-            values = list(map(operator.itemgetter(*names), records))
-        except KeyError:  # DomainBed's records, and older ones of ours, have no macro accuracies
-            values = [[record.get(name, np.nan) for name in names] for record in records]
-        return np.array(values, dtype=np.float64).reshape(len(records), n_environments)
-
+    names = [f"env{i}_{split}_acc" for split in ("in", "out") for i in range(n_environments)]
+    values = np.array(list(map(operator.itemgetter(*names), records)), dtype=np.float64).reshape(-1, 2, n_environments)
+    macro = np.full((len(records), n_environments), np.nan)
+    names = [f"env{i}_in_macro_acc" for i in range(n_environments)]
+    if any(name in record for record in records for name in names):  # not in DomainBed's, nor in older ones of ours
+        macro = np.array([[record.get(name, np.nan) for name in names] for record in records], dtype=np.float64)
     last = records[-1]
     args = last["args"]
     shared = {name: last[name] for name in SHARED if name in last}
@@ -91,9 +89,9 @@ def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: in
         key,
         folder,
         np.array([record["step"] for record in records], dtype=np.int64),
-        column("in_acc"),
-        column("out_acc"),
-        column("in_macro_acc"),
+        values[:, 0],
+        values[:, 1],
+        macro,
         shared,
         own,
     )

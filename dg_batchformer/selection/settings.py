@@ -90,14 +90,15 @@ def _fingerprint(run: Run) -> str:
 def setting_of(run: Run) -> Setting:
     """The setting of a finished run."""
     planned = planned_setting(run.key.dataset, run.shared["args"])
-    others = dict(planned.others)
+    others = {}
     if run.shared.get("skipped_images"):
         others["skipped_images"] = json.dumps(run.shared["skipped_images"])
     usual = _usual_freeze_bn(run.key.protocol, run.key.algorithm, run.key.dataset)
     freeze_bn = bool(run.hparams.get("freeze_bn", usual))
     if freeze_bn != usual:
         others["freeze_bn"] = str(freeze_bn).lower()
-    return dataclasses.replace(planned, backbone=backbone_of(run), others=tuple(sorted(others.items())))
+    departs = tuple(sorted((*planned.others, *others.items()))) if others else planned.others
+    return Setting(planned.dataset, planned.protocol, backbone_of(run), departs)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -103,6 +103,19 @@ class Group:
     planned: set[RunKey] = field(default_factory=set)
 
     @cached_property
+    def _by_place(self) -> dict[tuple[int, int, int], list[Run]]:
+        """Finished runs by an environment that they leave out, trial, and how many they leave out together."""
+        runs = defaultdict(list)
+        for run in self.runs:
+            for env in run.key.test_envs:
+                runs[env, run.key.trial_seed, len(run.key.test_envs)].append(run)
+        return runs
+
+    def singles_and_pairs(self, env: int, trial: int) -> tuple[list[Run], list[Run]]:
+        """The finished runs of a trial that leave an environment out, alone and with another."""
+        return self._by_place.get((env, trial, 1), []), self._by_place.get((env, trial, 2), [])
+
+    @cached_property
     def seeds(self) -> str:
         """How its rows of the search were drawn in each trial."""
         return seed_mode(self.runs)
@@ -152,7 +165,9 @@ def _groups(collected: Collected) -> Groups:
         group = _group(groups, identity.setting, key.algorithm, identity.given)
         group.runs.append(run)
         group.planned.add(key)
-        settings.setdefault(planned_setting(key.dataset, run.shared["args"]), {})[key.algorithm] = identity.setting
+        if collected.planned:
+            plain = planned_setting(key.dataset, run.shared["args"])
+            settings.setdefault(plain, {})[key.algorithm] = identity.setting
     for args in collected.planned:
         key = RunKey.of(args)
         plain = planned_setting(key.dataset, args)
@@ -192,12 +207,8 @@ def _row(
     ddof: int,
     named: tuple[str, str, str],
 ) -> Row:
-    runs: dict[tuple[int, int, int], list[Run]] = defaultdict(list)
-    for run in group.runs:
-        for env in run.key.test_envs:
-            runs[env, run.key.trial_seed, len(run.key.test_envs)].append(run)
     candidates = {
-        Unit(name, name, trial): METHODS[selection](runs[env, trial, 1], runs[env, trial, 2], env)
+        Unit(name, name, trial): METHODS[selection](*group.singles_and_pairs(env, trial), env)
         for env, name in enumerate(environments)
         for trial in trials
     }

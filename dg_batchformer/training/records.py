@@ -10,7 +10,7 @@ import operator
 import os
 import reprlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def set_aside(path: Path) -> str:
 
 def state_of(folder: Path) -> str:
     """What the marks in a run's folder say: "done", "failed", "incomplete" or "not launched"."""
-    if (folder / DONE).exists():
+    if os.path.exists(f"{folder}/{DONE}"):
         return "done"
     if (folder / FAILED).exists():
         return "failed"
@@ -216,12 +216,12 @@ REPEATED = "steps recorded more than once"
 
 def read(path: Path) -> tuple[list[Record], list[Problem]]:
     """The records of a `results.jsonl` by rising step, one a step (the last written), and what was passed over."""
-    content = path.read_bytes()
-    if ordinary := _ordinary(content):
+    lines = path.read_bytes().splitlines()
+    if ordinary := _ordinary(lines):
         return ordinary, []
     by_step: dict[int, Record] = {}
     problems = []
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -237,26 +237,25 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
     return [by_step[step] for step in sorted(by_step)], problems
 
 
-def _ordinary(content: bytes) -> list[Record] | None:
+def _ordinary(lines: Sequence[bytes]) -> list[Record] | None:
     """The records of a file of one run in which nothing is amiss, else None: the table of a large sweep is made in
-    the time that its reading takes."""
+    the time that its reading takes. Integers of more than 64 bits, which no run writes, become floats."""
     try:
-        rows = orjson.loads(b"[%b]" % content[:-1].replace(b"\n", b","))
-        first, steps = rows[0], [row["step"] for row in rows]
-        if args_problem(first["args"]) or not all(map(_is_count, steps)):
-            return None
-        alike = all(row.keys() == first.keys() and row["args"] == first["args"] for row in rows)
-        accuracies = operator.itemgetter("step", *(name for name in first if name.endswith("_acc")))
-        values = [accuracies(row)[1:] for row in rows]
-        in_range = min(map(min, values)) >= 0 and max(map(max, values)) <= 1
+        rows = list(map(orjson.loads, lines))
+        names, args = list(rows[0]), rows[0]["args"]
+        # As bytes: 1, 1.0 and true are not alike.
+        alike = [*map(list, rows)] == [names] * len(rows) and len({orjson.dumps(row["args"]) for row in rows}) == 1
+        accuracies = operator.itemgetter(*(name for name in names if name.endswith("_acc")))
+        values = list(itertools.chain.from_iterable(map(accuracies, rows)))
+        in_range = min(values) >= 0 and max(values) <= 1
+        steps = [row["step"] for row in rows]
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return None
-    a_line_each = content.endswith(b"\n") and content.count(b"\n") == len(rows)
-    rising = all(step < following for step, following in itertools.pairwise(steps))
-    if not (alike and in_range and a_line_each and rising):
+    rising = all(map(_is_count, steps)) and sorted(set(steps)) == steps
+    if not (alike and in_range and rising) or args_problem(args):
         return None
     for row in rows:
-        row["args"] = first["args"]  # one object, which need not be looked at again
+        row["args"] = args  # one object, which need not be looked at again
     return rows
 
 
