@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import args
 
-from dg_batchformer.selection import collect as collecting
+from dg_batchformer.selection import parallel
 from dg_batchformer.selection import index
 from dg_batchformer.selection.collect import collect
 
@@ -70,9 +70,9 @@ def folders_read(monkeypatch, folder):
         names.append(path.name)
         return read_folder(path)
 
-    read_folder = collecting.read_folder
+    read_folder = parallel.read_folder
     with monkeypatch.context() as patched:
-        patched.setattr(collecting, "read_folder", read)
+        patched.setattr(parallel, "read_folder", read)
         collect([folder])
     return names
 
@@ -379,7 +379,7 @@ def test_what_was_just_written_is_read_again(sweep, monkeypatch):
 
 
 def test_a_change_while_a_run_is_read_shows_in_the_next_call(sweep, monkeypatch):
-    read_folder = collecting.read_folder
+    read_folder = parallel.read_folder
 
     def read(path):
         reading = read_folder(path)
@@ -388,7 +388,7 @@ def test_a_change_while_a_run_is_read_shows_in_the_next_call(sweep, monkeypatch)
         return reading
 
     with monkeypatch.context() as patched:
-        patched.setattr(collecting, "read_folder", read)
+        patched.setattr(parallel, "read_folder", read)
         collect([sweep])
     assert_same(collect([sweep]), without_index(sweep, monkeypatch))
 
@@ -397,7 +397,7 @@ def test_what_could_not_be_read_is_tried_again(sweep, monkeypatch):
     """A file server that fails for a while leaves no trace in the index."""
     path = sweep / "a" / "results.jsonl"
     expected = without_index(sweep, monkeypatch)
-    read = collecting.index.records.read
+    read = index.records.read
 
     def failing(results):
         if results == path:
@@ -405,7 +405,7 @@ def test_what_could_not_be_read_is_tried_again(sweep, monkeypatch):
         return read(results)
 
     with monkeypatch.context() as patched:
-        patched.setattr(collecting.index.records, "read", failing)
+        patched.setattr(index.records, "read", failing)
         found = collect([sweep])
     assert f"{path} cannot be read (Input/output error)" in texts(found.problems)
     assert_same(collect([sweep]), expected)
