@@ -16,7 +16,7 @@ from dg_batchformer.selection.index import Entry
 from dg_batchformer.selection.reading import read_folder
 from dg_batchformer.training import records
 
-FEWEST = 1000
+FEWEST = 2000
 """Folders that a process must have to read for its start to pay."""
 
 Share = Callable[[], dict[str, Entry] | None]

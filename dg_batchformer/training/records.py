@@ -247,7 +247,7 @@ def _ordinary(lines: Sequence[bytes]) -> list[Record] | None:
         alike = [*map(list, rows)] == [names] * len(rows) and len({orjson.dumps(row["args"]) for row in rows}) == 1
         accuracies = operator.itemgetter(*(name for name in names if name.endswith("_acc")))
         values = list(itertools.chain.from_iterable(map(accuracies, rows)))
-        in_range = min(values) >= 0 and max(values) <= 1
+        in_range = {*map(type, values)} <= {int, float} and min(values) >= 0 and max(values) <= 1
         steps = [row["step"] for row in rows]
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return None

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from helpers import args
 
-from dg_batchformer.selection import parallel
-from dg_batchformer.selection import index
+from dg_batchformer.selection import index, parallel
 from dg_batchformer.selection.collect import collect
 
 from .sweeps import nobody, planned, run_of, same_run, texts

@@ -196,10 +196,7 @@ def odd_lines(rng):
 CHANGES = [
     *(lambda row, v=v: row.update(step=v) for v in (300, -1, 1.0, True, "1", None, 2**63, [0])),
     *(lambda row, v=v: row.update(env1_in_acc=v) for v in (0, 1, True, -0.1, 1.01, None, "0.5", [0.5], float("nan"))),
-    *(
-        lambda row, v=v: row.update(loss=v)
-        for v in (float("nan"), float("inf"), 1e300, 2**63, -0.0, "\ud800", "\n", {})
-    ),
+    *(lambda row, v=v: row.update(loss=v) for v in (float("nan"), float("inf"), 2**63, -0.0, "\ud800", "\n", {})),
     *(lambda row, v=v: row["args"].update(trial_seed=v) for v in (0.0, False, 1, None, "0")),
     *(lambda row, v=v: row["args"].update(test_envs=v) for v in ([1], [0.0], [False], [], 0, None)),
     *(lambda row, name=name: row.pop(name) for name in ("step", "args", "env0_out_acc")),
