@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
-import orjson
 
 from dg_batchformer.selection import reading, runs
 from dg_batchformer.selection.reading import UNREADABLE, Reading
@@ -108,7 +108,7 @@ def read(file: BinaryIO, input_dir: Path) -> dict[str, Entry] | None:
     """What `write` wrote to a file; None where this code did not write it, or not all of it."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            text = orjson.loads(arrays["text"].tobytes())
+            text = msgspec.json.decode(arrays["text"].tobytes())
             if text["written_by"] != written_by():
                 return None
             columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
@@ -144,7 +144,7 @@ def save(path: Path, input_dir: Path, entries: Mapping[str, Entry], now_ns: int)
     Where that fails there is no index: it only saves time.
     """
     kept = {name: entry for name, entry in entries.items() if lasting(entry, now_ns)}
-    with contextlib.suppress(OSError, RecursionError, orjson.JSONEncodeError):
+    with contextlib.suppress(OSError, RecursionError, TypeError, ValueError):
         with path.open("wb") as file:
             write(file, input_dir, kept)
         os.replace(path, input_dir / INDEX)
@@ -160,15 +160,15 @@ def write(file: BinaryIO, input_dir: Path, entries: Mapping[str, Entry]) -> None
         own = None
         if run:
             counted.append(run)
-            number = shared.setdefault(orjson.dumps(run.shared), len(shared))
+            number = shared.setdefault(msgspec.json.encode(run.shared), len(shared))
             key = tuple(vars(run.key).values())
             own = (key, len(run.steps), run.n_environments, number, run.own)
         start = len(str(input_dir / name))
         problems = [(problem.kind, problem.text[start:]) for problem in entry.reading.problems]
         rows.append((name, entry.stamp, own, entry.reading.planned, problems))
-    text = {"written_by": written_by(), "shared": [orjson.loads(one) for one in shared], "runs": rows}
+    text = {"written_by": written_by(), "shared": [msgspec.json.decode(one) for one in shared], "runs": rows}
     columns = {name: _joined(counted, name) for name in ("steps", "inside", "out", "macro")}
-    np.savez(file, text=np.frombuffer(orjson.dumps(text), dtype=np.uint8), **columns)
+    np.savez(file, text=np.frombuffer(msgspec.json.encode(text), dtype=np.uint8), **columns)
 
 
 def _remove_abandoned(input_dir: Path, now_ns: int) -> None:

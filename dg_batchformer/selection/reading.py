@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
-from dg_batchformer.selection.runs import DOMAINBED_ENVIRONMENTS, Run, count_environments, has_environments, made
+from dg_batchformer.selection import columns
+from dg_batchformer.selection.runs import DOMAINBED_ENVIRONMENTS, Run, count_environments, made
 from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, Record, RunKey
 
@@ -55,12 +57,34 @@ def read_folder(folder: Path) -> Reading:
     """The run in a folder, noting what is wrong with it."""
     problems: list[Problem] = []
     try:
-        return _read(folder, problems)
+        return _ordinary(folder) or _read(folder, problems)
     except OSError as error:
         problems.append(Problem(UNREADABLE, f"{error.filename or folder} cannot be read ({error.strerror})"))
     except RecursionError:
         problems.append(Problem(UNREADABLE, f"{folder} has records that nest too deeply"))
     return Reading(problems=tuple(problems))
+
+
+def _ordinary(folder: Path) -> Reading | None:
+    """The finished run of a folder in which nothing is amiss; None of any other, which `_read` has more to say of."""
+    path = str(folder)
+    if not os.path.exists(f"{path}/{records.DONE}"):
+        return None
+    try:
+        with open(f"{path}/{records.RESULTS}", "rb", buffering=0) as file:
+            found = columns.read(file.read())
+    except FileNotFoundError:
+        return None
+    if found is None or ill_described(found.last):
+        return None
+    key, n = RunKey.of(found.last["args"]), count_environments(found.names)
+    if not n or n != (known_environments(key.dataset) or n) or left_out_problem(key.test_envs, n):
+        return None
+    if os.path.exists(f"{path}/{records.JOB}"):
+        planned = _planned_args(folder, [])
+        if planned is None or RunKey.of(planned) != key:
+            return None
+    return Reading(columns.run_of(key, path, found, n))
 
 
 def _read(folder: Path, problems: list[Problem]) -> Reading:
@@ -94,18 +118,13 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
 def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems: list[Problem]) -> Run | None:
     """The run of the records that are its own and whole."""
     key = RunKey.of(planned)
-    # Where nothing is amiss all rows have one object.
-    args = {id(row["args"]): row["args"] for row in rows}
-    is_own = {number: RunKey.of(one) == key for number, one in args.items()}
-    own = [row for row in rows if is_own[id(row["args"])]]
+    own = [row for row in rows if RunKey.of(row["args"]) == key]
     _note(STRANGERS, folder, len(rows) - len(own), "of another run", problems)
-    described = own
-    if own and ill_described(own[-1]):  # of all that say how the run was made the last is taken
-        described = [row for row in own if not ill_described(row)]
-        wrong = ", ".join(dict.fromkeys(name for row in own for name in ill_described(row)))
-        _note(ILL_DESCRIBED, folder, len(own) - len(described), f"with an impossible {wrong}", problems)
+    described = [row for row in own if not ill_described(row)]
+    wrong = ", ".join(dict.fromkeys(name for row in own for name in ill_described(row)))
+    _note(ILL_DESCRIBED, folder, len(own) - len(described), f"with an impossible {wrong}", problems)
     n_environments = known_environments(key.dataset) or max(map(count_environments, described), default=0)
-    whole = [row for row in described if has_environments(row, n_environments)]
+    whole = [row for row in described if count_environments(row) == n_environments]
     without = f"without exactly {n_environments} environments"
     _note(INCOMPLETE, folder, len(described) - len(whole), without, problems)
     if not n_environments or not whole or left_out_problem(key.test_envs, n_environments):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,13 +66,24 @@ class Run:
 def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: int) -> Run:
     """The run that some records of `n_environments` environments, by rising step, are of."""
 
-    names = [f"env{i}_{split}_acc" for split in ("in", "out") for i in range(n_environments)]
-    values = np.array(list(map(operator.itemgetter(*names), records)), dtype=np.float64).reshape(-1, 2, n_environments)
-    macro = np.full((len(records), n_environments), np.nan)
-    names = [f"env{i}_in_macro_acc" for i in range(n_environments)]
-    if any(name in record for record in records for name in names):  # not in DomainBed's, nor in older ones of ours
-        macro = np.array([[record.get(name, np.nan) for name in names] for record in records], dtype=np.float64)
-    last = records[-1]
+    def column(suffix: str) -> Floats:
+        names = [f"env{i}_{suffix}" for i in range(n_environments)]
+        return np.array([[record.get(name, np.nan) for name in names] for record in records], dtype=np.float64)
+
+    steps = np.array([record["step"] for record in records], dtype=np.int64)
+    return described(key, folder, records[-1], steps, column("in_acc"), column("out_acc"), column("in_macro_acc"))
+
+
+def described(
+    key: RunKey,
+    folder: str,
+    last: Record,
+    steps: npt.NDArray[np.int64],
+    inside: Floats,
+    out: Floats,
+    macro: Floats,
+) -> Run:
+    """The run with some columns, of which its last record says how it was made."""
     args = last["args"]
     shared = {name: last[name] for name in SHARED if name in last}
     shared["environments"] = last.get("environments")
@@ -85,32 +94,13 @@ def made(key: RunKey, folder: str, records: Sequence[Record], n_environments: in
         "args": {name: args[name] for name in OWN_ARGS if name in args},
         "swad_window": last.get("swad_window"),
     }
-    return Run(
-        key,
-        folder,
-        np.array([record["step"] for record in records], dtype=np.int64),
-        values[:, 0],
-        values[:, 1],
-        macro,
-        shared,
-        own,
-    )
+    return Run(key, folder, steps, inside, out, macro, shared, own)
 
 
-def has_environments(record: Record, n: int) -> bool:
-    """Whether a record has both accuracies of exactly so many environments, as `count_environments` counts them."""
-    return _accuracies(0, n) <= record.keys() and not _accuracies(n, n + 1) <= record.keys()
-
-
-@functools.cache
-def _accuracies(first: int, end: int) -> frozenset[str]:
-    return frozenset(f"env{i}_{split}_acc" for i in range(first, end) for split in ("in", "out"))
-
-
-def count_environments(record: Record) -> int:
-    """How many environments a record has both accuracies of, counted from the first as DomainBed does."""
+def count_environments(names: Container[str]) -> int:
+    """How many environments there are both accuracies of among the names of a record, counted as DomainBed does."""
     n = 0
-    while f"env{n}_in_acc" in record and f"env{n}_out_acc" in record:
+    while f"env{n}_in_acc" in names and f"env{n}_out_acc" in names:
         n += 1
     return n
 

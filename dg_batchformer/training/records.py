@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
-import operator
 import os
 import reprlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from dg_batchformer.data.benchmarks import path_free
 from dg_batchformer.training.protocols import DOMAINBED
@@ -216,12 +212,9 @@ REPEATED = "steps recorded more than once"
 
 def read(path: Path) -> tuple[list[Record], list[Problem]]:
     """The records of a `results.jsonl` by rising step, one a step (the last written), and what was passed over."""
-    lines = path.read_bytes().splitlines()
-    if ordinary := _ordinary(lines):
-        return ordinary, []
     by_step: dict[int, Record] = {}
     problems = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -237,26 +230,8 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
     return [by_step[step] for step in sorted(by_step)], problems
 
 
-def _ordinary(lines: Sequence[bytes]) -> list[Record] | None:
-    """The records of a file of one run in which nothing is amiss, else None: the table of a large sweep is made in
-    the time that its reading takes. Integers of more than 64 bits, which no run writes, become floats."""
-    try:
-        rows = list(map(orjson.loads, lines))
-        names, args = list(rows[0]), rows[0]["args"]
-        # As bytes: 1, 1.0 and true are not alike.
-        alike = [*map(list, rows)] == [names] * len(rows) and len({orjson.dumps(row["args"]) for row in rows}) == 1
-        accuracies = operator.itemgetter(*(name for name in names if name.endswith("_acc")))
-        values = list(itertools.chain.from_iterable(map(accuracies, rows)))
-        in_range = {*map(type, values)} <= {int, float} and min(values) >= 0 and max(values) <= 1
-        steps = [row["step"] for row in rows]
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-        return None
-    rising = all(map(_is_count, steps)) and sorted(set(steps)) == steps
-    if not (alike and in_range and rising) or args_problem(args):
-        return None
-    for row in rows:
-        row["args"] = args  # one object, which need not be looked at again
-    return rows
+LARGEST = 2**63 - 1
+"""The largest count that a record may have."""
 
 
 def args_problem(args: Any) -> Problem | None:
@@ -288,7 +263,7 @@ def record_problem(record: Any) -> Problem | None:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+    return type(value) is int and 0 <= value <= LARGEST
 
 
 def is_name(value: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import args
 
-from dg_batchformer.selection import index, parallel
+from dg_batchformer.selection import index, parallel, reading
 from dg_batchformer.selection.collect import collect
 
 from .sweeps import nobody, planned, run_of, same_run, texts
@@ -396,15 +396,15 @@ def test_what_could_not_be_read_is_tried_again(sweep, monkeypatch):
     """A file server that fails for a while leaves no trace in the index."""
     path = sweep / "a" / "results.jsonl"
     expected = without_index(sweep, monkeypatch)
-    read = index.records.read
+    read = reading._ordinary
 
-    def failing(results):
-        if results == path:
-            raise OSError(5, "Input/output error", str(results))
-        return read(results)
+    def failing(folder):
+        if folder == path.parent:
+            raise OSError(5, "Input/output error", str(path))
+        return read(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(index.records, "read", failing)
+        patched.setattr(reading, "_ordinary", failing)
         found = collect([sweep])
     assert f"{path} cannot be read (Input/output error)" in texts(found.problems)
     assert_same(collect([sweep]), expected)

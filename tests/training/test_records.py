@@ -1,7 +1,6 @@
 """Records survive torn lines, repeats and strangers, and each is named."""
 
 import json
-import random
 
 import pytest
 from helpers import args, record
@@ -177,57 +176,3 @@ def test_the_last_lines_of_a_long_file_are_whole(tmp_path, length):
     (tmp_path / "log").write_text("\n".join(["earlier"] * 9999 + lines) + "\n", encoding="utf-8")
     assert records.last_lines(tmp_path / "log") == lines[1:]
     assert records.last_lines(tmp_path / "log", 1) == lines[3:]
-
-
-def odd_lines(rng):
-    """The lines of a file of one run in which one thing or another may be amiss."""
-    steps = range(0, 900, 300)
-    rows = [{**record(step, [rng.random()] * 2, [rng.random()] * 2, args([0])), "loss": 1.0} for step in steps]
-    odd = rng.choice(rows)
-    for change in rng.sample(CHANGES, rng.randrange(2)):
-        change(odd)
-    lines = [json.dumps(row, sort_keys=rng.random() < 0.8) for row in rows]
-    for spoil in rng.sample(SPOILED, rng.randrange(2)):
-        i = rng.randrange(len(lines))
-        lines[i] = spoil(lines[i])
-    return rng.choice(["\n", "\n", "\r\n"]).join(lines) + rng.choice(["\n", ""])
-
-
-CHANGES = [
-    *(lambda row, v=v: row.update(step=v) for v in (300, -1, 1.0, True, "1", None, 2**63, [0])),
-    *(lambda row, v=v: row.update(env1_in_acc=v) for v in (0, 1, True, -0.1, 1.01, None, "0.5", [0.5], float("nan"))),
-    *(lambda row, v=v: row.update(loss=v) for v in (float("nan"), float("inf"), 2**63, -0.0, "\ud800", "\n", {})),
-    *(lambda row, v=v: row["args"].update(trial_seed=v) for v in (0.0, False, 1, None, "0")),
-    *(lambda row, v=v: row["args"].update(test_envs=v) for v in ([1], [0.0], [False], [], 0, None)),
-    *(lambda row, name=name: row.pop(name) for name in ("step", "args", "env0_out_acc")),
-    lambda row: row.update(env0_in_macro_acc=0.5),
-    lambda row: row["args"].update(more=1),
-    lambda row: row["args"].pop("dataset"),
-    lambda row: row.update(args=None),
-]
-SPOILED = [
-    lambda line: line[:40],
-    lambda line: "",
-    lambda line: "null",
-    lambda line: "[]",
-    lambda line: f"[{line}]",
-    lambda line: f"{line},{line}",
-    lambda line: f"{line}{line}",
-    lambda line: line.replace(", ", ",\r", 1),
-    lambda line: line.replace(", ", ",\n", 1),
-    lambda line: "\ufeff" + line,
-    lambda line: "[" * 2000,
-]
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_the_fast_way_reads_what_the_careful_one_reads(tmp_path, monkeypatch, seed):
-    path, rng, fast = tmp_path / "results.jsonl", random.Random(seed), 0
-    for _ in range(100):
-        path.write_bytes(odd_lines(rng).encode())
-        fast += records._ordinary(path.read_bytes().splitlines()) is not None
-        read = repr(records.read(path))
-        with monkeypatch.context() as careful:
-            careful.setattr(records, "_ordinary", lambda lines: None)
-            assert repr(records.read(path)) == read, path.read_text()
-    assert 5 < fast < 95  # both were at work
