@@ -13,6 +13,7 @@ seconds and memory are those of the whole command, and both tables have to show 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import subprocess
@@ -25,7 +26,10 @@ from pathlib import Path
 from common import environments, header, ratios, spread
 from generated import MARK, STEPS, Shape, generate, sweep
 
-OURS = ("ours", ["-m", "dg_batchformer", "collect", "--format", "json", "--input_dir"])
+SELECTION = ["--selection", "training-domain", "leave-one-domain-out", "oracle"]
+"""DomainBed's methods."""
+
+OURS = ("ours", ["-m", "dg_batchformer", "collect", *SELECTION, "--format", "csv", "--input_dir"])
 CALLS = {
     "ours, first call": OURS,
     "ours, second call": OURS,
@@ -75,10 +79,14 @@ def forget(folder: Path) -> None:
 
 
 def our_cells(printed: str) -> dict[Key, tuple[float, ...]]:
-    """Mean and error of each cell of our table as JSON, without the table of averages over datasets."""
-    cells = [cell for cell in json.loads(printed) if cell["dataset"] != "Avg"]
+    """Mean and error of each cell that DomainBed has too of our table as CSV, without the averages over datasets."""
+    cells = [cell for cell in csv.DictReader(printed.splitlines()) if cell["dataset"] != "Avg"]
     names = ("selection", "dataset", "algorithm", "environment")
-    return {tuple(cell[name] for name in names): (cell["mean"], cell["stderr"]) for cell in cells}
+    return {
+        tuple(cell[name] for name in names): (float(cell["mean"]), float(cell["error"]))
+        for cell in cells
+        if cell["environment"] not in ("Worst", "Macro")
+    }
 
 
 def their_cells(printed: str) -> dict[Key, tuple[float, ...]]:

