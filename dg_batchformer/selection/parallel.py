@@ -19,6 +19,9 @@ from dg_batchformer.training import records
 FEWEST = 2000
 """Folders that a process must have to read for its start to pay."""
 
+HEAD_START = 3000
+"""Folders that this process reads in the time that another takes to start and to hand over what it read."""
+
 Share = Callable[[], dict[str, Entry] | None]
 """Waits for what a process has read; None where it failed."""
 
@@ -26,7 +29,8 @@ Share = Callable[[], dict[str, Entry] | None]
 def read(input_dir: Path, names: Sequence[str]) -> dict[str, Entry]:
     """What the folders of those names hold that are runs', read in as many processes as pay."""
     n = max(1, min(machine.available_cores(), len(names) // FEWEST))
-    own, *others = (names[i::n] for i in range(n))
+    size = max(1, (len(names) - HEAD_START) // n)
+    others, own = [names[i * size : (i + 1) * size] for i in range(n - 1)], names[(n - 1) * size :]
     with contextlib.ExitStack() as stack:
         shares: list[Share] = []
         with contextlib.suppress(OSError):  # no room for one more, nor for its files
