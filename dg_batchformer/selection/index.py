@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
-from dg_batchformer.selection import reading, runs
+from dg_batchformer.data import benchmarks
+from dg_batchformer.selection import columns, reading, runs
 from dg_batchformer.selection.reading import UNREADABLE, Reading
 from dg_batchformer.selection.runs import Run
 from dg_batchformer.training import records
@@ -34,8 +35,11 @@ ABANDONED_NS = 3600 * 10**9
 
 ABSENT = (0, 0, 0, 0)
 
+ARRAYS = ("steps", "inside", "out", "macro")
+"""Of all runs, one after the other."""
+
 Stamp = tuple[int, ...]
-"""Of a run's results.jsonl and job.json the inode, size and times, and of its `done` whether it is there."""
+"""Whether a run's `done` is there, and of its results.jsonl and its job.json the inode, size and both times."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ def begun(input_dir: Path) -> Iterator[tuple[Path | None, int]]:
 
 @functools.cache
 def written_by() -> str:
-    """A hash of the code that reads runs, and so of what it makes of them."""
-    modules = (records, runs, reading, sys.modules[__name__])
+    """A hash of the code that reads runs and knows the benchmarks, and so of what it makes of them."""
+    modules = (records, benchmarks, runs, columns, reading, sys.modules[__name__])
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     return hashlib.sha256(code).hexdigest()
 
@@ -111,25 +115,23 @@ def read(file: BinaryIO, input_dir: Path) -> dict[str, Entry] | None:
             text = msgspec.json.decode(arrays["text"].tobytes())
             if text["written_by"] != written_by():
                 return None
-            columns = {name: arrays[name] for name in ("steps", "inside", "out", "macro")}
-        return _entries(input_dir, text, columns)
+            values = {name: arrays[name] for name in ARRAYS}
+        return _entries(input_dir, text, values)
     except Exception:  # what a torn or foreign file raises nobody can list, and it only saves time
         return None
 
 
-def _entries(input_dir: Path, text: dict[str, Any], columns: dict[str, Any]) -> dict[str, Entry]:
+def _entries(input_dir: Path, text: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Entry]:
     entries, row, value = {}, 0, 0
     for name, stamp, own, planned, problems in text["runs"]:
         run, folder = None, str(input_dir / name)
         if own:
             key, n, n_environments, shared, of_run = own
             end = value + n * n_environments
-            inside, out, macro = (
-                columns[part][value:end].reshape(n, n_environments) for part in ("inside", "out", "macro")
-            )
+            inside, out, macro = (arrays[part][value:end].reshape(n, n_environments) for part in ARRAYS[1:])
             dataset, algorithm, test_envs, *rest = key
             whole = RunKey(dataset, algorithm, tuple(test_envs), *rest)
-            steps = columns["steps"][row : row + n]
+            steps = arrays["steps"][row : row + n]
             run = Run(whole, folder, steps, inside, out, macro, text["shared"][shared], of_run)
             row, value = row + n, end
         # A message begins with the path, which may have changed.
@@ -167,8 +169,8 @@ def write(file: BinaryIO, input_dir: Path, entries: Mapping[str, Entry]) -> None
         problems = [(problem.kind, problem.text[start:]) for problem in entry.reading.problems]
         rows.append((name, entry.stamp, own, entry.reading.planned, problems))
     text = {"written_by": written_by(), "shared": [msgspec.json.decode(one) for one in shared], "runs": rows}
-    columns = {name: _joined(counted, name) for name in ("steps", "inside", "out", "macro")}
-    np.savez(file, text=np.frombuffer(msgspec.json.encode(text), dtype=np.uint8), **columns)
+    arrays = {name: _joined(counted, name) for name in ARRAYS}
+    np.savez(file, text=np.frombuffer(msgspec.json.encode(text), dtype=np.uint8), **arrays)
 
 
 def _remove_abandoned(input_dir: Path, now_ns: int) -> None:

@@ -1,11 +1,13 @@
 """The index never shows a folder as it was: with it, `collect` finds what it finds without it."""
 
+import inspect
 import json
 import multiprocessing
 import os
 import resource
 import shutil
 import stat
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 from helpers import args
 
-from dg_batchformer.selection import index, parallel, reading
+from dg_batchformer.data import benchmarks
+from dg_batchformer.selection import columns, index, parallel, reading, runs
 from dg_batchformer.selection.collect import collect
 
 from .sweeps import nobody, planned, run_of, same_run, texts
@@ -447,3 +450,15 @@ def test_several_calls_at_once(sweep, monkeypatch):
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert not list(sweep.glob(f"{index.INDEX}-*"))
     assert_same(collect([sweep]), expected)
+
+
+def test_all_code_that_decides_what_is_read_is_hashed(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: hashed.append(path) or b"")
+    index.written_by.__wrapped__()
+    used = [value for module in (reading, columns, runs) for value in vars(module).values()]
+    named = [value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "") for value in used]
+    read = {name for name in named if name.startswith(("dg_batchformer.selection.", "dg_batchformer.training.records"))}
+    assert {f"dg_batchformer.selection.{name}" for name in ("columns", "runs", "reading")} <= read
+    assert {Path(sys.modules[name].__file__) for name in read} <= set(hashed)
+    assert Path(benchmarks.__file__) in hashed
