@@ -1,4 +1,4 @@
-"""What can be told of the mean of paired differences, as pure functions."""
+"""What can be told of paired differences, and of how often something happens, as pure functions."""
 
 from __future__ import annotations
 

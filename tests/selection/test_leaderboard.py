@@ -8,6 +8,7 @@ from helpers import args, record, write_run
 
 from dg_batchformer.selection import references
 from dg_batchformer.selection.collect import TWICE, collect
+from dg_batchformer.selection.formats.wording import legend
 from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, leaderboard
 from dg_batchformer.selection.references import Published, Reference
 from dg_batchformer.selection.settings import Setting
@@ -239,3 +240,9 @@ def test_each_method_ranks_for_itself_and_averages_over_datasets_come_last(tmp_p
     shown = [(one.section.selection, one.section.dataset) for one in report.results]
     assert shown == [(method, name) for method in ("last", "training-domain") for name in ("PACS", "VLCS", AVERAGE)]
     assert all(ranks(report, i) == [(1, "CORAL"), (2, "ERM")] for i in range(6))
+
+
+@pytest.mark.parametrize(("table", "has_deviations"), [("7", False), ("15", True)])
+def test_deviations_are_explained_where_there_are_any(tmp_path, table, has_deviations):
+    rows = [row for row in references.load("paper") if row.source == f"paper, table {table}"]
+    assert any("standard deviation" in sentence for sentence in legend(board(tmp_path, rows=rows))) == has_deviations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.pairs import Comparison, Difference
@@ -15,6 +15,8 @@ ORACLE_FENCE = "Chosen on test data, for comparison only: do not report these as
 
 def legend(report: Report) -> list[str]:
     """What the numbers of a report are, sentence by sentence."""
+    if not report.results:
+        return ["No table: no run was found."]
     sections = [result.section for result in report.results]
     protocols = {section.setting.protocol for section in sections}
     sentences = [
@@ -36,9 +38,13 @@ def legend(report: Report) -> list[str]:
             "hyper-parameters of its own choice. Pairs are taken as independent: a claim about environments other than "
             "these needs more of them."
         )
-    if any(row.source for section in sections for row in section.rows):
+    if any(cell.error_kind == "std" and cell.error is not None for cell in _cells(sections)):
         sentences.append("SD is a standard deviation over runs, as published.")
     return sentences
+
+
+def _cells(sections: Iterable[Section]) -> Iterable[Cell]:
+    return (cell for section in sections for row in section.rows for cell in row.cells.values())
 
 
 def cell_text(cell: Cell) -> str:
