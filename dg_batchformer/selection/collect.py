@@ -20,7 +20,7 @@ from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, RunKey
 
 TWICE = "runs that are there twice"
-NO_RUN = "folders without a finished run"
+NO_RUN = "folders of which no run counts"
 NAMED = 3
 """Of each kind of problem so many are named where a person reads."""
 
@@ -66,7 +66,9 @@ def collect(folders: Sequence[Path]) -> Collected:
     counted = {id(run) for run in found.runs.values()}
     for path, own in readings.items():
         if not any(id(reading.run) in counted for reading in own):
-            found.problems.append(Problem(NO_RUN, f"{path} has no finished run that is not elsewhere too"))
+            all_repeat = any(reading.run for reading in own)
+            how = "has only runs that other folders have too" if all_repeat else "has no finished run"
+            found.problems.append(Problem(NO_RUN, f"{path} {how}"))
     return found
 
 
@@ -110,10 +112,10 @@ def _count(runs: Sequence[Run], found: Collected) -> None:
 
 
 def summary(problems: Sequence[Problem]) -> list[str]:
-    """A line for each kind of problem: how many, and the first of them by name."""
+    """A line for each kind of problem: how many of it, and the first of them."""
     lines = []
     for kind, n in Counter(problem.kind for problem in problems).items():
         own = [problem.text for problem in problems if problem.kind == kind]
         more = f"; and {n - NAMED} more" if n > NAMED else ""
-        lines.append(f"{n} {kind}: {'; '.join(own[:NAMED])}{more}")
+        lines.append(f"{kind} ({n}): {'; '.join(own[:NAMED])}{more}")
     return lines

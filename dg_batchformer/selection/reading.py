@@ -18,7 +18,7 @@ from dg_batchformer.training.records import Problem, Record, RunKey
 UNFINISHED = "runs without their `done`"
 UNUSABLE = "runs marked done without a record that can be counted"
 STRANGERS = "records of another run"
-INCOMPLETE = "records without all environments"
+INCOMPLETE = "records of more or fewer environments than there are"
 NO_ARGS = "descriptions of runs that are none"
 ILL_DESCRIBED = "records with a description that is none"
 LEFT_OUT = "runs that leave out what no table has"
@@ -75,10 +75,10 @@ def _ordinary(folder: Path) -> Reading | None:
             found = columns.read(file.read())
     except FileNotFoundError:
         return None
-    if found is None or ill_described(found.last):
+    if found is None or _ill_described(found.last):
         return None
     key, n = RunKey.of(found.last["args"]), count_environments(found.names)
-    if not n or n != (known_environments(key.dataset) or n) or left_out_problem(key.test_envs, n):
+    if not n or n != (known_environments(key.dataset) or n) or _left_out_problem(key.test_envs, n):
         return None
     if os.path.exists(f"{path}/{records.JOB}"):
         planned = _planned_args(folder, [])
@@ -98,7 +98,7 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
         rows = None
     if planned is None and rows:
         planned = rows[-1]["args"]
-    if planned and (problem := left_out_problem(planned["test_envs"], known_environments(planned["dataset"]))):
+    if planned and (problem := _left_out_problem(planned["test_envs"], known_environments(planned["dataset"]))):
         problems.append(Problem(LEFT_OUT, f"{folder} {problem} and was not counted"))
         return Reading(problems=tuple(problems))
     state = records.state_of(folder)
@@ -120,14 +120,14 @@ def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems:
     key = RunKey.of(planned)
     own = [row for row in rows if RunKey.of(row["args"]) == key]
     _note(STRANGERS, folder, len(rows) - len(own), "of another run", problems)
-    described = [row for row in own if not ill_described(row)]
-    wrong = ", ".join(dict.fromkeys(name for row in own for name in ill_described(row)))
+    described = [row for row in own if not _ill_described(row)]
+    wrong = ", ".join(dict.fromkeys(name for row in own for name in _ill_described(row)))
     _note(ILL_DESCRIBED, folder, len(own) - len(described), f"with an impossible {wrong}", problems)
     n_environments = known_environments(key.dataset) or max(map(count_environments, described), default=0)
     whole = [row for row in described if count_environments(row) == n_environments]
     without = f"without exactly {n_environments} environments"
     _note(INCOMPLETE, folder, len(described) - len(whole), without, problems)
-    if not n_environments or not whole or left_out_problem(key.test_envs, n_environments):
+    if not n_environments or not whole or _left_out_problem(key.test_envs, n_environments):
         return None
     return made(key, str(folder), whole, n_environments)
 
@@ -139,13 +139,13 @@ def _note(kind: str, folder: Path, n: int, what: str, problems: list[Problem]) -
         )
 
 
-def ill_described(record: Record) -> list[str]:
+def _ill_described(record: Record) -> list[str]:
     """The names under which a record has what cannot be a description of how it was made."""
     given = {name: record[name] for name in DESCRIPTION if record.get(name) is not None}
     return [name for name, value in given.items() if not DESCRIPTION[name](value)]
 
 
-def left_out_problem(test_envs: Sequence[int], n_environments: int) -> str:
+def _left_out_problem(test_envs: Sequence[int], n_environments: int) -> str:
     """Why no table has a run that leaves these out of so many environments (0: not known), or ""."""
     if len(set(test_envs)) < len(test_envs) or len(test_envs) not in (1, 2):
         return f"leaves out {list(test_envs)}, not one environment or two,"

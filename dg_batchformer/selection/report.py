@@ -16,7 +16,7 @@ from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 from dg_batchformer.training.records import Problem
 
-NEVER_LEFT_OUT = "environments that an algorithm never leaves out"
+NEVER_LEFT_OUT = "algorithms that never leave some environments out"
 MIXED_VERSIONS = "tables of runs that different versions made"
 
 SEEDS = {
@@ -135,12 +135,11 @@ def _runs(section: Section) -> list[str]:
 def _never_left_out(sections: Sequence[Section]) -> list[Problem]:
     first = sections[0].selection if sections else ""
     return [
-        Problem(NEVER_LEFT_OUT, f"{row.label} on {section.setting}: {column}")
+        Problem(NEVER_LEFT_OUT, f"{row.label} on {section.setting}: {', '.join(columns)}")
         for section in sections
         if section.selection == first and not section.is_over_datasets
         for row in section.rows
-        for column in section.own_columns
-        if row.cells[column].missing == "not run"
+        if (columns := [column for column in section.own_columns if row.cells[column].missing == "not run"])
     ]
 
 
@@ -151,8 +150,7 @@ def _mixed_versions(collected: Collected) -> list[Problem]:
         for package, version in (run.shared.get("versions") or {}).items():
             versions[identity.setting][package].add(str(version))
     return [
-        Problem(MIXED_VERSIONS, f"{setting}: {package} {', '.join(sorted(own))}")
+        Problem(MIXED_VERSIONS, f"{setting}: {', '.join(mixed)}")
         for setting, packages in versions.items()
-        for package, own in packages.items()
-        if len(own) > 1
+        if (mixed := [f"{name} {' and '.join(sorted(own))}" for name, own in sorted(packages.items()) if len(own) > 1])
     ]

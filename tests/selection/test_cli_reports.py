@@ -125,7 +125,7 @@ def test_references_of_the_paper_and_of_files_are_ranked(sweep, printed, tmp_pat
     status, out, err = printed(*words)
     assert status == 0
     n = sum(row.dataset != "PACS" for row in paper.rows())
-    assert f"note: {n} published rows of a dataset or selection method without runs: " in err
+    assert f"note: published rows of a dataset or selection method without runs ({n}): " in err
     tables = {
         (one["setting"]["protocol"], one["setting"]["backbone"]): [
             (row["rank"], row["algorithm"], row["source"]) for row in one["rows"]

@@ -89,7 +89,7 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path, capsys, accuracy, how):
     text = f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} {how} and was not counted"
     assert ([run.folder for run in found.runs.values()], texts(found.problems)) == ([str(tmp_path / "a")], [text])
     assert cli.main(["collect", "--input_dir", str(tmp_path)]) == 0
-    assert f"note: 1 {TWICE}: {text}\n" in capsys.readouterr().err
+    assert f"note: {TWICE} (1): {text}\n" in capsys.readouterr().err
 
 
 def test_records_of_other_checkpoints_are_other_results(tmp_path):
@@ -108,7 +108,7 @@ def test_several_folders_are_one_collection(tmp_path):
     assert found.folders == tuple(map(str, folders))
     assert [identity.key.test_envs for identity in found.runs] == [(0,), (1,)]
     assert len(texts(found.problems, TWICE)) == 1
-    assert texts(found.problems, NO_RUN) == [f"{folders[2]} has no finished run that is not elsewhere too"]
+    assert texts(found.problems, NO_RUN) == [f"{folders[2]} has only runs that other folders have too"]
 
 
 def test_a_folder_that_is_given_twice_counts_once(tmp_path):
@@ -142,7 +142,9 @@ def test_folders_that_are_none_are_said_at_once(tmp_path, capsys):
 @pytest.mark.parametrize("form", ["text", "csv", "json", "markdown", "latex"])
 def test_a_folder_without_anything(tmp_path, capsys, form):
     assert cli.main(["collect", "--input_dir", str(tmp_path), "--format", form]) == 0
-    assert f"note: 1 {NO_RUN}: {tmp_path} has no finished run" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert f"note: {NO_RUN} (1): {tmp_path} has no finished run" in shown.err
+    assert ("No table: no run was found." in shown.out) == (form != "csv")
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "json", "markdown", "latex"])
@@ -153,7 +155,7 @@ def test_a_folder_of_unfinished_runs_alone(tmp_path, capsys, form, dataset):
         planned(tmp_path, str(trial), **args([0], dataset=dataset, trial=trial))
     assert cli.main(["collect", "--input_dir", str(tmp_path), "--format", form]) == 0
     shown = capsys.readouterr()
-    assert f"note: 3 {UNFINISHED}: " in shown.err
+    assert f"note: {UNFINISHED} (3): " in shown.err
     if dataset == "PACS":
         assert "0 of 3 trials" in shown.out
     else:  # whose environments only a finished run tells
@@ -162,7 +164,7 @@ def test_a_folder_of_unfinished_runs_alone(tmp_path, capsys, form, dataset):
 
 def test_a_summary_counts_each_kind_and_names_three():
     problems = [Problem("kind", f"text {i}") for i in range(5)] + [Problem("other kind", "one")]
-    assert summary(problems) == ["5 kind: text 0; text 1; text 2; and 2 more", "1 other kind: one"]
+    assert summary(problems) == ["kind (5): text 0; text 1; text 2; and 2 more", "other kind (1): one"]
     assert summary([]) == []
 
 
@@ -179,5 +181,5 @@ def test_what_the_command_says_is_what_the_document_holds(tmp_path, capsys):
     shown = capsys.readouterr()
     problems = json.loads(shown.out)["problems"]
     assert [
-        f"note: {one['n']} {one['kind']}: {'; '.join(one['texts'][:3])}" for one in problems
+        f"note: {one['kind']} ({one['n']}): {'; '.join(one['texts'][:3])}" for one in problems
     ] == shown.err.splitlines()

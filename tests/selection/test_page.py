@@ -361,7 +361,7 @@ def test_a_hash_that_fits_nothing_is_no_harm(page):
 def test_problems_are_listed_when_opened(page):
     page.open()
     first = "#problems details:first-child"
-    assert page.text(f"{first} summary") == "2 runs without their done"
+    assert page.text(f"{first} summary") == "runs without their done (2)"
     assert page.all("#problems li") == []
     page.click(f"{first} summary")
     page.settle()

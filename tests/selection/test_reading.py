@@ -192,7 +192,7 @@ def assert_said(folder, capsys, kind, text):
         shown = capsys.readouterr()
         notes = [line for line in shown.err.splitlines() if kind in line]
         assert len(notes) == 1
-        assert notes[0].startswith(f"note: 1 {kind}: ")
+        assert notes[0].startswith(f"note: {kind} (1): ")
         assert text in notes[0]
         assert shown.out
 

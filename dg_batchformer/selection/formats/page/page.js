@@ -42,7 +42,7 @@ function showHeader() {
 
 /* Its texts may be thousands: they are listed when asked for. */
 function problemDetails(problem) {
-  const details = make("details", {}, make("summary", {}, make("b", {}, String(problem.n)), " ", prose(problem.kind)));
+  const details = make("details", {}, make("summary", {}, prose(problem.kind), " (", make("b", {}, String(problem.n)), ")"));
   const list = () => details.append(make("ul", {}, problem.texts.map((text) => make("li", {}, prose(text)))));
   details.addEventListener("toggle", list, { once: true });
   return details;
