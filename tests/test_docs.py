@@ -13,12 +13,12 @@ from dg_batchformer.jobs.launchers import LAUNCHERS
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.states import STATES
 from dg_batchformer.registry import default_hparams
-from dg_batchformer.selection import index, references
+from dg_batchformer.selection import collect, index, leaderboard, reading, references, report
 from dg_batchformer.selection.formats.all import FORMATS
 from dg_batchformer.selection.methods import METHODS
 from dg_batchformer.selection.pairs import SIGNIFICANT
 from dg_batchformer.selection.statistics import RESAMPLES
-from dg_batchformer.training import claim
+from dg_batchformer.training import claim, records
 from dg_batchformer.training.protocols import PROTOCOLS
 
 SELECTION = (Path(__file__).parents[1] / "docs" / "selection.md").read_text(encoding="utf-8")
@@ -94,6 +94,18 @@ def test_methods_formats_and_problems_are_those_that_there_are():
     assert f"`{index.INDEX}`" in SELECTION
     assert f"{RESAMPLES:,} resamples" in SELECTION
     assert f"corrected p is below {SIGNIFICANT}" in SELECTION
+
+
+def test_what_is_passed_over_is_all_told():
+    kinds = [
+        *(records.TORN, records.FOREIGN, records.OUT_OF_RANGE, records.REPEATED),
+        *(reading.STRANGERS, reading.INCOMPLETE, reading.ILL_DESCRIBED, reading.NO_ARGS, reading.UNREADABLE),
+        *(reading.UNFINISHED, reading.UNUSABLE, reading.LEFT_OUT, collect.TWICE, collect.NO_RUN),
+        *(report.NEVER_LEFT_OUT, report.MIXED_VERSIONS, leaderboard.WITHOUT_RUNS, leaderboard.WITHOUT_COLUMN),
+    ]
+    assert sorted(first_cells("What is amiss", SELECTION)) == sorted(kind.strip("`") for kind in kinds)
+    assert index.SETTLED_NS == 3 * 10**9
+    assert "within three seconds" in SELECTION
 
 
 def test_seconds_of_claims_are_those_of_the_code():
