@@ -67,10 +67,10 @@ class Comparison:
         pairs = f"{overall.n} pairs"
         if overall.t is None or self.p_holm is None:
             return f"{overall.mean:+.1f} points in each of {pairs}: without a spread no test can judge it"
-        interval = f"95 % interval {overall.t[0]:+.1f} to {overall.t[1]:+.1f} points"
+        interval = f"Student's 95 % interval {overall.t[0]:+.1f} to {overall.t[1]:+.1f} points"
         if self.p_holm >= SIGNIFICANT:
             alone = overall.p is not None and overall.p < SIGNIFICANT
-            corrected = f", corrected for {self.n_comparisons} comparisons" if alone else ""
+            corrected = f"; p {self.p_holm:.3f}, corrected for {self.n_comparisons} comparisons" if alone else ""
             return f"no difference can be told from these {pairs} ({interval}{corrected})"
         changed = "raises" if overall.mean > 0 else "lowers"
         return f"{self.modifier} {changed} {self.base} by {abs(overall.mean):.1f} points ({interval}, {pairs})"

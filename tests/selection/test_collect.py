@@ -144,7 +144,7 @@ def test_a_folder_without_anything(tmp_path, capsys, form):
     assert cli.main(["collect", "--input_dir", str(tmp_path), "--format", form]) == 0
     shown = capsys.readouterr()
     assert f"note: {NO_RUN} (1): {tmp_path} has no finished run" in shown.err
-    assert ("No table: no run was found." in shown.out) == (form != "csv")
+    assert ("There is no table: no run is done." in shown.out) == (form != "csv")
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "json", "markdown", "latex"])

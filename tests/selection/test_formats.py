@@ -77,7 +77,9 @@ def test_text(made):
         "<0.001",
         "+2.6",
     ]
-    assert "BatchFormer raises ERM by 2.6 points (95 % interval +2.2 to +3.0 points, 8 pairs)" in " ".join(lines)
+    assert "BatchFormer raises ERM by 2.6 points (Student's 95 % interval +2.2 to +3.0 points, 8 pairs)" in " ".join(
+        lines
+    )
     assert "  no number: needs pair runs (--pairs)" in lines
     fence = next(i for i, line in enumerate(lines) if ORACLE_FENCE in line)
     assert [i for i, line in enumerate(lines) if "ORACLE" in line] == [fence + 2]

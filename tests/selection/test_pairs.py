@@ -200,17 +200,22 @@ def words(values, p_holm=None, n_comparisons=1):
 
 
 def test_the_outcome_in_words():
-    assert words([2.0, 1.0, 3.0, 2.0]) == "SWAD raises ERM by 2.0 points (95 % interval +0.7 to +3.3 points, 4 pairs)"
-    assert words([-2.0, -1.0, -3.0, -2.0]).startswith("SWAD lowers ERM by 2.0 points (95 % interval -3.3 to -0.7")
+    assert words([2.0, 1.0, 3.0, 2.0]) == (
+        "SWAD raises ERM by 2.0 points (Student's 95 % interval +0.7 to +3.3 points, 4 pairs)"
+    )
+    assert words([-2.0, -1.0, -3.0, -2.0]).startswith(
+        "SWAD lowers ERM by 2.0 points (Student's 95 % interval -3.3 to -0.7"
+    )
     assert words([2.0, -1.0, 3.0, -2.0]) == (
-        "no difference can be told from these 4 pairs (95 % interval -3.3 to +4.3 points)"
+        "no difference can be told from these 4 pairs (Student's 95 % interval -3.3 to +4.3 points)"
     )
 
 
 def test_a_difference_that_falls_to_the_correction_says_so():
     """Its interval, which is not corrected, leaves 0 out."""
     assert words([2.0, 1.0, 3.0, 2.0], p_holm=0.06, n_comparisons=5) == (
-        "no difference can be told from these 4 pairs (95 % interval +0.7 to +3.3 points, corrected for 5 comparisons)"
+        "no difference can be told from these 4 pairs "
+        "(Student's 95 % interval +0.7 to +3.3 points; p 0.060, corrected for 5 comparisons)"
     )
 
 

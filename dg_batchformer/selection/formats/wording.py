@@ -16,7 +16,7 @@ ORACLE_FENCE = "Chosen on test data, for comparison only: do not report these as
 def legend(report: Report) -> list[str]:
     """What the numbers of a report are, sentence by sentence."""
     if not report.results:
-        return ["No table: no run was found."]
+        return ["There is no table: no run is done."]
     sections = [result.section for result in report.results]
     protocols = {section.setting.protocol for section in sections}
     sentences = [
