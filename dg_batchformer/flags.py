@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dg_batchformer.jobs.launchers import LAUNCHERS
-from dg_batchformer.selection.methods import METHODS
+from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.training.arguments import PRECISIONS, RunArguments
 from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS
 
@@ -129,7 +129,7 @@ def _leaderboard_parser(p: argparse.ArgumentParser) -> None:
         help="published rows: `paper` (BatchFormer's) or CSV files with columns dataset, protocol, backbone, "
         "algorithm, environment, mean",
     )
-    _report_flags(p, [next(iter(METHODS))])
+    _report_flags(p, [TRAINING_DOMAIN])
     p.set_defaults(command="leaderboard")
 
 

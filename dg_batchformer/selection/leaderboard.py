@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.methods import TRAINING_DOMAIN
 from dg_batchformer.selection.references import Reference
 from dg_batchformer.selection.report import Report, Result, apart, report
 from dg_batchformer.selection.runs import environment_names
+from dg_batchformer.selection.settings import NONE_GIVEN
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 from dg_batchformer.training.records import Problem
 
@@ -21,7 +23,7 @@ def leaderboard(
     collected: Collected,
     references: Sequence[Reference],
     ddof: int = 0,
-    selections: Iterable[str] = ("training-domain",),
+    selections: Iterable[str] = (TRAINING_DOMAIN,),
 ) -> Report:
     """The report of collected runs with published rows among them, each table ranked by its average.
 
@@ -72,7 +74,7 @@ def _row(reference: Reference, columns: Sequence[str]) -> Row:
     if cells[AVERAGE].mean is None and known and len(known) == len(means):
         cells[AVERAGE] = Cell(mean=sum(known) / len(known))
     label = f"{reference.algorithm} ({reference.source})"
-    return Row(reference.algorithm, "{}", label, cells, source=reference.source, command=reference.command)
+    return Row(reference.algorithm, NONE_GIVEN, label, cells, source=reference.source, command=reference.command)
 
 
 def ranked(section: Section) -> Section:

@@ -135,18 +135,19 @@ def best_by_trial(candidates: Mapping[int, Sequence[Choice]], *, fixed: bool) ->
     return {trial: choice for trial, choice in chosen.items() if choice}
 
 
+TRAINING_DOMAIN = "training-domain"
 LEAVE_ONE_DOMAIN_OUT = "leave-one-domain-out"
 ORACLE = "oracle"
 
 METHODS: dict[str, Method] = {
-    "training-domain": training_domain,
+    TRAINING_DOMAIN: training_domain,
     LEAVE_ONE_DOMAIN_OUT: leave_one_domain_out,
     "last": last,
     ORACLE: oracle,
 }
 
 TITLES = {
-    "training-domain": "training-domain validation",
+    TRAINING_DOMAIN: "training-domain validation",
     LEAVE_ONE_DOMAIN_OUT: "leave-one-domain-out cross-validation",
     "last": "last checkpoint, hyper-parameters by training-domain validation",
     ORACLE: "ORACLE, chosen on the test environment itself: not a fair number",

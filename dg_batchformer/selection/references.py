@@ -12,7 +12,7 @@ from typing import Any
 from dg_batchformer import paper
 from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.errors import InputError, unknown
-from dg_batchformer.selection.methods import METHODS
+from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE, DERIVED
@@ -63,7 +63,7 @@ def _of_paper() -> list[Reference]:
         }
         setting = Setting(row.dataset, row.protocol, row.backbone, others)
         source = f"paper, table {row.table}"
-        references.append(Reference(setting, row.algorithm, source, "training-domain", numbers, row.command("DATA")))
+        references.append(Reference(setting, row.algorithm, source, TRAINING_DOMAIN, numbers, row.command("DATA")))
     return references
 
 
@@ -98,7 +98,7 @@ def _of_file(path: Path) -> list[Reference]:
         if wrong:
             continue
         setting = Setting(line["dataset"], line["protocol"], line["backbone"])
-        source, selection = line.get("source") or path.name, line.get("selection") or "training-domain"
+        source, selection = line.get("source") or path.name, line.get("selection") or TRAINING_DOMAIN
         own = found.setdefault((setting, line["algorithm"], source, selection), {})
         environment = _environment(line["dataset"], line["environment"])
         if environment in own:
