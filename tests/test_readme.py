@@ -102,8 +102,16 @@ def test_links_lead_somewhere():
 
 def test_the_demos_table_is_whole_and_adds_up():
     (demo,) = [block for block in blocks("text") if "model selection: training-domain" in block]
-    rows = {line.split()[0]: line.split()[1:] for line in demo.split("Algorithm")[1].splitlines() if "." in line}
+    table, changes = demo.split("Algorithm ")[1].split("Variant - base")
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if "." in line}
+    averages = {}
     for name in ALGORITHMS:
-        *columns, average = map(float, rows[name])
+        *columns, averages[name], worst, macro = map(float, rows[name])
         assert len(columns) == 4
-        assert average == pytest.approx(sum(columns) / 4, abs=0.1)
+        assert averages[name] == pytest.approx(sum(columns) / 4, abs=0.1)
+        assert worst == min(columns)
+        assert macro == pytest.approx(averages[name], abs=1)
+    compared = re.findall(r"^  (\w+) - (\w+) .* ([-+][\d.]+)   too few", changes, re.MULTILINE)
+    assert len(compared) == 10
+    for variant, base, mean in compared:
+        assert float(mean) == pytest.approx(averages[variant] - averages[base], abs=0.11)
