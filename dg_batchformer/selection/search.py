@@ -41,6 +41,9 @@ class Edge:
         )
 
 
+NUMBERS = {int, float}
+
+
 def edges(row: Row) -> list[Edge]:
     """The edges of each number that a row's search varied, suspicious or not."""
     found: dict[tuple[str, str], list[tuple[bool, float]]] = defaultdict(list)
@@ -71,9 +74,10 @@ def _chosen_rows(row: Row) -> Iterable[tuple[Choice, Sequence[Choice]]]:
 
 def varied_numbers(candidates: Sequence[Choice]) -> dict[str, list[float]]:
     """The values that were tried of each hyper-parameter that is a number and takes at least three."""
+    rows = [choice.run.hparams for choice in candidates]
     found = {}
-    for name in candidates[0].run.hparams:
-        values: list[Any] = [choice.run.hparams.get(name) for choice in candidates]
-        if all(type(value) in (int, float) for value in values) and len(set(values)) >= FEWEST_VALUES:
+    for name in [name for name, value in rows[0].items() if type(value) in NUMBERS]:
+        values: list[Any] = [row.get(name) for row in rows]
+        if NUMBERS.issuperset(map(type, values)) and len(set(values)) >= FEWEST_VALUES:
             found[name] = values
     return found
