@@ -83,9 +83,9 @@ def _over(cells: Sequence[Cell], combine: Callable[[Sequence[float]], float], dd
         return Cell({}, None, None, missing, *counts)
     shared = sorted(set.intersection(*(set(cell.values) for cell in cells)))
     values = {trial: combine([cell.values[trial] for cell in cells]) for trial in shared}
-    most = max(cell.n for cell in cells)
-    missing = next((cell.missing for cell in cells if cell.missing), "")
-    if len(values) < most:
+    fewest, most = min(cell.n for cell in cells), max(cell.n for cell in cells)
+    missing = next((cell.missing for cell in sorted(cells, key=lambda cell: cell.n) if cell.missing), "")
+    if len(values) < (fewest if missing else most):  # else the cell of the fewest trials says it
         missing = f"{len(values)} of {most} trials"
     if mean is None:
         mean = float(np.mean(list(values.values()))) if values else None

@@ -120,3 +120,15 @@ def test_counts_and_choices_are_those_of_all_columns():
         [cell({0: 1.0}, done=3, expected=4, choices=(1,)), cell({0: 2.0}, done=2, expected=4, choices=(2,))], 0
     )
     assert (found.done, found.expected, found.choices) == (5, 8, (1, 2))
+
+
+def test_an_average_lacks_what_its_poorest_column_lacks():
+    """Of five trials one column has three and another two, which both have."""
+    cells = [
+        Cell({0: 70.0, 1: 72.0, 2: 74.0}, 72.0, missing="3 of 5 trials"),
+        Cell({0: 80.0, 2: 82.0}, 81.0, missing="2 of 5 trials"),
+    ]
+    assert average(cells, 0).missing == "2 of 5 trials"
+    assert list(average(cells, 0).values) == [0, 2]
+    apart = [cells[0], Cell({2: 80.0, 3: 82.0}, 81.0, missing="2 of 5 trials")]
+    assert average(apart, 0).missing == "1 of 3 trials"
