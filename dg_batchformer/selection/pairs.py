@@ -83,10 +83,11 @@ def compare(section: Section) -> list[Comparison]:
     """
     found = []
     rows = tuple(row for row in section.rows if row.candidates)  # published ones have no runs to pair
+    accuracies = {row.label: _by_hparams_seed(row) for row in rows}
     for modifier in ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer")):
         for row in rows:
             if base := base_of(row, modifier, rows):
-                found.append(_comparison(modifier, row, base, section))
+                found.append(_comparison(modifier, row, base, section, accuracies))
     corrected = holm([comparison.overall.p for comparison in found])
     n = sum(p is not None for p in corrected)
     return [
@@ -116,15 +117,23 @@ def _given_without(row: Row, modifier: str) -> object:
     return {name: value for name, value in given.items() if not name.startswith(f"{modifier.lower()}_")}
 
 
-def _comparison(modifier: str, row: Row, base: Row, section: Section) -> Comparison:
+Accuracies = Mapping[Unit, Mapping[int, float]]
+"""Of a row, by unit and hparams_seed."""
+
+
+def _by_hparams_seed(row: Row) -> Accuracies:
+    return {
+        unit: {choice.hparams_seed: choice.accuracy for choice in choices} for unit, choices in row.candidates.items()
+    }
+
+
+def _comparison(
+    modifier: str, row: Row, base: Row, section: Section, accuracies: Mapping[str, Accuracies]
+) -> Comparison:
     units = {}
     for unit in sorted(row.candidates.keys() & base.candidates.keys()):
-        of_base = {choice.hparams_seed: choice.accuracy for choice in base.candidates[unit]}
-        differences = [
-            choice.accuracy - of_base[choice.hparams_seed]
-            for choice in row.candidates[unit]
-            if choice.hparams_seed in of_base
-        ]
+        of_base = accuracies[base.label][unit]
+        differences = [own - of_base[seed] for seed, own in accuracies[row.label][unit].items() if seed in of_base]
         if differences:
             units[unit] = float(100 * np.mean(differences))
     columns = {
