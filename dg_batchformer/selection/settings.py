@@ -66,16 +66,19 @@ class Setting:
 
 def settings_of(runs: Sequence[Run]) -> list[Setting]:
     """The settings of finished runs; where those of one setting are of different data, that is in it too."""
-    settings = [setting_of(run) for run in runs]
+    known: dict[Setting, Setting] = {}  # one object for equal ones, which are looked up again and again
+    settings = [known.setdefault(setting, setting) for setting in map(setting_of, runs)]
     for name, value_of in (("environments", _size), ("data fingerprint", _fingerprint)):
         values = [value_of(run) for run in runs]
         found: dict[Setting, set[str]] = defaultdict(set)
         for setting, value in zip(settings, values, strict=True):
-            found[setting] |= {value} - {NOT_RECORDED}
-        settings = [
-            setting.with_other(name, value) if len(found[setting]) > 1 else setting
-            for setting, value in zip(settings, values, strict=True)
-        ]
+            found[setting].add(value)
+        several = {setting for setting, own in found.items() if len(own - {NOT_RECORDED}) > 1}
+        if several:
+            settings = [
+                setting.with_other(name, value) if setting in several else setting
+                for setting, value in zip(settings, values, strict=True)
+            ]
     return settings
 
 
