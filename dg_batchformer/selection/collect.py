@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,11 +111,18 @@ def _count(runs: Sequence[Run], found: Collected) -> None:
             found.problems.append(Problem(TWICE, text))
 
 
+def by_kind(problems: Sequence[Problem]) -> dict[str, list[str]]:
+    """The texts of problems by their kinds."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.kind].append(problem.text)
+    return kinds
+
+
 def summary(problems: Sequence[Problem]) -> list[str]:
     """A line for each kind of problem: how many of it, and the first of them."""
     lines = []
-    for kind, n in Counter(problem.kind for problem in problems).items():
-        own = [problem.text for problem in problems if problem.kind == kind]
-        more = f"; and {n - NAMED} more" if n > NAMED else ""
-        lines.append(f"{kind} ({n}): {'; '.join(own[:NAMED])}{more}")
+    for kind, own in by_kind(problems).items():
+        more = f"; and {len(own) - NAMED} more" if len(own) > NAMED else ""
+        lines.append(f"{kind} ({len(own)}): {'; '.join(own[:NAMED])}{more}")
     return lines

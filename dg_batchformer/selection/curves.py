@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from dg_batchformer.selection.methods import Choice, mean_validation
-from dg_batchformer.selection.reading import known_environments
 from dg_batchformer.selection.runs import Run, count_environments, made
 from dg_batchformer.training import records
 from dg_batchformer.training.records import RunKey
@@ -54,6 +53,6 @@ def _with_progress(run: Run) -> Run:
     path = Path(run.folder) / records.PROGRESS
     if len(run.steps) > 1 or not path.exists():
         return run
-    n = known_environments(run.key.dataset) or run.n_environments
+    n = run.n_environments
     rows = [row for row in records.read(path)[0] if RunKey.of(row["args"]) == run.key and count_environments(row) == n]
     return made(run.key, run.folder, rows, n) if rows else run

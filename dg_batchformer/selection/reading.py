@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.selection import columns
-from dg_batchformer.selection.runs import DOMAINBED_ENVIRONMENTS, Run, count_environments, made
+from dg_batchformer.selection.runs import Run, catalogued, count_environments, made
 from dg_batchformer.training import records
 from dg_batchformer.training.records import Problem, Record, RunKey
 
@@ -78,7 +77,7 @@ def _ordinary(folder: Path) -> Reading | None:
     if found is None or _ill_described(found.last):
         return None
     key, n = RunKey.of(found.last["args"]), count_environments(found.names)
-    if not n or n != (known_environments(key.dataset) or n) or _left_out_problem(key.test_envs, n):
+    if not n or n != (len(catalogued(key.dataset)) or n) or _left_out_problem(key.test_envs, n):
         return None
     if os.path.exists(f"{path}/{records.JOB}"):
         planned = _planned_args(folder, [])
@@ -98,7 +97,7 @@ def _read(folder: Path, problems: list[Problem]) -> Reading:
         rows = None
     if planned is None and rows:
         planned = rows[-1]["args"]
-    if planned and (problem := _left_out_problem(planned["test_envs"], known_environments(planned["dataset"]))):
+    if planned and (problem := _left_out_problem(planned["test_envs"], len(catalogued(planned["dataset"])))):
         problems.append(Problem(LEFT_OUT, f"{folder} {problem} and was not counted"))
         return Reading(problems=tuple(problems))
     state = records.state_of(folder)
@@ -123,7 +122,7 @@ def _run_of(folder: Path, planned: dict[str, Any], rows: list[Record], problems:
     described = [row for row in own if not _ill_described(row)]
     wrong = ", ".join(dict.fromkeys(name for row in own for name in _ill_described(row)))
     _note(ILL_DESCRIBED, folder, len(own) - len(described), f"with an impossible {wrong}", problems)
-    n_environments = known_environments(key.dataset) or max(map(count_environments, described), default=0)
+    n_environments = len(catalogued(key.dataset)) or max(map(count_environments, described), default=0)
     whole = [row for row in described if count_environments(row) == n_environments]
     without = f"without exactly {n_environments} environments"
     _note(INCOMPLETE, folder, len(described) - len(whole), without, problems)
@@ -152,13 +151,6 @@ def _left_out_problem(test_envs: Sequence[int], n_environments: int) -> str:
     if n_environments and (max(test_envs) >= n_environments or len(test_envs) == n_environments):
         return f"leaves out {list(test_envs)} of {n_environments} environments"
     return ""
-
-
-def known_environments(dataset: str) -> int:
-    """How many environments a dataset of the catalogue has; 0 for others."""
-    if dataset in BENCHMARKS:
-        return len(BENCHMARKS[dataset].environments)
-    return len(DOMAINBED_ENVIRONMENTS.get(dataset, ()))
 
 
 def _planned_args(folder: Path, problems: list[Problem]) -> dict[str, Any] | None:

@@ -54,7 +54,7 @@ class Result:
     @property
     def caption(self) -> str:
         """What was held fixed, how many trials there are, and what their error means."""
-        setting, cells = self.section.setting, list(_cells(self.section))
+        setting, cells = self.section.setting, list(all_cells(self.section))
         parts = [f"protocol {setting.protocol}", f"backbone {setting.backbone}"]
         parts += [f"{name} {value}" for name, value in setting.others]
         return "; ".join([", ".join(parts), *_trials(cells), *_seeds(self.section.rows), *_runs(self.section)])
@@ -62,7 +62,7 @@ class Result:
     @property
     def lacking(self) -> str | None:
         """What the table lacks as a whole, where none of its cells has a number."""
-        if any(cell.mean is not None for cell in _cells(self.section)):
+        if any(cell.mean is not None for cell in all_cells(self.section)):
             return None
         own = self.section.own_columns
         reasons = [row.cells[column].missing for row in self.section.rows for column in own]
@@ -104,7 +104,8 @@ def apart(sections: Sequence[Section]) -> list[str]:
     ]
 
 
-def _cells(section: Section) -> Iterable[Cell]:
+def all_cells(section: Section) -> Iterable[Cell]:
+    """The cells of a section, row by row."""
     return (cell for row in section.rows for cell in row.cells.values())
 
 

@@ -105,12 +105,17 @@ def count_environments(names: Container[str]) -> int:
     return n
 
 
-def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
-    """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
+def catalogued(dataset: str) -> tuple[str, ...]:
+    """DomainBed's names of a dataset's environments; none of one that the catalogue has not."""
     if dataset in BENCHMARKS:
         return BENCHMARKS[dataset].environments
-    if dataset in DOMAINBED_ENVIRONMENTS:
-        return DOMAINBED_ENVIRONMENTS[dataset]
+    return DOMAINBED_ENVIRONMENTS.get(dataset, ())
+
+
+def environment_names(dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
+    if known := catalogued(dataset):
+        return known
     for run in runs:
         names = run.shared["environments"] or ()
         if len(names) == run.n_environments:

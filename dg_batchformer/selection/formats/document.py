@@ -5,20 +5,19 @@ from __future__ import annotations
 import datetime
 import json
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dg_batchformer import __version__
 from dg_batchformer.selection import curves, provenance
 from dg_batchformer.selection.cells import Cell
+from dg_batchformer.selection.collect import by_kind
 from dg_batchformer.selection.formats.wording import legend, places
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice
 from dg_batchformer.selection.pairs import Comparison, Difference
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import Row
-from dg_batchformer.training.records import Problem
 
 Document = dict[str, Any]
 
@@ -37,20 +36,15 @@ def document(report: Report, *, with_curves: bool) -> Document:
         "folders": list(report.folders),
         "runs": report.n_runs,
         "legend": legend(report),
-        "problems": _problems(report.problems),
+        "problems": [
+            {"kind": kind, "n": len(texts), "texts": texts} for kind, texts in by_kind(report.problems).items()
+        ],
         "apart": list(report.apart),
         "results": [
             {"id": f"r{i}", **_result(result, report, with_curves=with_curves)}
             for i, result in enumerate(report.results)
         ],
     }
-
-
-def _problems(problems: Iterable[Problem]) -> list[Document]:
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for problem in problems:
-        kinds[problem.kind].append(problem.text)
-    return [{"kind": kind, "n": len(texts), "texts": texts} for kind, texts in kinds.items()]
 
 
 def _result(result: Result, report: Report, *, with_curves: bool) -> Document:

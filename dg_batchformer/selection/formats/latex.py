@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dg_batchformer.selection.formats.wording import (
     COMPARISON_COLUMNS,
     ORACLE_FENCE,
-    cell_text,
     comparison_cells,
     comparison_name,
+    comparison_sentences,
+    edge_sentences,
     leading_columns,
     legend,
-    places,
+    printed_rows,
 )
 from dg_batchformer.selection.methods import ORACLE
 from dg_batchformer.selection.report import Report, Result
@@ -51,29 +52,24 @@ def _result(result: Result) -> list[str]:
     if result.lacking:
         return [f"% {escaped(result.title)}: {escaped(result.lacking)}"]
     section = result.section
-    place, leading = places(section), leading_columns(section)
-    rows = []
-    for row, first in zip(section.rows, zip(*leading.values(), strict=True), strict=True):
-        cells = [
-            MARKS.get(place.get((row.label, column), 0), "{}").format(escaped(cell_text(row.cells[column])))
-            for column in section.columns
-        ]
-        rows.append([*map(escaped, first), *cells])
-    notes = [f"{label}, {edge}" for label, edges in result.edges.items() for edge in edges]
+    leading = leading_columns(section)
+    rows = [
+        [*map(escaped, first), *(MARKS.get(place, "{}").format(escaped(text)) for text, place in cells)]
+        for first, cells in printed_rows(section)
+    ]
     caption = f"{result.title}; {result.caption}. Best in bold, second underlined."
-    tables = [_table("l" * len(leading), [*leading, *section.columns], rows, caption, notes)]
+    tables = [_table("l" * len(leading), [*leading, *section.columns], rows, caption, edge_sentences(result))]
     if result.comparisons:
         columns = ["Variant -- base", *section.own_columns, *COMPARISON_COLUMNS]
         changes = [
             [escaped(comparison_name(one)), *map(_number, comparison_cells(one, section.own_columns))]
             for one in result.comparisons
         ]
-        words = [f"{comparison_name(one)}: {one.words}" for one in result.comparisons]
         what = (
             f"What each modifier changed, in points, with equal environment, trial and hparams_seed ({result.title}; "
             f"{result.caption}). 95 %: bootstrap over trials and environments. p: paired t-test, Holm-corrected."
         )
-        tables.append(_table("l", columns, changes, what, words))
+        tables.append(_table("l", columns, changes, what, comparison_sentences(result)))
     return tables
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dg_batchformer.selection.formats.wording import (
     COMPARISON_COLUMNS,
     ORACLE_FENCE,
-    cell_text,
     comparison_cells,
     comparison_name,
+    comparison_sentences,
+    edge_sentences,
     leading_columns,
     legend,
-    places,
+    printed_rows,
 )
 from dg_batchformer.selection.methods import ORACLE
 from dg_batchformer.selection.report import Report, Result
@@ -38,27 +39,25 @@ def _result(result: Result) -> list[str]:
         return [*parts, _plain(result.lacking)]
     section = result.section
     parts += [_plain(result.caption), _grid([*leading_columns(section), *section.columns], _rows(section), section)]
-    parts += [_list([f"{label}, {edge}" for label, edges in result.edges.items() for edge in edges])]
+    parts += [_list(edge_sentences(result))]
     if result.comparisons:
         columns = ["Variant - base", *section.own_columns, *COMPARISON_COLUMNS]
         rows = [
             [_plain(comparison_name(one)), *comparison_cells(one, section.own_columns)] for one in result.comparisons
         ]
-        words = [f"{comparison_name(one)}: {one.words}" for one in result.comparisons]
-        parts += ["What each modifier changed, pair by pair:", _grid(columns, rows), _list(words)]
+        parts += [
+            "What each modifier changed, pair by pair:",
+            _grid(columns, rows),
+            _list(comparison_sentences(result)),
+        ]
     return [part for part in parts if part]
 
 
 def _rows(section: Section) -> list[list[str]]:
-    place, leading = places(section), leading_columns(section)
-    rows = []
-    for row, first in zip(section.rows, zip(*leading.values(), strict=True), strict=True):
-        cells = [
-            MARKS.get(place.get((row.label, column), 0), "{}").format(cell_text(row.cells[column]))
-            for column in section.columns
-        ]
-        rows.append([*map(_plain, first), *cells])
-    return rows
+    return [
+        [*map(_plain, first), *(MARKS.get(place, "{}").format(text) for text, place in cells)]
+        for first, cells in printed_rows(section)
+    ]
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]], section: Section | None = None) -> str:

@@ -13,12 +13,13 @@ from rich.text import Text
 from dg_batchformer.selection.formats.wording import (
     COMPARISON_COLUMNS,
     ORACLE_FENCE,
-    cell_text,
     comparison_cells,
     comparison_name,
+    comparison_sentences,
+    edge_sentences,
     leading_columns,
     legend,
-    places,
+    printed_rows,
 )
 from dg_batchformer.selection.methods import ORACLE
 from dg_batchformer.selection.pairs import Comparison
@@ -52,29 +53,23 @@ def _print(console: Console, result: Result) -> None:
         return
     console.print(Text(result.caption, style="dim"), width=WIDTH)
     console.print(table(result.section))
-    for label, edges in result.edges.items():
-        for edge in edges:
-            console.print(Text(f"{label}, {edge}"), width=WIDTH)
+    for sentence in edge_sentences(result):
+        console.print(Text(sentence), width=WIDTH)
     if result.edges:
         console.print()
     if result.comparisons:
         console.print(Text("What each modifier changed, pair by pair"))
         console.print(comparison_table(result.comparisons, result.section.own_columns))
-        for comparison in result.comparisons:
-            console.print(Text(f"{comparison_name(comparison)}: {comparison.words}"), width=WIDTH)
+        for sentence in comparison_sentences(result):
+            console.print(Text(sentence), width=WIDTH)
         console.print()
 
 
 def table(section: Section) -> Table:
     """The accuracies of a section."""
-    place, leading = places(section), leading_columns(section)
-    shown = _table(leading, section.columns)
-    for row, first in zip(section.rows, zip(*leading.values(), strict=True), strict=True):
-        cells = [
-            Text(cell_text(row.cells[column]), style=STYLES.get(place.get((row.label, column), 0), ""))
-            for column in section.columns
-        ]
-        shown.add_row(*map(Text, first), *cells)
+    shown = _table(leading_columns(section), section.columns)
+    for first, cells in printed_rows(section):
+        shown.add_row(*map(Text, first), *(Text(text, style=STYLES.get(place, "")) for text, place in cells))
     return shown
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.pairs import Comparison, Difference
-from dg_batchformer.selection.report import Report
+from dg_batchformer.selection.report import Report, Result, all_cells
 from dg_batchformer.selection.statistics import FEWEST_TO_RESAMPLE, Interval
 from dg_batchformer.selection.table import Section
 
@@ -38,13 +38,10 @@ def legend(report: Report) -> list[str]:
             "hyper-parameters of its own choice. Pairs are taken as independent: a claim about environments other than "
             "these needs more of them."
         )
-    if any(cell.error_kind == "std" and cell.error is not None for cell in _cells(sections)):
+    cells = (cell for section in sections for cell in all_cells(section))
+    if any(cell.error_kind == "std" and cell.error is not None for cell in cells):
         sentences.append("SD is a standard deviation over runs, as published.")
     return sentences
-
-
-def _cells(sections: Iterable[Section]) -> Iterable[Cell]:
-    return (cell for section in sections for row in section.rows for cell in row.cells.values())
 
 
 def cell_text(cell: Cell) -> str:
@@ -67,6 +64,26 @@ def places(section: Section) -> dict[tuple[str, str], int]:
         if len(printed) > 1:
             found |= {(label, column): first_two.index(v) + 1 for label, v in printed.items() if v in first_two}
     return found
+
+
+def printed_rows(section: Section) -> list[tuple[tuple[str, ...], list[tuple[str, int]]]]:
+    """Of each row the texts of its leading columns, and of its cells with their places, 0 where they have none."""
+    place = places(section)
+    leading = zip(*leading_columns(section).values(), strict=True)
+    return [
+        (first, [(cell_text(row.cells[column]), place.get((row.label, column), 0)) for column in section.columns])
+        for row, first in zip(section.rows, leading, strict=True)
+    ]
+
+
+def edge_sentences(result: Result) -> list[str]:
+    """What is told of the edges of searches."""
+    return [f"{label}, {edge}" for label, edges in result.edges.items() for edge in edges]
+
+
+def comparison_sentences(result: Result) -> list[str]:
+    """The outcome of each comparison in words."""
+    return [f"{comparison_name(comparison)}: {comparison.words}" for comparison in result.comparisons]
 
 
 def leading_columns(section: Section) -> dict[str, list[str]]:
