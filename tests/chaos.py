@@ -33,6 +33,10 @@ HPARAMS = {"batch_size": 8, "irm_penalty_anneal_iters": 30}
 DISK = "64m"
 
 
+class TooSoonError(Exception):
+    """A sweep was over before enough processes were killed: it needs more steps on a machine as fast as this."""
+
+
 class Chaos:
     """A sweep in a folder, its launchers, and what was done to them."""
 
@@ -67,7 +71,8 @@ class Chaos:
         """Kills so many processes, and tears files and fills the disk beside it."""
         while self.done["kills"] < n_kills:
             done = len(list((self.folder / "sweep").glob(f"*/{records.DONE}")))
-            assert done < self.n_runs, f"the sweep was over after {self.done['kills']} kills: give it more --steps"
+            if done == self.n_runs:
+                raise TooSoonError(f"the sweep was over after {self.done['kills']} kills: give it more --steps")
             self.keep_two()
             if done / self.n_runs <= self.done["kills"] / n_kills:  # or the sweep could be over before
                 time.sleep(self.random.uniform(0.2, 2 * pause))
@@ -215,7 +220,10 @@ def results(folder: Path) -> dict[str, list[dict]]:
 
 
 def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: float, seed: int = 0) -> list[str]:
-    """Runs both sweeps in a folder; returns what was done, line by line. AssertionError where they differ."""
+    """Runs both sweeps in a folder; returns what was done, line by line. AssertionError where they differ.
+
+    TooSoonError where the disturbed one was over before so many kills.
+    """
     for name in ("calm", "wild"):
         (folder / name / "sweep").mkdir(parents=True)
     calm = Chaos(folder / "calm", n_trials, steps, seed)
