@@ -1,19 +1,22 @@
-"""What a modifier changed: each algorithm with it against the same one without it, run by run."""
+"""What a modifier or a given hyper-parameter changed: an algorithm with it against the same one without, run by run."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from dg_batchformer.registry import MODIFIER_ORDER, split_name
+from dg_batchformer.selection.settings import by_name, in_words
 from dg_batchformer.selection.statistics import SAME, Interval, bootstrap_interval, holm, t_interval, t_test
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
 SIGNIFICANT = 0.05
+
+HYPER_PARAMETER = "hyper-parameter"
+"""What stands for the modifier where a given hyper-parameter is what changed."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Difference:
 class Comparison:
     """A variant less its base: over all columns, and by column.
 
-    `p_holm` is the p-value corrected for all `n_comparisons` of a section, and `as_selected` the difference between
-    the averages that the table shows, where each of the two chose its own hyper-parameters.
+    `change` is what was changed, a modifier's name or a hyper-parameter's with its value. `p_holm` is the p-value
+    corrected for all `n_comparisons` of a section, and `as_selected` the difference between the averages that the table
+    shows, where each of the two chose its own hyper-parameters.
     """
 
     modifier: str
+    change: str
     variant: str
     base: str
     overall: Difference
@@ -73,11 +78,11 @@ class Comparison:
             corrected = f"; p {self.p_holm:.3f}, corrected for {self.n_comparisons} comparisons" if alone else ""
             return f"no difference can be told from these {pairs} ({interval}{corrected})"
         changed = "raises" if overall.mean > 0 else "lowers"
-        return f"{self.modifier} {changed} {self.base} by {abs(overall.mean):.1f} points ({interval}, {pairs})"
+        return f"{self.change} {changed} {self.base} by {abs(overall.mean):.1f} points ({interval}, {pairs})"
 
 
 def compare(section: Section) -> list[Comparison]:
-    """What each modifier changed in a section, by modifier, with p-values that are corrected for all of them.
+    """What each modifier and then each given hparam changed in a section, with p-values corrected for all of them.
 
     Runs are paired on equal environment, trial and hparams_seed, and each takes its checkpoint by the section's method.
     """
@@ -87,7 +92,11 @@ def compare(section: Section) -> list[Comparison]:
     for modifier in ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer")):
         for row in rows:
             if base := base_of(row, modifier, rows):
-                found.append(_comparison(modifier, row, base, section, accuracies))
+                found.append(_comparison((modifier, modifier), row, base, section, accuracies))
+    for row in rows:
+        for base in rows:
+            if added := added_hparam(row, base):
+                found.append(_comparison((HYPER_PARAMETER, added), row, base, section, accuracies))
     corrected = holm([comparison.overall.p for comparison in found])
     n = sum(p is not None for p in corrected)
     return [
@@ -109,12 +118,18 @@ def base_of(row: Row, modifier: str, among: tuple[Row, ...]) -> Row | None:
     return None
 
 
-def _given_without(row: Row, modifier: str) -> object:
+def added_hparam(row: Row, base: Row) -> str:
+    """The hparam that a row was given and another of the same algorithm was not, where that is all they differ in."""
+    own, of_base = by_name(row.given), by_name(base.given)
+    added = {name: value for name, value in own.items() if of_base.get(name) != value}
+    if row.algorithm != base.algorithm or len(added) != 1 or len(own) != len(of_base) + 1:
+        return ""
+    return in_words(added)
+
+
+def _given_without(row: Row, modifier: str) -> dict[str, str]:
     """The hparams that a row was given but for a modifier's own, which all begin with its name."""
-    given = json.loads(row.given)
-    if not isinstance(given, dict):
-        return given
-    return {name: value for name, value in given.items() if not name.startswith(f"{modifier.lower()}_")}
+    return {name: value for name, value in by_name(row.given).items() if not name.startswith(f"{modifier.lower()}_")}
 
 
 Accuracies = Mapping[Unit, Mapping[int, float]]
@@ -128,7 +143,7 @@ def _by_hparams_seed(row: Row) -> Accuracies:
 
 
 def _comparison(
-    modifier: str, row: Row, base: Row, section: Section, accuracies: Mapping[str, Accuracies]
+    change: tuple[str, str], row: Row, base: Row, section: Section, accuracies: Mapping[str, Accuracies]
 ) -> Comparison:
     units = {}
     for unit in sorted(row.candidates.keys() & base.candidates.keys()):
@@ -142,7 +157,7 @@ def _comparison(
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
     as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean
-    return Comparison(modifier, row.label, base.label, difference(units), columns, as_selected)
+    return Comparison(*change, row.label, base.label, difference(units), columns, as_selected)
 
 
 def difference(units: Mapping[Unit, float]) -> Difference:

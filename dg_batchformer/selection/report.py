@@ -12,7 +12,7 @@ from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES
 from dg_batchformer.selection.pairs import Comparison, compare
 from dg_batchformer.selection.search import Edge, edges
-from dg_batchformer.selection.settings import Setting
+from dg_batchformer.selection.settings import Setting, given_to_all, in_words
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 from dg_batchformer.training.records import Problem
 
@@ -57,7 +57,9 @@ class Result:
         setting, cells = self.section.setting, list(all_cells(self.section))
         parts = [f"protocol {setting.protocol}", f"backbone {setting.backbone}"]
         parts += [f"{name} {value}" for name, value in setting.others]
-        return "; ".join([", ".join(parts), *_trials(cells), *_seeds(self.section.rows), *_runs(self.section)])
+        of_all = given_to_all(row.given for row in self.section.rows if row.candidates)
+        given = [f"all given {in_words(of_all)}"] if of_all else []
+        return "; ".join([", ".join(parts), *given, *_trials(cells), *_seeds(self.section.rows), *_runs(self.section)])
 
     @property
     def lacking(self) -> str | None:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +150,30 @@ def backbone_of(run: Run) -> str:
 def given_hparams(args: Mapping[str, Any]) -> str:
     """The hparams that a run was given, but for those of the network, as JSON with sorted names."""
     return _given(args)[0]
+
+
+def by_name(given: str) -> dict[str, str]:
+    """Each hparam that a row was given, its value as JSON: 1 and 1.0 are two values, as they are two rows."""
+    values = json.loads(given)
+    return {name: json.dumps(value) for name, value in values.items()} if isinstance(values, dict) else {"": given}
+
+
+def given_to_all(rows: Iterable[str]) -> dict[str, str]:
+    """The hparams that all of some rows were given alike."""
+    found = [by_name(given) for given in rows]
+    return dict(set.intersection(*(set(own.items()) for own in found))) if found else {}
+
+
+def in_words(given: Mapping[str, str]) -> str:
+    """Given hparams as labels and captions name them."""
+    return ", ".join(f"{name} {value}".strip() for name, value in sorted(given.items()))
+
+
+def labels(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """What rows, each an algorithm and the hparams that it was given, are called: by those that not all were given."""
+    of_all = given_to_all(given for _, given in rows)
+    own = [{name: value for name, value in by_name(given).items() if name not in of_all} for _, given in rows]
+    return [", ".join([row[0], in_words(given)] if given else [row[0]]) for row, given in zip(rows, own, strict=True)]
 
 
 def _given(args: Mapping[str, Any]) -> tuple[str, str]:

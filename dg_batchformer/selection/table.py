@@ -14,7 +14,7 @@ from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
 from dg_batchformer.selection.runs import Run, environment_names
-from dg_batchformer.selection.settings import NONE_GIVEN, Setting, given_hparams, planned_setting
+from dg_batchformer.selection.settings import Setting, given_hparams, labels, planned_setting
 from dg_batchformer.training.records import RunKey
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
@@ -36,9 +36,9 @@ class Unit(NamedTuple):
 class Row:
     """An algorithm of a section.
 
-    `given` are the hparams that it was given, which `label` names where the section has the algorithm with others
-    too; `candidates` are all that could have been chosen, and `seeds` says whether its hyper-parameters were redrawn in
-    each trial or fixed over trials ("" where one trial cannot tell). `source` is where a published row is from,
+    `given` are the hparams that it was given, of which `label` names those that not all rows of the section were
+    given; `candidates` are all that could have been chosen, and `seeds` says whether its hyper-parameters were redrawn
+    in each trial or fixed over trials ("" where one trial cannot tell). `source` is where a published row is from,
     `command` the sweep that repeats it where one is known, and `rank` its place on a leaderboard.
     """
 
@@ -190,13 +190,9 @@ def _section(selection: str, setting: Setting, groups: dict[tuple[str, str], Gro
 
 def _labelled(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
     """Rows, each an algorithm and the hparams that it was given, in the order of a table and with their labels."""
-    algorithms = [algorithm for algorithm, _ in names]
-    order = in_order(algorithms)
-    labelled = []
-    for algorithm, given in sorted(names, key=lambda row: (order.index(row[0]), row[1] != NONE_GIVEN, row[1])):
-        several = algorithms.count(algorithm) > 1 and given != NONE_GIVEN
-        labelled.append((algorithm, given, f"{algorithm} {given}" if several else algorithm))
-    return labelled
+    order = in_order([algorithm for algorithm, _ in names])
+    labelled = [(*row, label) for row, label in zip(names, labels(names), strict=True)]
+    return sorted(labelled, key=lambda row: (order.index(row[0]), len(row[1]), row[1]))
 
 
 def _row(

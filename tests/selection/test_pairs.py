@@ -133,11 +133,36 @@ def test_hparams_that_are_the_modifiers_own_do_not_stand_between_a_pair(tmp_path
         run_of(tmp_path, algorithm, 0, 0.5, given=given)
     found = {(one.modifier, one.variant, one.base) for one in compare(of_folder(tmp_path))}
     assert found == {
-        ("BatchFormer", "ERM_BatchFormer", "ERM"),
-        ("BatchFormer", 'CORAL_BatchFormer {"batchformer_layers": 2, "lr": 0.001}', "CORAL"),
-        ("BatchFormer", "SWAD_BatchFormer", "SWAD"),
-        ("SWAD", "SWAD", "ERM"),
+        ("BatchFormer", "ERM_BatchFormer, batchformer_lr_scale 0.1", "ERM"),
+        ("BatchFormer", "CORAL_BatchFormer, batchformer_layers 2, lr 0.001", "CORAL, lr 0.001"),
+        ("BatchFormer", "SWAD_BatchFormer, swad_n_converge 1", "SWAD, swad_n_converge 1"),
+        ("SWAD", "SWAD, swad_n_converge 1", "ERM"),
     }
+
+
+def test_a_given_hparam_is_compared_with_the_same_algorithm_without_it(tmp_path):
+    """An ablation: one hparam more than the base, not two, and no other value in place of one."""
+    rows = [
+        ({"lr": 0.1}, 0.50),
+        ({"lr": 0.1, "batchformer_layers": 2}, 0.53),
+        ({"lr": 0.1, "batchformer_layers": 4}, 0.54),
+        ({"lr": 0.1, "batchformer_layers": 2, "batch_size": 8}, 0.59),
+    ]
+    for given, accuracy in rows:
+        for trial, extra in enumerate((0.0, 0.01)):
+            more = extra if len(given) > 1 else 0.0
+            run_of(tmp_path, "ERM_BatchFormer", 0, accuracy + more, trial=trial, given=given)
+    run_of(tmp_path, "CORAL_BatchFormer", 0, 0.5, given={"lr": 0.2})
+    found = compare(of_folder(tmp_path))
+    label = "ERM_BatchFormer, {}lr 0.1"
+    two, four = label.format("batchformer_layers 2, "), label.format("batchformer_layers 4, ")
+    assert [(one.modifier, one.change, one.variant, one.base) for one in found] == [
+        ("hyper-parameter", "batchformer_layers 2", two, label.format("")),
+        ("hyper-parameter", "batchformer_layers 4", four, label.format("")),
+        ("hyper-parameter", "batch_size 8", label.format("batch_size 8, batchformer_layers 2, "), two),
+    ]
+    assert [one.overall.mean for one in found] == pytest.approx([3.5, 4.5, 6.0])
+    assert {one.n_comparisons for one in found} == {2}  # that of equal differences has no p-value
 
 
 @pytest.mark.parametrize("modifier", MODIFIER_ORDER)
@@ -196,7 +221,7 @@ def test_averages_over_datasets_pool_the_pairs_of_all(tmp_path):
 def words(values, p_holm=None, n_comparisons=1):
     overall = difference({Unit("A", "A", trial): value for trial, value in enumerate(values)})
     corrected = overall.p if p_holm is None else p_holm
-    return Comparison("SWAD", "SWAD", "ERM", overall, {}, None, corrected, n_comparisons).words
+    return Comparison("SWAD", "SWAD", "SWAD", "ERM", overall, {}, None, corrected, n_comparisons).words
 
 
 def test_the_outcome_in_words():

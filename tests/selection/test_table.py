@@ -1,6 +1,7 @@
 """The table on sweeps made by hand, and against the arithmetic written out anew on a random one."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -319,10 +320,27 @@ def test_rows_of_given_hparams_are_apart_and_labelled(tmp_path):
             run_of(tmp_path, env, number / 10, given={"hparams": given}, name=f"{number}-{env}", trial=number % 3)
     run_of(tmp_path, algorithm="CORAL", given={"hparams": '{"lr": 0.1}'})
     found = rows(tmp_path)
-    assert list(found) == ["ERM", 'ERM {"batch_size": 8, "lr": 0.2}', 'ERM {"lr": 0.1}', "CORAL"]
+    assert list(found) == ["ERM", "ERM, lr 0.1", "ERM, batch_size 8, lr 0.2", "CORAL, lr 0.1"]
     assert found["ERM"]["A"].values == {0: pytest.approx(0)}
-    assert found['ERM {"lr": 0.1}']["A"].values == {1: pytest.approx(10)}
-    assert found['ERM {"batch_size": 8, "lr": 0.2}']["A"].values == {0: pytest.approx(30), 2: pytest.approx(20)}
+    assert found["ERM, lr 0.1"]["A"].values == {1: pytest.approx(10)}
+    assert found["ERM, batch_size 8, lr 0.2"]["A"].values == {0: pytest.approx(30), 2: pytest.approx(20)}
+
+
+def test_hparams_that_all_rows_were_given_are_in_no_label(tmp_path):
+    """Rows are as many as the texts that they were given: 1 and 1.0 are two."""
+    common = {"lr": 0.1, "batch_size": 8}
+    run_of(tmp_path, given={"hparams": json.dumps(common)})
+    run_of(tmp_path, algorithm="ERM_BatchFormer", given={"hparams": json.dumps(common)})
+    for layers in (1, 1.0, "1"):
+        hparams = json.dumps({"batchformer_layers": layers, **common})
+        run_of(tmp_path, algorithm="ERM_BatchFormer", given={"hparams": hparams}, name=f"{layers!r}")
+    assert list(rows(tmp_path)) == [
+        "ERM",
+        "ERM_BatchFormer",
+        "ERM_BatchFormer, batchformer_layers 1",
+        'ERM_BatchFormer, batchformer_layers "1"',
+        "ERM_BatchFormer, batchformer_layers 1.0",
+    ]
 
 
 def test_rows_over_datasets_are_labelled_anew(tmp_path):
@@ -333,7 +351,7 @@ def test_rows_over_datasets_are_labelled_anew(tmp_path):
     assert [[row.label for row in one.rows] for one in tables(tmp_path)] == [
         ["ERM"],
         ["ERM"],
-        ["ERM", 'ERM {"lr": 0.1}'],
+        ["ERM", "ERM, lr 0.1"],
     ]
 
 

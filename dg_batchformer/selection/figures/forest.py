@@ -52,11 +52,11 @@ def figure(result: Result) -> Figure:
     row = 0.05 + LINE * SMALL * max(label.count("\n") + 1 for label in labels)
     height = row * len(lines)
 
-    what = "what modifiers changed"
+    what = "what was changed"
     sheet = Sheet(result, what, ABOVE + height + BELOW, key(result.comparisons), notes(result.comparisons))
     axes = sheet.axes(left, ABOVE, right - left, height)
     reach = limit(result.comparisons)
-    axes.set(xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5), xlabel="points, with the modifier less without it")
+    axes.set(xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5), xlabel="points, with the change less without it")
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color=INK, linewidth=0.6, zorder=0)

@@ -11,6 +11,7 @@ from dg_batchformer.selection.formats.wording import (
     comparison_cells,
     comparison_name,
     comparison_sentences,
+    comparison_title,
     edge_sentences,
     leading_columns,
     legend,
@@ -66,7 +67,7 @@ def _result(result: Result) -> list[str]:
             for one in result.comparisons
         ]
         what = (
-            f"What each modifier changed, in points, with equal environment, trial and hparams_seed ({result.title}; "
+            f"{comparison_title(result)}, in points, with equal environment, trial and hparams_seed ({result.title}; "
             f"{result.caption}). 95 %: bootstrap over trials and environments. p: paired t-test, Holm-corrected."
         )
         tables.append(_table("l", columns, changes, what, comparison_sentences(result)))

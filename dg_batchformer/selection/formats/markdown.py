@@ -10,6 +10,7 @@ from dg_batchformer.selection.formats.wording import (
     comparison_cells,
     comparison_name,
     comparison_sentences,
+    comparison_title,
     edge_sentences,
     leading_columns,
     legend,
@@ -46,7 +47,7 @@ def _result(result: Result) -> list[str]:
             [_plain(comparison_name(one)), *comparison_cells(one, section.own_columns)] for one in result.comparisons
         ]
         parts += [
-            "What each modifier changed, pair by pair:",
+            f"{comparison_title(result)}, pair by pair:",
             _grid(columns, rows),
             _list(comparison_sentences(result)),
         ]

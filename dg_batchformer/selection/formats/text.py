@@ -16,6 +16,7 @@ from dg_batchformer.selection.formats.wording import (
     comparison_cells,
     comparison_name,
     comparison_sentences,
+    comparison_title,
     edge_sentences,
     leading_columns,
     legend,
@@ -58,7 +59,7 @@ def _print(console: Console, result: Result) -> None:
     if result.edges:
         console.print()
     if result.comparisons:
-        console.print(Text("What each modifier changed, pair by pair"))
+        console.print(Text(f"{comparison_title(result)}, pair by pair"))
         console.print(comparison_table(result.comparisons, result.section.own_columns))
         for sentence in comparison_sentences(result):
             console.print(Text(sentence), width=WIDTH)

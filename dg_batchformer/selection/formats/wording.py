@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dg_batchformer.selection.cells import Cell
-from dg_batchformer.selection.pairs import Comparison, Difference
+from dg_batchformer.selection.pairs import HYPER_PARAMETER, Comparison, Difference
 from dg_batchformer.selection.report import Report, Result, all_cells
 from dg_batchformer.selection.statistics import FEWEST_TO_RESAMPLE, Interval
 from dg_batchformer.selection.table import Section
@@ -31,7 +31,7 @@ def legend(report: Report) -> list[str]:
         sentences.insert(1, "Under protocol tllib the accuracy is that on all images of the environment left out.")
     if any(result.comparisons for result in report.results):
         sentences.append(
-            "What a modifier changed is in points, of runs with equal environment, trial and hparams_seed. '95 %' is "
+            "Changes are in points, of runs with equal environment, trial and hparams_seed. '95 %' is "
             f"the bootstrap interval of the mean over trials and environments, from {FEWEST_TO_RESAMPLE} pairs on; the "
             "sentences have Student's. W/T/L counts wins, ties and losses; p is of the paired t-test, corrected (Holm) "
             "for all comparisons under one table. 'Chosen' is the difference of the two Avg above, each with "
@@ -93,6 +93,12 @@ def leading_columns(section: Section) -> dict[str, list[str]]:
     if any(row.source for row in section.rows):
         columns["Source"] = [row.source or "runs" for row in section.rows]
     return columns
+
+
+def comparison_title(result: Result) -> str:
+    """What the comparisons of a table show."""
+    given = any(one.modifier == HYPER_PARAMETER for one in result.comparisons)
+    return f"What each modifier {'and given hyper-parameter ' * given}changed"
 
 
 COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Chosen")
