@@ -143,7 +143,8 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         help=f"selection methods, of {', '.join(METHODS)} (default: {' '.join(selections)})",
     )
     p.add_argument("--ddof", type=int, choices=[0, 1], default=0, help="of standard errors (default 0, DomainBed's)")
-    p.add_argument("--format", default="text", choices=["text", "markdown", "latex", "csv", "json", "html"])
+    formats = ["text", "markdown", "latex", "csv", "differences", "json", "html"]
+    p.add_argument("--format", default="text", choices=formats)
     p.add_argument("--output", help="file to write to instead of printing")
     p.add_argument(
         "--command",

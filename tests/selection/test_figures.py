@@ -22,6 +22,8 @@ from dg_batchformer.selection.references import load
 from dg_batchformer.selection.report import report
 from dg_batchformer.selection.table import AVERAGE
 
+from .sweeps import run_of
+
 ENVIRONMENTS = ["A", "C", "P", "S"]
 ALGORITHMS = ("ERM", "ERM_BatchFormer", "SWAD")
 STEPS = (0, 300, 600)
@@ -73,7 +75,7 @@ def marked(axes, **looks):
 def test_each_figure_is_a_png_of_a_columns_width_and_a_pdf_with_truetype(runs, tmp_path):
     paths = figures.draw(report(runs, selections=["training-domain"]), tmp_path / "new")
     stems = [
-        f"training-domain-PACS-domainbed-resnet50-{kind}"
+        f"training-domain-PACS-{kind}"
         for kind in ("bars", "forest", "curves-ERM-ERM_BatchFormer", "curves-SWAD")
     ]
     assert [path.name for path in paths] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
@@ -265,6 +267,19 @@ def test_labels_are_text_whatever_they_are(tmp_path):
     paths = figures.draw(drawn, tmp_path / "figures")
     assert all(path.name.isascii() and not set(path.name) & set('<>:"/\\|?*${} ') for path in paths)
     assert len({path.name.lower() for path in paths}) == len(paths) == 2 * (2 + 3)
+
+
+def test_names_of_files_say_what_sets_the_tables_apart(tmp_path):
+    sweep(tmp_path / "runs", ["ERM"], trials=1)
+    run_of(tmp_path / "runs", 0, name="short", given={"steps": 100})
+    run_of(tmp_path / "runs", 0, name="other", dataset="VLCS")
+    drawn = figures.draw(report(collect([tmp_path / "runs"]), selections=["last"]), tmp_path / "figures")
+    assert {path.stem for path in drawn if path.stem.endswith("bars")} == {
+        "last-PACS-domainbed-resnet50-bars",
+        "last-PACS-domainbed-resnet50-steps-100-bars",
+        "last-VLCS-domainbed-resnet50-bars",
+        "last-Avg-domainbed-resnet50-bars",
+    }
 
 
 def test_names_of_files_are_short_and_distinct(result):

@@ -155,6 +155,31 @@ def test_csv_and_json_hold_the_same_cells(made):
     assert sketch["choices"][0]["environment"] == "S"
 
 
+def test_differences_are_those_of_the_document(made):
+    rows = list(csv.DictReader(io.StringIO(FORMATS["differences"](made))))
+    found = {}
+    for row in rows:
+        found[row["selection"], row["variant"], row["base"], row["environment"]] = row
+    assert len(found) == len(rows)
+    wanted = {}
+    for result in json.loads(FORMATS["json"](made))["results"]:
+        for one in result["comparisons"]:
+            name = result["selection"], one["variant"], one["base"]
+            wanted[(*name, "all")] = {**one["overall"], "p_holm": one["p_holm"]}
+            wanted |= {
+                (*name, environment): {**own, "p_holm": None} for environment, own in one["environments"].items()
+            }
+    assert found.keys() == wanted.keys()
+    assert len(found) % 5 == 0
+    assert found
+    for key, difference in wanted.items():
+        for name in ("mean", "n", "p", "p_holm", "wins", "ties", "losses"):
+            assert found[key][name] == ("" if difference[name] is None else str(difference[name]))
+        for name, prefix in (("bootstrap", "bootstrap_"), ("t", "t_")):
+            limits = [found[key][prefix + end] for end in ("low", "high")]
+            assert limits == (["", ""] if difference[name] is None else [str(limit) for limit in difference[name]])
+
+
 def test_json_says_what_was_passed_over(made):
     (problem,) = json.loads(FORMATS["json"](made))["problems"]
     assert (problem["kind"], problem["n"]) == ("runs without their `done`", 1)

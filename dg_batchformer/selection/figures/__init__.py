@@ -33,10 +33,12 @@ def draw(report: Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     used: set[str] = set()
     paths = []
+    one_setting = len({result.section.setting.on("") for result in report.results}) == 1
     with style():
         for result in report.results:
             for kind, figure in figures(result):
-                paths += write(figure, folder / stem(result, kind, used), result.title)
+                what = kind if one_setting else [*setting_parts(result), *kind]
+                paths += write(figure, folder / stem(result, what, used), result.title)
     return paths
 
 
@@ -53,14 +55,18 @@ def figures(result: Result) -> Iterator[tuple[list[str], Figure]]:
         yield ["curves", *labels], figure
 
 
+def setting_parts(result: Result) -> list[str]:
+    """What sets the results of a report apart, beside the dataset."""
+    setting = result.section.setting
+    return [setting.protocol, setting.backbone, *(part for pair in setting.others for part in pair)]
+
+
 def stem(result: Result, kind: Sequence[str], used: set[str]) -> str:
     """A file's name without its ending, of letters that all file systems take; it is added to those `used`.
 
     One that is too long or taken, in upper or lower case, ends in a digest.
     """
-    setting = result.section.setting
-    others = [part for pair in setting.others for part in pair]
-    parts = [result.section.selection, setting.dataset, setting.protocol, setting.backbone, *others, *kind]
+    parts = [result.section.selection, result.section.dataset, *kind]
     name = "-".join(filter(None, map(plain, parts)))
     if len(name) > LONGEST or name.lower() in used:
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dg_batchformer.selection.formats.differences import csv_differences
 from dg_batchformer.selection.formats.document import document, json_report
 from dg_batchformer.selection.formats.flat import csv_table
 from dg_batchformer.selection.formats.html import html
@@ -17,6 +18,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     "markdown": markdown,
     "latex": latex,
     "csv": csv_table,
+    "differences": csv_differences,
     "json": json_report,
     "html": lambda report: html(document(report, with_curves=True)),
 }
