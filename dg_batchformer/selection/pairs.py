@@ -46,9 +46,9 @@ class Difference:
 class Comparison:
     """A variant less its base: over all columns, and by column.
 
-    `change` is what was changed, a modifier's name or a hyper-parameter's with its value. `p_holm` is the p-value
-    corrected for all `n_comparisons` of a section, and `as_selected` the difference between the averages that the table
-    shows, where each of the two chose its own hyper-parameters.
+    `modifier` is what the variant has more, or HYPER_PARAMETER; `change` is its name or a hyper-parameter's with its
+    value. `p_holm` is the p-value corrected for all `n_comparisons` of a section, and `as_selected` the difference
+    between the averages that the table shows, where each of the two chose its own hyper-parameters.
     """
 
     modifier: str
@@ -88,7 +88,7 @@ def compare(section: Section) -> list[Comparison]:
     """
     found = []
     rows = tuple(row for row in section.rows if row.candidates)  # published ones have no runs to pair
-    accuracies = {row.label: _by_hparams_seed(row) for row in rows}
+    accuracies = {id(row): _by_hparams_seed(row) for row in rows}
     for modifier in ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer")):
         for row in rows:
             if base := base_of(row, modifier, rows):
@@ -121,8 +121,8 @@ def base_of(row: Row, modifier: str, among: tuple[Row, ...]) -> Row | None:
 def added_hparam(row: Row, base: Row) -> str:
     """The hparam that a row was given and another of the same algorithm was not, where that is all they differ in."""
     own, of_base = by_name(row.given), by_name(base.given)
-    added = {name: value for name, value in own.items() if of_base.get(name) != value}
-    if row.algorithm != base.algorithm or len(added) != 1 or len(own) != len(of_base) + 1:
+    added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
+    if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:
         return ""
     return in_words(added)
 
@@ -143,12 +143,12 @@ def _by_hparams_seed(row: Row) -> Accuracies:
 
 
 def _comparison(
-    change: tuple[str, str], row: Row, base: Row, section: Section, accuracies: Mapping[str, Accuracies]
+    change: tuple[str, str], row: Row, base: Row, section: Section, accuracies: Mapping[int, Accuracies]
 ) -> Comparison:
     units = {}
     for unit in sorted(row.candidates.keys() & base.candidates.keys()):
-        of_base = accuracies[base.label][unit]
-        differences = [own - of_base[seed] for seed, own in accuracies[row.label][unit].items() if seed in of_base]
+        of_base = accuracies[id(base)][unit]
+        differences = [own - of_base[seed] for seed, own in accuracies[id(row)][unit].items() if seed in of_base]
         if differences:
             units[unit] = float(100 * np.mean(differences))
     columns = {

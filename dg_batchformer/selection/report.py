@@ -1,4 +1,4 @@
-"""All that is published of some runs: the tables, what modifiers changed, the edges of searches, and what is amiss."""
+"""All that is published of some runs: the tables, paired differences, the edges of searches, and what is amiss."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Result:
 
     @cached_property
     def comparisons(self) -> Sequence[Comparison]:
-        """What each modifier changed; nobody should conclude anything from an oracle."""
+        """What each modifier and given hyper-parameter changed; nobody should conclude anything from an oracle."""
         return [] if self.section.selection == ORACLE else compare(self.section)
 
     @cached_property
@@ -57,9 +57,14 @@ class Result:
         setting, cells = self.section.setting, list(all_cells(self.section))
         parts = [f"protocol {setting.protocol}", f"backbone {setting.backbone}"]
         parts += [f"{name} {value}" for name, value in setting.others]
-        of_all = given_to_all(row.given for row in self.section.rows if row.candidates)
-        given = [f"all given {in_words(of_all)}"] if of_all else []
+        given = [self.given] if self.given else []
         return "; ".join([", ".join(parts), *given, *_trials(cells), *_seeds(self.section.rows), *_runs(self.section)])
+
+    @property
+    def given(self) -> str:
+        """The hyper-parameters that all runs were given alike, in words; no row is labelled by them."""
+        of_all = given_to_all(row.given for row in self.section.rows if not row.source)
+        return f"all runs given {in_words(of_all)}" if of_all else ""
 
     @property
     def lacking(self) -> str | None:

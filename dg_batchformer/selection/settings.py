@@ -153,7 +153,10 @@ def given_hparams(args: Mapping[str, Any]) -> str:
 
 
 def by_name(given: str) -> dict[str, str]:
-    """Each hparam that a row was given, its value as JSON: 1 and 1.0 are two values, as they are two rows."""
+    """Each hparam that a row was given, its value as JSON: 1 and 1.0 are two values, as they are two rows.
+
+    What is no JSON object is the value of "", which is no hparam's name.
+    """
     values = json.loads(given)
     return {name: json.dumps(value) for name, value in values.items()} if isinstance(values, dict) else {"": given}
 
@@ -166,14 +169,21 @@ def given_to_all(rows: Iterable[str]) -> dict[str, str]:
 
 def in_words(given: Mapping[str, str]) -> str:
     """Given hparams as labels and captions name them."""
-    return ", ".join(f"{name} {value}".strip() for name, value in sorted(given.items()))
+    return ", ".join(f"{name} {value}" if name else value for name, value in sorted(given.items()))
 
 
 def labels(rows: Sequence[tuple[str, str]]) -> list[str]:
     """What rows, each an algorithm and the hparams that it was given, are called: by those that not all were given."""
     of_all = given_to_all(given for _, given in rows)
-    own = [{name: value for name, value in by_name(given).items() if name not in of_all} for _, given in rows]
-    return [", ".join([row[0], in_words(given)] if given else [row[0]]) for row, given in zip(rows, own, strict=True)]
+    found = []
+    for algorithm, given in rows:
+        own = {name: value for name, value in by_name(given).items() if name not in of_all}
+        found.append(f"{algorithm} ({in_words(own)})" if own else algorithm)
+    # Odd names of hparams can make two rows sound alike.
+    return [
+        label if found.count(label) == 1 else f"{algorithm} {given}"
+        for label, (algorithm, given) in zip(found, rows, strict=True)
+    ]
 
 
 def _given(args: Mapping[str, Any]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
 from dg_batchformer.selection.runs import Run, environment_names
-from dg_batchformer.selection.settings import Setting, given_hparams, labels, planned_setting
+from dg_batchformer.selection.settings import Setting, by_name, given_hparams, labels, planned_setting
 from dg_batchformer.training.records import RunKey
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
@@ -189,10 +189,13 @@ def _section(selection: str, setting: Setting, groups: dict[tuple[str, str], Gro
 
 
 def _labelled(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """Rows, each an algorithm and the hparams that it was given, in the order of a table and with their labels."""
+    """Rows, each an algorithm and the hparams that it was given, with their labels and in the order of a table.
+
+    Of an algorithm's rows those come first that were given the fewest; of these the shortest, so that 8 precedes 16.
+    """
     order = in_order([algorithm for algorithm, _ in names])
     labelled = [(*row, label) for row, label in zip(names, labels(names), strict=True)]
-    return sorted(labelled, key=lambda row: (order.index(row[0]), len(row[1]), row[1]))
+    return sorted(labelled, key=lambda row: (order.index(row[0]), len(by_name(row[1])), len(row[1]), row[1]))
 
 
 def _row(

@@ -74,10 +74,7 @@ def marked(axes, **looks):
 
 def test_each_figure_is_a_png_of_a_columns_width_and_a_pdf_with_truetype(runs, tmp_path):
     paths = figures.draw(report(runs, selections=["training-domain"]), tmp_path / "new")
-    stems = [
-        f"training-domain-PACS-{kind}"
-        for kind in ("bars", "forest", "curves-ERM-ERM_BatchFormer", "curves-SWAD")
-    ]
+    stems = [f"training-domain-PACS-{kind}" for kind in ("bars", "forest", "curves-ERM-ERM_BatchFormer", "curves-SWAD")]
     assert [path.name for path in paths] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
     for png, pdf in zip(paths[::2], paths[1::2], strict=True):
         image, document = png.read_bytes(), pdf.read_bytes()
@@ -262,10 +259,11 @@ def test_labels_are_text_whatever_they_are(tmp_path):
     drawn = report(collect([folder]), selections=["training-domain"])
     figure = bars.figure(drawn.results[0])
     assert all(not text.get_parse_math() for text in figure.findobj(Text))
-    for label in ("ERM", "ERM, lr 0.1", "Größe_$x_1$", f"{dataset}: accuracy"):
+    for label in ("ERM", "ERM (lr 0.1)", "Größe_$x_1$", f"{dataset}: accuracy"):
         assert label in texts(figure)
     paths = figures.draw(drawn, tmp_path / "figures")
     assert all(path.name.isascii() and not set(path.name) & set('<>:"/\\|?*${} ') for path in paths)
+    assert "lr 0.1, ERM" in texts(forest.figure(drawn.results[0]))
     assert len({path.name.lower() for path in paths}) == len(paths) == 2 * (2 + 3)
 
 

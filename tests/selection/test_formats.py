@@ -159,13 +159,13 @@ def test_differences_are_those_of_the_document(made):
     rows = list(csv.DictReader(io.StringIO(FORMATS["differences"](made))))
     found = {}
     for row in rows:
-        found[row["selection"], row["variant"], row["base"], row["environment"]] = row
+        found[row["selection"], row["change"], row["variant"], row["base"], row["environment"]] = row
     assert len(found) == len(rows)
     wanted = {}
     for result in json.loads(FORMATS["json"](made))["results"]:
         for one in result["comparisons"]:
-            name = result["selection"], one["variant"], one["base"]
-            wanted[(*name, "all")] = {**one["overall"], "p_holm": one["p_holm"]}
+            name = result["selection"], one["change"], one["variant"], one["base"]
+            wanted[(*name, "")] = {**one["overall"], "p_holm": one["p_holm"]}
             wanted |= {
                 (*name, environment): {**own, "p_holm": None} for environment, own in one["environments"].items()
             }

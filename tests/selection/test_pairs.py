@@ -133,10 +133,10 @@ def test_hparams_that_are_the_modifiers_own_do_not_stand_between_a_pair(tmp_path
         run_of(tmp_path, algorithm, 0, 0.5, given=given)
     found = {(one.modifier, one.variant, one.base) for one in compare(of_folder(tmp_path))}
     assert found == {
-        ("BatchFormer", "ERM_BatchFormer, batchformer_lr_scale 0.1", "ERM"),
-        ("BatchFormer", "CORAL_BatchFormer, batchformer_layers 2, lr 0.001", "CORAL, lr 0.001"),
-        ("BatchFormer", "SWAD_BatchFormer, swad_n_converge 1", "SWAD, swad_n_converge 1"),
-        ("SWAD", "SWAD, swad_n_converge 1", "ERM"),
+        ("BatchFormer", "ERM_BatchFormer (batchformer_lr_scale 0.1)", "ERM"),
+        ("BatchFormer", "CORAL_BatchFormer (batchformer_layers 2, lr 0.001)", "CORAL (lr 0.001)"),
+        ("BatchFormer", "SWAD_BatchFormer (swad_n_converge 1)", "SWAD (swad_n_converge 1)"),
+        ("SWAD", "SWAD (swad_n_converge 1)", "ERM"),
     }
 
 
@@ -153,16 +153,19 @@ def test_a_given_hparam_is_compared_with_the_same_algorithm_without_it(tmp_path)
             more = extra if len(given) > 1 else 0.0
             run_of(tmp_path, "ERM_BatchFormer", 0, accuracy + more, trial=trial, given=given)
     run_of(tmp_path, "CORAL_BatchFormer", 0, 0.5, given={"lr": 0.2})
+    run_of(tmp_path, "CORAL_BatchFormer", 0, 0.5)
+    run_of(tmp_path, "CORAL_BatchFormer", 0, 0.5, given=[["lr", 0.1]])  # which is none of ours
     found = compare(of_folder(tmp_path))
-    label = "ERM_BatchFormer, {}lr 0.1"
+    label = "ERM_BatchFormer ({}lr 0.1)"
     two, four = label.format("batchformer_layers 2, "), label.format("batchformer_layers 4, ")
     assert [(one.modifier, one.change, one.variant, one.base) for one in found] == [
         ("hyper-parameter", "batchformer_layers 2", two, label.format("")),
         ("hyper-parameter", "batchformer_layers 4", four, label.format("")),
         ("hyper-parameter", "batch_size 8", label.format("batch_size 8, batchformer_layers 2, "), two),
+        ("hyper-parameter", "lr 0.2", "CORAL_BatchFormer (lr 0.2)", "CORAL_BatchFormer"),
     ]
-    assert [one.overall.mean for one in found] == pytest.approx([3.5, 4.5, 6.0])
-    assert {one.n_comparisons for one in found} == {2}  # that of equal differences has no p-value
+    assert [one.overall.mean for one in found] == pytest.approx([3.5, 4.5, 6.0, 0.0])
+    assert {one.n_comparisons for one in found} == {2}  # those of equal differences or one pair have no p-value
 
 
 @pytest.mark.parametrize("modifier", MODIFIER_ORDER)

@@ -140,7 +140,7 @@ def test_rows_of_given_hparams_are_told_apart_by_label_and_found_together_by_alg
     hard = json.dumps({"a/b": value})
     run_of(tmp_path / "plain", 0)
     run_of(tmp_path / "given", 0, protocol="domainbed", hparams=hard)
-    (line,) = commands(explain(report_of(tmp_path), f"PACS/ERM, a/b {json.dumps(value)}/A"))
+    (line,) = commands(explain(report_of(tmp_path), f"PACS/ERM (a/b {json.dumps(value)})/A"))
     assert shlex.split(line)[shlex.split(line).index("--hparams") + 1] == hard
     assert "plain" in commands(explain(report_of(tmp_path), "PACS/ERM/A"))[0]
     run_of(tmp_path / "other", 0, algorithm="CORAL", protocol="domainbed", hparams=hard)

@@ -72,9 +72,9 @@ def test_captions_say_what_was_held_fixed_and_how_many_trials_there_are(tmp_path
 
 def test_captions_say_what_hparams_all_rows_were_given(tmp_path):
     sweep(tmp_path, name="a", given={"hparams": '{"lr": 0.1, "batch_size": 8}'})
-    assert ", backbone resnet50; all given batch_size 8, lr 0.1; " in caption(tmp_path)
+    assert ", backbone resnet50; all runs given batch_size 8, lr 0.1; " in caption(tmp_path)
     sweep(tmp_path, name="b", given={"hparams": '{"lr": 0.1}'})
-    assert ", backbone resnet50; all given lr 0.1; " in caption(tmp_path)
+    assert ", backbone resnet50; all runs given lr 0.1; " in caption(tmp_path)
     sweep(tmp_path, name="c")
     assert "given" not in caption(tmp_path)
 

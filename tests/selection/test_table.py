@@ -320,10 +320,10 @@ def test_rows_of_given_hparams_are_apart_and_labelled(tmp_path):
             run_of(tmp_path, env, number / 10, given={"hparams": given}, name=f"{number}-{env}", trial=number % 3)
     run_of(tmp_path, algorithm="CORAL", given={"hparams": '{"lr": 0.1}'})
     found = rows(tmp_path)
-    assert list(found) == ["ERM", "ERM, lr 0.1", "ERM, batch_size 8, lr 0.2", "CORAL, lr 0.1"]
+    assert list(found) == ["ERM", "ERM (lr 0.1)", "ERM (batch_size 8, lr 0.2)", "CORAL (lr 0.1)"]
     assert found["ERM"]["A"].values == {0: pytest.approx(0)}
-    assert found["ERM, lr 0.1"]["A"].values == {1: pytest.approx(10)}
-    assert found["ERM, batch_size 8, lr 0.2"]["A"].values == {0: pytest.approx(30), 2: pytest.approx(20)}
+    assert found["ERM (lr 0.1)"]["A"].values == {1: pytest.approx(10)}
+    assert found["ERM (batch_size 8, lr 0.2)"]["A"].values == {0: pytest.approx(30), 2: pytest.approx(20)}
 
 
 def test_hparams_that_all_rows_were_given_are_in_no_label(tmp_path):
@@ -337,10 +337,18 @@ def test_hparams_that_all_rows_were_given_are_in_no_label(tmp_path):
     assert list(rows(tmp_path)) == [
         "ERM",
         "ERM_BatchFormer",
-        "ERM_BatchFormer, batchformer_layers 1",
-        'ERM_BatchFormer, batchformer_layers "1"',
-        "ERM_BatchFormer, batchformer_layers 1.0",
+        "ERM_BatchFormer (batchformer_layers 1)",
+        'ERM_BatchFormer (batchformer_layers "1")',
+        "ERM_BatchFormer (batchformer_layers 1.0)",
     ]
+
+
+def test_hparams_that_sound_alike_do_not_make_labels_alike(tmp_path):
+    """No hparam of ours is called so, but records say what they like."""
+    texts = ['{"a": 1, "b": 2}', '{"a 1, b": 2}', "1", '{"lr": 1}']
+    for text in texts:
+        run_of(tmp_path, given={"hparams": text}, name=str(texts.index(text)))
+    assert sorted(rows(tmp_path)) == sorted([f"ERM {texts[0]}", f"ERM {texts[1]}", "ERM (1)", "ERM (lr 1)"])
 
 
 def test_rows_over_datasets_are_labelled_anew(tmp_path):
@@ -351,7 +359,7 @@ def test_rows_over_datasets_are_labelled_anew(tmp_path):
     assert [[row.label for row in one.rows] for one in tables(tmp_path)] == [
         ["ERM"],
         ["ERM"],
-        ["ERM", "ERM, lr 0.1"],
+        ["ERM", "ERM (lr 0.1)"],
     ]
 
 

@@ -1,4 +1,4 @@
-"""Static figures of a report, for a paper or a talk: accuracies, what modifiers changed, and learning curves."""
+"""Static figures of a report, for a paper or a talk: accuracies, paired differences, and learning curves."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def draw(report: Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     used: set[str] = set()
     paths = []
-    one_setting = len({result.section.setting.on("") for result in report.results}) == 1
+    results = [result for result in report.results if not result.lacking]
+    one_setting = len({result.section.setting.on("") for result in results}) == 1
     with style():
-        for result in report.results:
+        for result in results:
             for kind, figure in figures(result):
                 what = kind if one_setting else [*setting_parts(result), *kind]
                 paths += write(figure, folder / stem(result, what, used), result.title)
@@ -43,11 +44,9 @@ def draw(report: Report, folder: Path) -> list[Path]:
 
 
 def figures(result: Result) -> Iterator[tuple[list[str], Figure]]:
-    """The figures of a result with what each shows; none where it has no numbers."""
+    """The figures of a result that has numbers, with what each shows."""
     from dg_batchformer.selection.figures import bars, curves, forest
 
-    if result.lacking:
-        return
     yield ["bars"], bars.figure(result)
     if any(comparison.overall.n for comparison in result.comparisons):
         yield ["forest"], forest.figure(result)

@@ -1,4 +1,4 @@
-"""What modifiers changed, as a forest plot: for each comparison the mean difference, its intervals and its units."""
+"""Paired differences as a forest plot: for each comparison the mean difference, its intervals and its units."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dg_batchformer.selection.figures.sheet import (
     wrapped,
 )
 from dg_batchformer.selection.formats.wording import p_value, wins
-from dg_batchformer.selection.pairs import SIGNIFICANT, Comparison
+from dg_batchformer.selection.pairs import HYPER_PARAMETER, SIGNIFICANT, Comparison
 from dg_batchformer.selection.report import Result
 
 HEAD = "W/T/L", "p"
@@ -44,7 +44,7 @@ UNIT: dict[str, Any] = {"color": FAINT, "marker": "o", "markersize": 2, "markere
 def figure(result: Result) -> Figure:
     """The forest plot of a result's comparisons, grouped by modifier."""
     lines = listed(result.comparisons)
-    labels = [one if isinstance(one, str) else "\n".join(wrapped(one.variant, SMALL, LABELS)) for one in lines]
+    labels = [one if isinstance(one, str) else "\n".join(wrapped(name(one), SMALL, LABELS)) for one in lines]
     counts, chances = [HEAD[0], *map(count_text, result.comparisons)], [HEAD[1], *map(chance_text, result.comparisons)]
     left = MARGIN + widest(labels, SMALL) + 0.05
     after_counts = WIDTH - MARGIN - widest(chances, SMALL) - GAP
@@ -75,11 +75,18 @@ def figure(result: Result) -> Figure:
 
 
 def listed(comparisons: Sequence[Comparison]) -> list[str | Comparison]:
-    """The lines of the plot: each modifier's name, then its comparisons."""
+    """The lines of the plot: each modifier's name, or what stands for it, then its comparisons."""
     lines: list[str | Comparison] = []
     for modifier in dict.fromkeys(comparison.modifier for comparison in comparisons):
         lines += [modifier, *(one for one in comparisons if one.modifier == modifier)]
     return lines
+
+
+def name(comparison: Comparison) -> str:
+    """What is compared; the modifier above says what with. A row that was given more may have several bases."""
+    if comparison.modifier == HYPER_PARAMETER:
+        return f"{comparison.change}, {comparison.base}"
+    return comparison.variant
 
 
 def count_text(comparison: Comparison) -> str:
@@ -136,6 +143,6 @@ def notes(comparisons: Sequence[Comparison]) -> str:
     n = comparisons[0].n_comparisons
     test = f"paired t-test, corrected (Holm) for {n} comparisons" if n > 1 else "paired t-test"
     return (
-        "Runs of equal environment, trial and hparams_seed are compared. W/T/L: wins, ties and losses of the modifier; "
+        "Runs of equal environment, trial and hparams_seed are compared. W/T/L: wins, ties and losses of the change; "
         f"p: {test}."
     )

@@ -97,7 +97,8 @@ class Sheet:
         data = "Averages over environments" if section.is_over_datasets else section.dataset
         title = wrapped(f"{data}: {what}", TEXT, inner, bold=True)
         method = wrapped(f"model selection: {TITLES[section.selection]}", SMALL, inner)
-        foot = wrapped(f"{notes} {section.setting}.", SMALL, inner)
+        setting = "; ".join(filter(None, [str(section.setting), result.given]))
+        foot = wrapped(f"{notes} {setting}.", SMALL, inner)
         is_oracle = section.selection == ORACLE
         columns = _columns(list(key), inner)
         lines = -(-len(key) // columns)

@@ -9,9 +9,6 @@ import json
 from dg_batchformer.selection.pairs import Comparison, Difference
 from dg_batchformer.selection.report import Report
 
-ALL = "all"
-"""What stands for the environment where a difference is over all pairs."""
-
 COLUMNS = (
     *("selection", "protocol", "backbone", "others", "dataset", "change", "variant", "base", "environment"),
     *("n", "mean", "bootstrap_low", "bootstrap_high", "t_low", "t_high", "p", "p_holm", "wins", "ties", "losses"),
@@ -19,7 +16,7 @@ COLUMNS = (
 
 
 def csv_differences(report: Report) -> str:
-    """Lines for each comparison, over all pairs and by environment, in points to the last digit.
+    """Lines for each comparison, in points to the last digit: one over all pairs, without an environment, then by it.
 
     `p_holm` is corrected for the comparisons over all pairs of a table, and empty by environment; `p` is not corrected.
     """
@@ -42,7 +39,7 @@ def csv_differences(report: Report) -> str:
 def lines(comparison: Comparison) -> list[dict[str, object]]:
     """A comparison over all pairs, then by environment."""
     names = {"change": comparison.change, "variant": comparison.variant, "base": comparison.base}
-    overall = {"environment": ALL, **flat(comparison.overall), "p_holm": comparison.p_holm}
+    overall = {**flat(comparison.overall), "p_holm": comparison.p_holm}
     columns = [{"environment": name, **flat(one)} for name, one in comparison.columns.items()]
     return [{**names, **line} for line in (overall, *columns)]
 

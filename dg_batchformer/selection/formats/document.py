@@ -155,6 +155,7 @@ def _curves(row: Row, result: Result) -> list[Document]:
 def _comparison(comparison: Comparison) -> Document:
     return {
         "modifier": comparison.modifier,
+        "change": comparison.change,
         "variant": comparison.variant,
         "base": comparison.base,
         "overall": _difference(comparison.overall),

@@ -78,7 +78,7 @@ def printed_rows(section: Section) -> list[tuple[tuple[str, ...], list[tuple[str
 
 def edge_sentences(result: Result) -> list[str]:
     """What is told of the edges of searches."""
-    return [f"{label}, {edge}" for label, edges in result.edges.items() for edge in edges]
+    return [f"{label}: {edge}" for label, edges in result.edges.items() for edge in edges]
 
 
 def comparison_sentences(result: Result) -> list[str]:
@@ -97,8 +97,8 @@ def leading_columns(section: Section) -> dict[str, list[str]]:
 
 def comparison_title(result: Result) -> str:
     """What the comparisons of a table show."""
-    given = any(one.modifier == HYPER_PARAMETER for one in result.comparisons)
-    return f"What each modifier {'and given hyper-parameter ' * given}changed"
+    kinds = {"given hyper-parameter" if one.modifier == HYPER_PARAMETER else "modifier" for one in result.comparisons}
+    return f"What each {' and '.join(sorted(kinds, reverse=True))} changed"
 
 
 COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Chosen")

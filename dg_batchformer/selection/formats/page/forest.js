@@ -1,4 +1,4 @@
-/* The forest plot: what a modifier changed, base by base, with the pairs of runs themselves. */
+/* The forest plot: what a modifier or a given hyper-parameter changed, base by base, with the pairs of runs themselves. */
 
 const FOREST_WIDTH = 440;
 const LANE = 11;
