@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint fidelity chaos clean
+.PHONY: demo test lint fidelity chaos results clean
 
 demo: .venv/installed
 	$(BIN)/python -m dg_batchformer.sweeps.digits --output_dir demo --table selection.md
@@ -40,6 +40,10 @@ fidelity: .venv/installed-test
 # Two sweeps of 24 runs: one left alone, one with processes killed 60 times, files torn and the disk filled.
 chaos: .venv/installed-test
 	$(BIN)/python tests/chaos.py --folder build/chaos-$$(date +%s)
+
+# The tables under results/ anew from the records there.
+results: .venv/installed-test
+	$(BIN)/python results/rebuild.py
 
 clean:
 	rm -rf .venv demo selection.md build *.egg-info .mypy_cache .pytest_cache .ruff_cache

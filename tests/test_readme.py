@@ -68,7 +68,7 @@ def test_commands_parse(argv):
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"(?:\$ |`)make (\w+)", README))
-    assert targets == {"demo", "test", "fidelity"}
+    assert targets == {"demo", "test", "fidelity", "results"}
     assert all(f"\n{target}:" in makefile for target in targets)
 
 

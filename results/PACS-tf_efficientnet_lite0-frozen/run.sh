@@ -1,0 +1,40 @@
+#!/bin/sh
+# Makes the runs behind this folder's records: sh run.sh DATA RUNS
+# DATA is the folder in which PACS lies; each setting gets a folder in RUNS, and the records of all of them end up in
+# RUNS/records.tar.xz. Needs dg-batchformer[offline]. Called again, it goes on where it was.
+set -eu
+data=$1 runs=$2
+for folder in "$data" "$runs"; do
+    case $folder in /*) echo "$folder: expected a relative path, since records have it" >&2; exit 2 ;; esac
+done
+mkdir -p "$runs"
+[ -e "$runs/machine.txt" ] || sh "$(dirname "$0")/../machine.sh" > "$runs/machine.txt"
+common='"backbone": "timm:tf_efficientnet_lite0", "weights": "offline", "freeze_backbone": true, "lr": 0.001'
+
+# setting NAME HPARAMS ALGORITHM... [FLAG...]: one sweep, each of the four environments left out in five trials.
+setting() {
+    name=$1 hparams=$2
+    shift 2
+    python -m dg_batchformer sweep launch --datasets PACS --data_dir "$data" --output_dir "$runs/$name" \
+        --algorithms "$@" --hparams "{$common$hparams}" --n_hparams 1 --n_trials 5 --steps 1001 --checkpoint_freq 100 \
+        --skip_model_save --skip_confirmation
+}
+
+# With pairs of environments left out too, which leave-one-domain-out cross-validation needs.
+setting ERM '' ERM ERM_BatchFormer --pairs
+setting lr_scale-0.1 ', "batchformer_lr_scale": 0.1' ERM_BatchFormer
+setting others '' CORAL CORAL_BatchFormer IRM IRM_BatchFormer VREx VREx_BatchFormer SWAD SWAD_BatchFormer
+setting others-lr_scale-0.1 ', "batchformer_lr_scale": 0.1' \
+    CORAL_BatchFormer IRM_BatchFormer VREx_BatchFormer SWAD_BatchFormer
+
+# Ablations of ERM_BatchFormer, one hyper-parameter each, with the first two above; ERM too where it has it as well.
+setting layers-2 ', "batchformer_layers": 2' ERM_BatchFormer
+setting layers-4 ', "batchformer_layers": 4' ERM_BatchFormer
+setting own_classifier ', "batchformer_shared_classifier": false' ERM_BatchFormer
+setting scope-environment ', "batchformer_scope": "environment"' ERM_BatchFormer
+setting not_trained ', "batchformer_trainable": false' ERM_BatchFormer
+setting batch-8 ', "batch_size": 8' ERM ERM_BatchFormer
+setting batch-16 ', "batch_size": 16' ERM ERM_BatchFormer
+setting batch-64 ', "batch_size": 64' ERM ERM_BatchFormer
+
+sh "$(dirname "$0")/../pack.sh" "$runs"

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Fine-tunes the twelve algorithms on PACS, on all GPUs of this machine: sh run.sh DATA RUNS [FLAG...]
+# DATA is the folder in which PACS lies; each protocol gets a folder in RUNS, and the records of both end up in
+# RUNS/records.tar.xz. Flags are those of `sweep launch`. Needs dg-batchformer[offline]. Called again, it goes on.
+set -eu
+data=$1 runs=$2
+shift 2
+for folder in "$data" "$runs"; do
+    case $folder in /*) echo "$folder: expected a relative path, since records have it" >&2; exit 2 ;; esac
+done
+mkdir -p "$runs"
+[ -e "$runs/machine.txt" ] || sh "$(dirname "$0")/../machine.sh" > "$runs/machine.txt"
+
+# sweep PROTOCOL FLAG...: each of the four environments left out in three trials; the images are 224 x 224.
+sweep() {
+    protocol=$1
+    shift
+    python -m dg_batchformer.sweeps.pacs --protocol "$protocol" --data_dir "$data" --output_dir "$runs/$protocol" \
+        --hparams '{"backbone": "timm:tf_efficientnet_lite0", "weights": "offline"}' --n_hparams 1 --n_trials 3 \
+        --steps 1001 --checkpoint_freq 100 --skip_model_save ${LAUNCHER---command_launcher multi_gpu --jobs_per_gpu 4} "$@"
+}
+
+sweep domainbed "$@"
+sweep swad --algorithms SWAD SWAD_BatchFormer "$@"
+
+sh "$(dirname "$0")/../pack.sh" "$runs"

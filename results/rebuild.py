@@ -1,0 +1,112 @@
+"""Rebuilds the tables of published results from the records of their runs: python results/rebuild.py (make results)
+
+A folder beside this file has the records of its sweeps as `records.tar.xz`, and in `reports.json` by name what is
+reported together: the sweeps, as they are called there. Each report gets a folder with a table for every selection
+method, all of them as LaTeX, their cells and differences as CSV, and figures; pages that quote a table are brought up
+to date.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from dg_batchformer.selection import figures
+from dg_batchformer.selection.collect import Collected, collect
+from dg_batchformer.selection.formats.all import FORMATS
+from dg_batchformer.selection.formats.markdown import markdown
+from dg_batchformer.selection.formats.wording import comparison_name, interval, signed
+from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
+from dg_batchformer.selection.report import Result, report
+from dg_batchformer.selection.statistics import Interval, t_interval
+
+HERE = Path(__file__).resolve().parent
+RECORDS = "records.tar.xz"
+FILES = {"latex": "tables.tex", "csv": "cells.csv", "differences": "differences.csv"}
+QUOTED = re.compile(r"(<!-- table ([1-9]) of (\S+) -->\n\n)(?:(?!<!--).)*(\n<!-- end of table -->)", re.DOTALL)
+GRID = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+
+
+def main() -> None:
+    for folder in published():
+        for name, collected in reports(folder):
+            write_tables(collected, folder / name)
+            figures.draw(report(collected, selections=[TRAINING_DOMAIN]), folder / name / "figures")
+            print(f"wrote {folder.name}/{name}")
+    for page in pages():
+        page.write_text(quoting(page), encoding="utf-8")
+
+
+def published() -> list[Path]:
+    """The folders with records."""
+    return sorted(path.parent for path in HERE.glob(f"*/{RECORDS}"))
+
+
+def reports(folder: Path) -> Iterator[tuple[str, Collected]]:
+    """By name what the reports of a folder are of, with its records in the working folder: no path gets into them."""
+    wanted = json.loads((folder / "reports.json").read_text(encoding="utf-8"))
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as scratch, tarfile.open(folder / RECORDS) as archive:
+        archive.extractall(scratch, filter="data")
+        os.chdir(scratch)
+        try:
+            for name, sweeps in wanted.items():
+                yield name, collect(list(map(Path, sweeps)))
+        finally:
+            os.chdir(here)
+
+
+def write_tables(collected: Collected, folder: Path) -> None:
+    """Writes a Markdown table for every selection method, one of differences, and the files that have all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for selection in METHODS:
+        table = markdown(report(collected, selections=[selection]))
+        (folder / f"{selection}.md").write_text(table, encoding="utf-8")
+    (result,) = report(collected, selections=[TRAINING_DOMAIN]).results
+    (folder / "by-environment.md").write_text(by_environment(result), encoding="utf-8")
+    for form, file in FILES.items():
+        (folder / file).write_text(FORMATS[form](report(collected)), encoding="utf-8")
+
+
+def by_environment(result: Result) -> str:
+    """A Markdown table of paired differences with Student's 95 % intervals: by environment, and over all of them.
+
+    The last column takes the environments' means for the sample: what can be said of environments other than these.
+    """
+    names = result.section.own_columns
+    header = ["Variant - base", *names, "All pairs", "Environments as the sample"]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for one in result.comparisons:
+        means = [one.columns[name].mean for name in names]
+        known = [mean for mean in means if mean is not None]
+        cells = [shown(each.mean, each.t) for each in (*(one.columns[name] for name in names), one.overall)]
+        lines.append([comparison_name(one), *cells, shown(sum(known) / len(known), t_interval(known))])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def shown(mean: float | None, limits: Interval | None) -> str:
+    return f"{signed(mean)} ({interval(limits)})"
+
+
+def pages() -> list[Path]:
+    """The pages that may quote tables."""
+    return [HERE.parent / "README.md", *sorted(HERE.glob("*/README.md"))]
+
+
+def quoting(page: Path) -> str:
+    """A page with its quoted tables, each a file's so-manyth, as that file has it now."""
+
+    def quoted(found: re.Match[str]) -> str:
+        before, number, name, after = found.groups()
+        return before + GRID.findall((HERE / name).read_text(encoding="utf-8"))[int(number) - 1] + after
+
+    return QUOTED.sub(quoted, page.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
