@@ -12,7 +12,7 @@ from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES
 from dg_batchformer.selection.pairs import Comparison, compare
 from dg_batchformer.selection.search import Edge, edges
-from dg_batchformer.selection.settings import Setting, given_to_all, in_words
+from dg_batchformer.selection.settings import Setting, given_in_words
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 from dg_batchformer.training.records import Problem
 
@@ -62,9 +62,8 @@ class Result:
 
     @property
     def given(self) -> str:
-        """The hyper-parameters that all runs were given alike, in words; no row is labelled by them."""
-        of_all = given_to_all(row.given for row in self.section.rows if not row.source)
-        return f"all runs given {in_words(of_all)}" if of_all else ""
+        """The hyper-parameters that all runs, or all of an algorithm, were given: no row is labelled by them."""
+        return given_in_words([(row.algorithm, row.given) for row in self.section.rows if not row.source])
 
     @property
     def lacking(self) -> str | None:

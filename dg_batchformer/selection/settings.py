@@ -167,17 +167,29 @@ def given_to_all(rows: Iterable[str]) -> dict[str, str]:
     return dict(set.intersection(*(set(own.items()) for own in found))) if found else {}
 
 
+def given_in_words(rows: Sequence[tuple[str, str]]) -> str:
+    """What all rows were given, and beyond that what all of some algorithms' rows were, as no label says it."""
+    of_all = given_to_all(given for _, given in rows)
+    found = {"all runs": in_words(of_all)} if of_all else {}
+    by_words: dict[str, list[str]] = defaultdict(list)
+    for algorithm in dict.fromkeys(name for name, _ in rows):
+        alike = given_to_all(given for name, given in rows if name == algorithm)
+        by_words[in_words({name: value for name, value in alike.items() if name not in of_all})].append(algorithm)
+    found |= {", ".join(algorithms): words for words, algorithms in by_words.items() if words}
+    return "; ".join(f"{who} given {what}" for who, what in found.items())
+
+
 def in_words(given: Mapping[str, str]) -> str:
     """Given hparams as labels and captions name them."""
     return ", ".join(f"{name} {value}" if name else value for name, value in sorted(given.items()))
 
 
 def labels(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """What rows, each an algorithm and the hparams that it was given, are called: by those that not all were given."""
-    of_all = given_to_all(given for _, given in rows)
+    """What rows, each an algorithm and the hparams that it was given, are called: by what sets an algorithm's apart."""
     found = []
     for algorithm, given in rows:
-        own = {name: value for name, value in by_name(given).items() if name not in of_all}
+        alike = given_to_all(other for name, other in rows if name == algorithm)
+        own = {name: value for name, value in by_name(given).items() if name not in alike}
         found.append(f"{algorithm} ({in_words(own)})" if own else algorithm)
     # Odd names of hparams can make two rows sound alike.
     return [

@@ -36,7 +36,7 @@ class Unit(NamedTuple):
 class Row:
     """An algorithm of a section.
 
-    `given` are the hparams that it was given, of which `label` names those that not all rows of the section were
+    `given` are the hparams that it was given, of which `label` names those that not all rows of the algorithm were
     given; `candidates` are all that could have been chosen, and `seeds` says whether its hyper-parameters were redrawn
     in each trial or fixed over trials ("" where one trial cannot tell). `source` is where a published row is from,
     `command` the sweep that repeats it where one is known, and `rank` its place on a leaderboard.

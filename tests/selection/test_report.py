@@ -77,6 +77,9 @@ def test_captions_say_what_hparams_all_rows_were_given(tmp_path):
     assert ", backbone resnet50; all runs given lr 0.1; " in caption(tmp_path)
     sweep(tmp_path, name="c")
     assert "given" not in caption(tmp_path)
+    for algorithm in ("IRM", "IRM_BatchFormer"):
+        sweep(tmp_path, name=algorithm, algorithm=algorithm, given={"hparams": '{"irm_lambda": 1.0}'})
+    assert "; IRM, IRM_BatchFormer given irm_lambda 1.0; " in caption(tmp_path)
 
 
 def test_captions_say_what_is_not_done(tmp_path):

@@ -320,7 +320,7 @@ def test_rows_of_given_hparams_are_apart_and_labelled(tmp_path):
             run_of(tmp_path, env, number / 10, given={"hparams": given}, name=f"{number}-{env}", trial=number % 3)
     run_of(tmp_path, algorithm="CORAL", given={"hparams": '{"lr": 0.1}'})
     found = rows(tmp_path)
-    assert list(found) == ["ERM", "ERM (lr 0.1)", "ERM (batch_size 8, lr 0.2)", "CORAL (lr 0.1)"]
+    assert list(found) == ["ERM", "ERM (lr 0.1)", "ERM (batch_size 8, lr 0.2)", "CORAL"]
     assert found["ERM"]["A"].values == {0: pytest.approx(0)}
     assert found["ERM (lr 0.1)"]["A"].values == {1: pytest.approx(10)}
     assert found["ERM (batch_size 8, lr 0.2)"]["A"].values == {0: pytest.approx(30), 2: pytest.approx(20)}
