@@ -8,6 +8,7 @@ to date.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -17,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dg_batchformer.selection import figures
-from dg_batchformer.selection.collect import Collected, collect
+from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.all import FORMATS
 from dg_batchformer.selection.formats.markdown import markdown
 from dg_batchformer.selection.formats.wording import comparison_name, interval, signed
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
-from dg_batchformer.selection.report import Result, report
+from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.statistics import Interval, t_interval
 
 HERE = Path(__file__).resolve().parent
@@ -34,9 +35,9 @@ GRID = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 
 def main() -> None:
     for folder in published():
-        for name, collected in reports(folder):
-            write_tables(collected, folder / name)
-            figures.draw(report(collected, selections=[TRAINING_DOMAIN]), folder / name / "figures")
+        for name, whole in reports(folder):
+            write_tables(whole, folder / name)
+            figures.draw(chosen_by(TRAINING_DOMAIN, whole), folder / name / "figures")
             print(f"wrote {folder.name}/{name}")
     for page in pages():
         page.write_text(quoting(page), encoding="utf-8")
@@ -47,8 +48,8 @@ def published() -> list[Path]:
     return sorted(path.parent for path in HERE.glob(f"*/{RECORDS}"))
 
 
-def reports(folder: Path) -> Iterator[tuple[str, Collected]]:
-    """By name what the reports of a folder are of, with its records in the working folder: no path gets into them."""
+def reports(folder: Path) -> Iterator[tuple[str, Report]]:
+    """The reports of a folder by name, with its records in the working folder: no path gets into them."""
     wanted = json.loads((folder / "reports.json").read_text(encoding="utf-8"))
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(folder / RECORDS) as archive:
@@ -56,21 +57,25 @@ def reports(folder: Path) -> Iterator[tuple[str, Collected]]:
         os.chdir(scratch)
         try:
             for name, sweeps in wanted.items():
-                yield name, collect(list(map(Path, sweeps)))
+                yield name, report(collect(list(map(Path, sweeps))))
         finally:
             os.chdir(here)
 
 
-def write_tables(collected: Collected, folder: Path) -> None:
+def chosen_by(selection: str, whole: Report) -> Report:
+    """The part of a report under one selection method."""
+    return dataclasses.replace(whole, results=[one for one in whole.results if one.section.selection == selection])
+
+
+def write_tables(whole: Report, folder: Path) -> None:
     """Writes a Markdown table for every selection method, one of differences, and the files that have all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for selection in METHODS:
-        table = markdown(report(collected, selections=[selection]))
-        (folder / f"{selection}.md").write_text(table, encoding="utf-8")
-    (result,) = report(collected, selections=[TRAINING_DOMAIN]).results
+        (folder / f"{selection}.md").write_text(markdown(chosen_by(selection, whole)), encoding="utf-8")
+    (result,) = chosen_by(TRAINING_DOMAIN, whole).results
     (folder / "by-environment.md").write_text(by_environment(result), encoding="utf-8")
     for form, file in FILES.items():
-        (folder / file).write_text(FORMATS[form](report(collected)), encoding="utf-8")
+        (folder / file).write_text(FORMATS[form](whole), encoding="utf-8")
 
 
 def by_environment(result: Result) -> str:

@@ -14,7 +14,6 @@ import rebuild
 
 from dg_batchformer import ALGORITHMS, flags
 from dg_batchformer.jobs.plan import Sweep, plan
-from dg_batchformer.selection.report import report
 
 RESULTS = Path(rebuild.__file__).parent
 PUBLISHED = [path.name for path in rebuild.published()]
@@ -25,9 +24,9 @@ SCRIPTS = sorted(path.parent.name for path in RESULTS.glob("*/run.sh"))
 def rebuilt(request, tmp_path_factory):
     """A published folder, and another one with what its records give."""
     folder, into = RESULTS / request.param, tmp_path_factory.mktemp("results")
-    for name, collected in rebuild.reports(folder):
-        assert list(report(collected).problems) == []
-        rebuild.write_tables(collected, into / name)
+    for name, whole in rebuild.reports(folder):
+        assert list(whole.problems) == []
+        rebuild.write_tables(whole, into / name)
     return folder, into
 
 

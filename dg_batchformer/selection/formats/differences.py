@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 
+from dg_batchformer.selection.formats.flat import of_table
 from dg_batchformer.selection.pairs import Comparison, Difference
 from dg_batchformer.selection.report import Report
 
@@ -24,15 +24,8 @@ def csv_differences(report: Report) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for result in report.results:
-        setting = result.section.setting
-        of_table = {
-            "selection": result.section.selection,
-            "protocol": setting.protocol,
-            "backbone": setting.backbone,
-            "others": json.dumps(dict(setting.others)) if setting.others else "",
-            "dataset": setting.dataset,
-        }
-        writer.writerows({**of_table, **line} for one in result.comparisons for line in lines(one))
+        alike = of_table(result.section)
+        writer.writerows({**alike, **line} for one in result.comparisons for line in lines(one))
     return file.getvalue()
 
 

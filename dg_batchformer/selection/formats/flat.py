@@ -8,6 +8,7 @@ import json
 
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.report import Report
+from dg_batchformer.selection.table import Section
 
 COLUMNS = (
     *("selection", "protocol", "backbone", "others", "dataset", "algorithm", "given_hparams", "source", "environment"),
@@ -34,11 +35,7 @@ def cells(report: Report) -> list[dict[str, object]]:
             columns = tuple(column for column in columns if column not in section.own_columns)
         for row in section.rows:
             of_row = {
-                "selection": section.selection,
-                "protocol": section.setting.protocol,
-                "backbone": section.setting.backbone,
-                "others": json.dumps(dict(section.setting.others)) if section.setting.others else "",
-                "dataset": section.dataset,
+                **of_table(section),
                 "algorithm": row.algorithm,
                 "given_hparams": row.given,
                 "source": row.source,
@@ -46,6 +43,18 @@ def cells(report: Report) -> list[dict[str, object]]:
             }
             found += [{**of_row, "environment": column, **_cell(row.cells[column])} for column in columns]
     return found
+
+
+def of_table(section: Section) -> dict[str, object]:
+    """What all lines of a table say: by which method it chose, and its setting."""
+    setting = section.setting
+    return {
+        "selection": section.selection,
+        "protocol": setting.protocol,
+        "backbone": setting.backbone,
+        "others": json.dumps(dict(setting.others)) if setting.others else "",
+        "dataset": setting.dataset,
+    }
 
 
 def _cell(cell: Cell) -> dict[str, object]:
