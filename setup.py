@@ -6,9 +6,11 @@ setup(
     packages=[
         "dg_batchformer",
         "dg_batchformer.algorithms",
+        "dg_batchformer.algorithms.adapter",
         "dg_batchformer.data",
         "dg_batchformer.domainbed",
         "dg_batchformer.jobs",
+        "dg_batchformer.runs",
         "dg_batchformer.selection",
         "dg_batchformer.selection.figures",
         "dg_batchformer.selection.formats",

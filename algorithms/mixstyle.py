@@ -15,9 +15,9 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import compose, register_modifier
 
+from .adapter.dry_run import check_parts, constructing, try_update
+from .adapter.on_features import update_on_features
 from .erm import features_in_one_pass
-from .on_features import update_on_features
-from .trial import check_parts, constructing, try_update
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),

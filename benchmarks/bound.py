@@ -20,7 +20,7 @@ from common import BACKBONES, ON_GPU, clock, header, ratios, spread
 
 from dg_batchformer.data.batches import load
 from dg_batchformer.data.splits import split_environments
-from dg_batchformer.training.arguments import PRECISIONS, RunArguments, check
+from dg_batchformer.runs.arguments import PRECISIONS, RunArguments, check
 from dg_batchformer.training.compute import Compute
 from dg_batchformer.training.parts import make_algorithm, prepared_data, training_steps
 

@@ -16,7 +16,7 @@ import torch
 from common import BACKBONES, ON_GPU, clock, header, ratios, spread
 
 from dg_batchformer import default_hparams, get_algorithm_class, machine
-from dg_batchformer.training.arguments import PRECISIONS
+from dg_batchformer.runs.arguments import PRECISIONS
 from dg_batchformer.training.compute import Compute
 
 BASES = ("ERM", "CORAL", "IRM", "VREx", "MixStyle", "SWAD")

@@ -23,9 +23,9 @@ from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job, Sweep
 from dg_batchformer.jobs.states import Standing, look, summary
 from dg_batchformer.registry import ALGORITHMS
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.protocols import find_protocol
 from dg_batchformer.training.interrupt import Interrupted
-from dg_batchformer.training.protocols import find_protocol
 
 if TYPE_CHECKING:
     from dg_batchformer.selection.collect import Collected
@@ -75,8 +75,8 @@ def data(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """One run in this process."""
-    from dg_batchformer.training.claim import LostError, TakenError
-    from dg_batchformer.training.failures import DivergedError
+    from dg_batchformer.runs.claim import LostError, TakenError
+    from dg_batchformer.runs.failures import DivergedError
     from dg_batchformer.training.run import run
 
     names = [field.name for field in dataclasses.fields(RunArguments)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from dg_batchformer.jobs.launchers import LAUNCHERS
+from dg_batchformer.runs.arguments import PRECISIONS, RunArguments
+from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
-from dg_batchformer.training.arguments import PRECISIONS, RunArguments
-from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
 

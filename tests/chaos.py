@@ -19,14 +19,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from helpers import TIMES
+from factories import TIMES
 
 from dg_batchformer.jobs.folder import find
+from dg_batchformer.runs import records
+from dg_batchformer.runs.claim import latest, owner_of
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.flat import csv_table
 from dg_batchformer.selection.report import report
-from dg_batchformer.training import records
-from dg_batchformer.training.claim import latest, owner_of
 
 ALGORITHMS = ("ERM_BatchFormer", "IRM_MixStyle", "SWAD_BatchFormer")
 HPARAMS = {"batch_size": 8, "irm_penalty_anneal_iters": 30}

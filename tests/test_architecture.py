@@ -19,14 +19,15 @@ FLOORS = {
     "registry": 2,
     "tllib": 2,
     "algorithms": 3,
-    "training": 3.5,
-    "jobs": 4,
-    "selection": 4,
-    "paper": 4,
-    "flags": 5,
-    "cli": 5,
-    "domainbed": 5,
-    "sweeps": 6,
+    "runs": 3,
+    "training": 4,
+    "jobs": 5,
+    "selection": 5,
+    "paper": 5,
+    "flags": 6,
+    "cli": 6,
+    "domainbed": 6,
+    "sweeps": 7,
 }
 FOLDERS = {"dg_batchformer": ROOT / "dg_batchformer", "algorithms": ROOT / "algorithms", "sweeps": ROOT / "sweeps"}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from helpers import CLASSES, make, minibatches, weights
+from factories import CLASSES, make, minibatches, weights
 from PIL import Image
 from test_pacs import MINI
 
@@ -342,7 +342,7 @@ def test_the_weights_are_part_of_a_runs_identity(tmp_path):
     from dataclasses import asdict
 
     from dg_batchformer.data.benchmarks import find_benchmark
-    from dg_batchformer.training.arguments import RunArguments
+    from dg_batchformer.runs.arguments import RunArguments
 
     ids = {
         job_id(asdict(RunArguments(hparams=json.dumps(hparams))), find_benchmark("RotatedDigits"))

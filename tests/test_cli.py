@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from helpers import args, image_tree, record, write_run
+from factories import args, image_tree, record, write_run
 
 from dg_batchformer import cli
 from dg_batchformer.jobs import launch
-from dg_batchformer.training.claim import claimed
+from dg_batchformer.runs.claim import claimed
 
 FAST = ["--steps", "2", "--hparams", '{"batch_size": 4}']
 

@@ -13,13 +13,13 @@ from dg_batchformer.jobs.launchers import LAUNCHERS
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.states import STATES
 from dg_batchformer.registry import default_hparams
+from dg_batchformer.runs import claim, records
+from dg_batchformer.runs.protocols import PROTOCOLS
 from dg_batchformer.selection import collect, index, leaderboard, reading, references, report
 from dg_batchformer.selection.formats.all import FORMATS
 from dg_batchformer.selection.methods import METHODS
 from dg_batchformer.selection.pairs import SIGNIFICANT
 from dg_batchformer.selection.statistics import RESAMPLES
-from dg_batchformer.training import claim, records
-from dg_batchformer.training.protocols import PROTOCOLS
 
 SELECTION = (Path(__file__).parents[1] / "docs" / "selection.md").read_text(encoding="utf-8")
 SWEEPS = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from dg_batchformer.errors import InputError
 PACKAGE = {
     "__init__.py": "",
     "algorithms.py": """
-        from helpers import Plain
+        from factories import Plain
 
         class ERM(Plain):
             pass

@@ -11,7 +11,7 @@ from typing import Any
 from dg_batchformer.cli import guarded
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
-from dg_batchformer.training.arguments import parse_hparams
+from dg_batchformer.runs.arguments import parse_hparams
 
 from .registration import register
 from .scripts import SCRIPTS, run_script

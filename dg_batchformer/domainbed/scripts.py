@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import records
+from dg_batchformer.runs import records
 
 from .registration import EXPECTED
 

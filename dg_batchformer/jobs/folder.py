@@ -13,8 +13,8 @@ from dg_batchformer.data.benchmarks import path_free
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.registry import in_order
-from dg_batchformer.training import records
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs import records
+from dg_batchformer.runs.arguments import RunArguments
 
 FORMAT = 1
 """Of the folder: raised when an older version could not read it rightly any more."""

@@ -18,8 +18,8 @@ from dg_batchformer.jobs.queue import Ended
 from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.jobs.status import duration
 from dg_batchformer.jobs.workers import Place, warm_up
-from dg_batchformer.training.arguments import parse_hparams
-from dg_batchformer.training.failures import but_for_space
+from dg_batchformer.runs.arguments import parse_hparams
+from dg_batchformer.runs.failures import but_for_space
 
 
 def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> int:

@@ -13,7 +13,7 @@ from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.queue import LOOK_SECONDS, Entry, Queue, Report
 from dg_batchformer.jobs.workers import Place, Worker, sharing, stop
-from dg_batchformer.training.arguments import RunArguments, parse_hparams
+from dg_batchformer.runs.arguments import RunArguments, parse_hparams
 from dg_batchformer.training.interrupt import Interrupted, handled
 
 

@@ -15,8 +15,8 @@ from dg_batchformer.data.benchmarks import Benchmark, find_benchmark, path_free
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import ALGORITHMS, hyperparameters
-from dg_batchformer.training import records
-from dg_batchformer.training.arguments import (
+from dg_batchformer.runs import records
+from dg_batchformer.runs.arguments import (
     NOT_IN_ID,
     RunArguments,
     check,
@@ -26,7 +26,7 @@ from dg_batchformer.training.arguments import (
     parse_hparams,
     protocol_problems,
 )
-from dg_batchformer.training.protocols import DOMAINBED, find_protocol
+from dg_batchformer.runs.protocols import DOMAINBED, find_protocol
 
 
 @dataclass(frozen=True)

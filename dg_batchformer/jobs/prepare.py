@@ -16,12 +16,12 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import compare_data
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import measured_seconds
-from dg_batchformer.training import failures
-from dg_batchformer.training.arguments import RunArguments, check
+from dg_batchformer.runs import failures
+from dg_batchformer.runs.arguments import RunArguments, check
+from dg_batchformer.runs.protocols import find_protocol
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
 from dg_batchformer.training.evaluate import correct_and_loss
 from dg_batchformer.training.parts import length, load_data, make_algorithm, prepared_data, training_steps
-from dg_batchformer.training.protocols import find_protocol
 
 STEPS = 3
 

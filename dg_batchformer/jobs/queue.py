@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.training import failures
-from dg_batchformer.training.claim import Watch, latest
+from dg_batchformer.runs import failures
+from dg_batchformer.runs.claim import Watch, latest
 
 LOOK_SECONDS = 2.0
 """Between two looks at the runs that other launchers have."""

@@ -23,7 +23,7 @@ from dg_batchformer.jobs.local import cpu_places, gpu_places, run_at
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.queue import Ended
-from dg_batchformer.training.failures import but_for_space
+from dg_batchformer.runs.failures import but_for_space
 from dg_batchformer.training.interrupt import Interrupted
 
 if TYPE_CHECKING:

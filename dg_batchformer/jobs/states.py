@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.training import live, records
-from dg_batchformer.training.claim import LEASE_SECONDS, Owner, Watch, latest, owner_of
-from dg_batchformer.training.live import Live
+from dg_batchformer.runs import live, records
+from dg_batchformer.runs.claim import LEASE_SECONDS, Owner, Watch, latest, owner_of
+from dg_batchformer.runs.live import Live
 
 STATES = ("done", "failed", "running", "abandoned", "waiting")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.states import Standing, counts, look
-from dg_batchformer.training import records
-from dg_batchformer.training.claim import Watch
+from dg_batchformer.runs import records
+from dg_batchformer.runs.claim import Watch
 
 HOUR = 3600.0
 

@@ -20,7 +20,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.states import STATES, Standing, summary
 from dg_batchformer.jobs.status import Status, as_json, duration
-from dg_batchformer.training.claim import Watch
+from dg_batchformer.runs.claim import Watch
 
 WATCH_SECONDS = 2.0
 """Between two looks of --watch."""

@@ -18,9 +18,9 @@ from typing import Any
 
 from dg_batchformer.jobs.folder import check_data
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.training import failures
-from dg_batchformer.training.arguments import data_arguments
-from dg_batchformer.training.claim import LostError, TakenError, is_free
+from dg_batchformer.runs import failures
+from dg_batchformer.runs.arguments import data_arguments
+from dg_batchformer.runs.claim import LostError, TakenError, is_free
 
 LEAVE_SECONDS = 60
 """For a worker that is stopped: a step, and writing its state."""

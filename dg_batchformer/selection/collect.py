@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from dg_batchformer.errors import InputError
+from dg_batchformer.runs import records
+from dg_batchformer.runs.records import Problem, RunKey
 from dg_batchformer.selection import index, parallel
 from dg_batchformer.selection.runs import Run
 from dg_batchformer.selection.settings import Setting, given_hparams, settings_of
-from dg_batchformer.training import records
-from dg_batchformer.training.records import Problem, RunKey
 
 TWICE = "runs that are there twice"
 NO_RUN = "folders of which no run counts"

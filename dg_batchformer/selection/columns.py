@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dg_batchformer.runs.records import LARGEST, Record, RunKey, args_problem
 from dg_batchformer.selection.runs import Floats, Run, described
-from dg_batchformer.training.records import LARGEST, Record, RunKey, args_problem
 
 Step = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 Accuracy = Annotated[float, msgspec.Meta(ge=0, le=1)]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dg_batchformer.runs import records
+from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.methods import Choice, mean_validation
 from dg_batchformer.selection.runs import Run, count_environments, made
-from dg_batchformer.training import records
-from dg_batchformer.training.records import RunKey
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ import msgspec
 import numpy as np
 
 from dg_batchformer.data import benchmarks
+from dg_batchformer.runs import records
+from dg_batchformer.runs.records import Problem, RunKey
 from dg_batchformer.selection import columns, reading, runs
 from dg_batchformer.selection.reading import UNREADABLE, Reading
 from dg_batchformer.selection.runs import Run
-from dg_batchformer.training import records
-from dg_batchformer.training.records import Problem, RunKey
 
 INDEX = ".dg-batchformer-index.npz"
 SETTLED_NS = 3 * 10**9

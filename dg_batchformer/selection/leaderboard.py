@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import TRAINING_DOMAIN
@@ -13,7 +14,6 @@ from dg_batchformer.selection.report import Report, Result, apart, report
 from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.settings import NONE_GIVEN
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
-from dg_batchformer.training.records import Problem
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
 WITHOUT_COLUMN = "published numbers of environments that their table does not have"

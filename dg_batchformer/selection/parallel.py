@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dg_batchformer import machine
+from dg_batchformer.runs import records
 from dg_batchformer.selection import index
 from dg_batchformer.selection.index import Entry
 from dg_batchformer.selection.reading import read_folder
-from dg_batchformer.training import records
 
 FEWEST = 2000
 """Folders that a process must have to read for its start to pay."""

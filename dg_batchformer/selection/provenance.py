@@ -7,11 +7,11 @@ from pathlib import Path
 
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
+from dg_batchformer.runs.arguments import command_line
 from dg_batchformer.selection.methods import Choice
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.runs import Run
 from dg_batchformer.selection.table import Row
-from dg_batchformer.training.arguments import command_line
 
 OURS = ("python", "-m", "dg_batchformer", "train")
 DOMAINBED = ("python", "-m", "domainbed.scripts.train")

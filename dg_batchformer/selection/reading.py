@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dg_batchformer.runs import records
+from dg_batchformer.runs.records import Problem, Record, RunKey
 from dg_batchformer.selection import columns
 from dg_batchformer.selection.runs import Run, catalogued, count_environments, made
-from dg_batchformer.training import records
-from dg_batchformer.training.records import Problem, Record, RunKey
 
 UNFINISHED = "runs without their `done`"
 UNUSABLE = "runs marked done without a record that can be counted"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES
@@ -14,7 +15,6 @@ from dg_batchformer.selection.pairs import Comparison, compare
 from dg_batchformer.selection.search import Edge, edges
 from dg_batchformer.selection.settings import Setting, given_in_words
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
-from dg_batchformer.training.records import Problem
 
 NEVER_LEFT_OUT = "algorithms that never leave some environments out"
 MIXED_VERSIONS = "tables of runs that different versions made"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
-from dg_batchformer.training.records import Record, RunKey
+from dg_batchformer.runs.records import Record, RunKey
 
 Floats = npt.NDArray[np.float64]
 

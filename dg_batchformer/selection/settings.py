@@ -12,8 +12,8 @@ from typing import Any
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.selection.runs import Run
-from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS
 
 UNKNOWN = "not known before a run is done"
 """The backbone where only plans are there; what they give of it follows."""

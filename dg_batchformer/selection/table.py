@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dg_batchformer.registry import in_order
+from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
 from dg_batchformer.selection.runs import Run, environment_names
 from dg_batchformer.selection.settings import Setting, by_name, given_hparams, labels, planned_setting
-from dg_batchformer.training.records import RunKey
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
 DERIVED = (AVERAGE, WORST, MACRO)

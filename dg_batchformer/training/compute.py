@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from dg_batchformer import machine
-from dg_batchformer.algorithms.trial import all_optimizers
+from dg_batchformer.algorithms.adapter.dry_run import all_optimizers
 from dg_batchformer.errors import InputError
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs.arguments import RunArguments
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
 """Images that are evaluated at once; a batch that stays in a CPU's cache is the faster one."""

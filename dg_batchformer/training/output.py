@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from dg_batchformer.training.records import ERR, OUT
+from dg_batchformer.runs.records import ERR, OUT
 
 
 class Tee(io.TextIOBase):

@@ -21,9 +21,9 @@ from dg_batchformer.data.splits import Split
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import weights_identity
 from dg_batchformer.registry import get_algorithm_class
-from dg_batchformer.training.arguments import NOT_IN_ID, RunArguments, data_arguments
+from dg_batchformer.runs.arguments import NOT_IN_ID, RunArguments, data_arguments
+from dg_batchformer.runs.protocols import find_protocol
 from dg_batchformer.training.features import with_features
-from dg_batchformer.training.protocols import find_protocol
 
 COURSE_IS_FREE_OF = ("dataset", "hparams", "fixed_hparams", "steps", "checkpoint_freq", *NOT_IN_ID)
 """Arguments that stand in a run's identity in another way, or not at all."""

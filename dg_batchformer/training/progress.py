@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dg_batchformer import machine
-from dg_batchformer.training import live
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs import live
+from dg_batchformer.runs.arguments import RunArguments
 
 EVERY_SECONDS = 5.0
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import failures, live, records, resume
-from dg_batchformer.training.arguments import RunArguments, check
-from dg_batchformer.training.claim import Claim, LostError, claimed
+from dg_batchformer.runs import failures, live, records
+from dg_batchformer.runs.arguments import RunArguments, check
+from dg_batchformer.runs.claim import Claim, LostError, claimed
+from dg_batchformer.training import resume
 from dg_batchformer.training.interrupt import Asked, Interrupted, listening
 from dg_batchformer.training.output import captured
 from dg_batchformer.training.parts import prepared_data

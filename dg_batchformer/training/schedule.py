@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dg_batchformer.algorithms.trial import optimizers_by_name
+from dg_batchformer.algorithms.adapter.dry_run import optimizers_by_name
 
 Share = Callable[[int, int], float]
 """The share of the learning rate at a step of so many."""

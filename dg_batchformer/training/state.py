@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dg_batchformer.algorithms.trial import optimizers_by_name
+from dg_batchformer.algorithms.adapter.dry_run import optimizers_by_name
 
 OF_TORCH = frozenset(vars(nn.Module()))
 """Attributes that every module has, which its `state_dict` covers."""

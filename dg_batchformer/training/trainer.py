@@ -18,14 +18,16 @@ from dg_batchformer.data.batches import Minibatches, load
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.hparams import seed_hash
 from dg_batchformer.networks import describe
-from dg_batchformer.training import records, resume
-from dg_batchformer.training.arguments import RunArguments
-from dg_batchformer.training.checkpoint import save_model
-from dg_batchformer.training.claim import Claim
+from dg_batchformer.runs import records
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.claim import Claim
+from dg_batchformer.runs.failures import DivergedError
+from dg_batchformer.runs.protocols import find_protocol
+from dg_batchformer.training import resume
 from dg_batchformer.training.compute import Compute, Values
 from dg_batchformer.training.evaluate import evaluate
-from dg_batchformer.training.failures import DivergedError
 from dg_batchformer.training.interrupt import Asked, Interrupted
+from dg_batchformer.training.model_file import save_model
 from dg_batchformer.training.parts import (
     identity,
     length,
@@ -34,7 +36,6 @@ from dg_batchformer.training.parts import (
     training_steps,
 )
 from dg_batchformer.training.progress import Progress
-from dg_batchformer.training.protocols import find_protocol
 from dg_batchformer.training.schedule import Schedule
 from dg_batchformer.training.state import algorithm_state, random_state, restore_algorithm, restore_random_state
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from helpers import CLASSES, SHAPE, make, minibatches, weights
+from factories import CLASSES, SHAPE, make, minibatches, weights
 
 from dg_batchformer import ALGORITHMS, default_hparams, get_algorithm_class, random_hparams, registry
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import CLASSES, SHAPE, Plain, make, minibatches, weights
+from factories import CLASSES, SHAPE, Plain, make, minibatches, weights
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class, with_batchformer
-from dg_batchformer.algorithms.on_features import Rows
+from dg_batchformer.algorithms.adapter.on_features import Rows
 from dg_batchformer.batchformer import BatchFormer, attend
 
 VARIANTS = ["ERM", "CORAL", "IRM", "VREx", "MixStyle", "SWAD"]

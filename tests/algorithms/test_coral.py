@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SHAPE, make, minibatches
+from factories import SHAPE, make, minibatches
 
 from dg_batchformer.algorithms.coral import coral_distance
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import make, minibatches, weights
+from factories import make, minibatches, weights
 
 from dg_batchformer import default_hparams, get_algorithm_class
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import make, minibatches
+from factories import make, minibatches
 
 from dg_batchformer.algorithms.irm import irm_penalty
 

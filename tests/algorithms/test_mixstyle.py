@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers import SHAPE, Plain, make, minibatches, weights
+from factories import SHAPE, Plain, make, minibatches, weights
 from torch import nn
 
 from dg_batchformer import with_batchformer, with_mixstyle

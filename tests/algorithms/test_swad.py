@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from helpers import make, minibatches, weights
+from factories import make, minibatches, weights
 
 from dg_batchformer.algorithms.swad import Average, LossValley, Segment, reestimate_batch_norm
 

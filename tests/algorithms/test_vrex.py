@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import make, minibatches
+from factories import make, minibatches
 
 from dg_batchformer.algorithms.vrex import variance_penalty
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer.data.batches import (
     Training,

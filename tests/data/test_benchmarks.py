@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer.data.benchmarks import BENCHMARKS, find_benchmark, load_dataset, path_free
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from helpers import image_tree
+from factories import image_tree
 from PIL import Image
 
 from dg_batchformer.data import cache as caches

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torchvision
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer.data.folders import scan
 from dg_batchformer.errors import InputError

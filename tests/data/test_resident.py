@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer.data import resident
 from dg_batchformer.data.benchmarks import load_dataset

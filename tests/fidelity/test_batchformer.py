@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import make, minibatches
+from factories import make, minibatches
 
 pytestmark = pytest.mark.domainbed
 

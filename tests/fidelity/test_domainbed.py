@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer import default_hparams, get_algorithm_class, random_hparams
 from dg_batchformer.data.splits import split_environments

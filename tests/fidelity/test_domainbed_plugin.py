@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import weights
+from factories import weights
 
 from dg_batchformer import ALGORITHMS, default_hparams, get_algorithm_class
 from dg_batchformer.algorithms.swad import LossValley, Segment
 from dg_batchformer.batchformer import attend
 from dg_batchformer.domainbed import register
 from dg_batchformer.registry import split_name
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.training.run import run
 
 from .conftest import checkout

@@ -17,7 +17,7 @@ from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
 from dg_batchformer.data.splits import Split
 from dg_batchformer.optimizers import MOMENTUM
-from dg_batchformer.training.protocols import find_protocol
+from dg_batchformer.runs.protocols import find_protocol
 
 from .peers import checkout, one_definition
 

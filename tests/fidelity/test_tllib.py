@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import make
+from factories import make
 from torch import nn
 
 from dg_batchformer.tllib import BatchFormerPool, by_environment, duplicate_labels, parameter_groups

@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer import cli
 from dg_batchformer.jobs.folder import find

@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from helpers import record
+from factories import record
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
@@ -21,8 +21,8 @@ from dg_batchformer.jobs.folder import (
     write,
 )
 from dg_batchformer.jobs.plan import Sweep, plan
-from dg_batchformer.training import records
-from dg_batchformer.training.records import state_of
+from dg_batchformer.runs import records
+from dg_batchformer.runs.records import state_of
 
 
 def sweep(tmp_path, **changes):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.resident import resident_images
@@ -26,7 +26,7 @@ from dg_batchformer.jobs.states import look, summary
 from dg_batchformer.jobs.status import Status, measured_seconds
 from dg_batchformer.jobs.status_view import text
 from dg_batchformer.jobs.workers import Worker, mark_unless_taken, stop, warm_up
-from dg_batchformer.training.claim import claimed
+from dg_batchformer.runs.claim import claimed
 
 TROUBLE = """
 import os
@@ -134,7 +134,7 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     assert said.count("\n    RuntimeError: no luck\n") == 1
     assert said.count("\n    its process ended with code 9") == 1
 
-    from dg_batchformer.training.records import read
+    from dg_batchformer.runs.records import read
 
     records = [read(one.job.folder / "results.jsonl")[0][-1] for one in fine]
     # Two workers share two cores; four runs needed no more than the two that were there or replaced dead ones.

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash

@@ -10,7 +10,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.jobs import prepare
 from dg_batchformer.jobs.folder import check_data
 from dg_batchformer.jobs.plan import Sweep, plan
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs.arguments import RunArguments
 
 
 def test_time_is_steps_and_evaluations(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.queue import Queue
-from dg_batchformer.training import claim, failures, records
+from dg_batchformer.runs import claim, failures, records
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import assert_same
+from factories import assert_same
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import find, write
 from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.slurm import checked_executor, minutes, preview, submission, tasks_of
-from dg_batchformer.training.claim import is_free
+from dg_batchformer.runs.claim import is_free
 from dg_batchformer.training.run import run
 
 LONG_ENOUGH = 120

@@ -12,9 +12,9 @@ import pytest
 from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.states import look, summary
-from dg_batchformer.training import claim, live
-from dg_batchformer.training.claim import LEASE_SECONDS, Owner, Watch, claimed
-from dg_batchformer.training.live import Live
+from dg_batchformer.runs import claim, live
+from dg_batchformer.runs.claim import LEASE_SECONDS, Owner, Watch, claimed
+from dg_batchformer.runs.live import Live
 
 FIGURES = Live(step=3, steps=9, images_per_second=12.5, gpu_gb=1.5, seconds_left=6.0)
 

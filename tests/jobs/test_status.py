@@ -20,9 +20,9 @@ from dg_batchformer.jobs.status import (
     runs_per_hour,
     seconds_left,
 )
-from dg_batchformer.training import live, records
-from dg_batchformer.training.claim import Owner
-from dg_batchformer.training.live import Live
+from dg_batchformer.runs import live, records
+from dg_batchformer.runs.claim import Owner
+from dg_batchformer.runs.live import Live
 
 NOW = 1_000_000.0
 

@@ -17,8 +17,8 @@ from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.jobs.states import Standing
 from dg_batchformer.jobs.status import Status
 from dg_batchformer.jobs.status_view import text
-from dg_batchformer.training.claim import Owner
-from dg_batchformer.training.live import Live
+from dg_batchformer.runs.claim import Owner
+from dg_batchformer.runs.live import Live
 
 
 def sweep(folder, **given):

@@ -5,7 +5,7 @@ import json
 import os
 
 import numpy as np
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.table import build

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from helpers import args, record
+from factories import args, record
 
+from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.cells import Cell, average, of_trials, standard_error, worst
 from dg_batchformer.selection.methods import Choice
 from dg_batchformer.selection.runs import made
-from dg_batchformer.training.records import RunKey
 
 
 def choices(shares):

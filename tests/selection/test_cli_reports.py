@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer import cli, paper
 

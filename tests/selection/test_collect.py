@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer import cli
 from dg_batchformer.errors import InputError
+from dg_batchformer.runs.records import TORN, Problem, RunKey
 from dg_batchformer.selection.collect import NO_RUN, TWICE, collect, summary
 from dg_batchformer.selection.reading import NO_ARGS, STRANGERS, UNFINISHED, UNUSABLE
-from dg_batchformer.training.records import TORN, Problem, RunKey
 
 from .sweeps import planned, run_of, texts
 

@@ -5,10 +5,10 @@ import random
 
 import numpy as np
 import pytest
-from helpers import args, record
+from factories import args, record
 
+from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection import columns, reading
-from dg_batchformer.training.records import RunKey
 
 
 def odd_lines(rng):

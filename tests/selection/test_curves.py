@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
+from dg_batchformer.runs.records import PROGRESS
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.curves import curve
 from dg_batchformer.selection.table import build
-from dg_batchformer.training.records import PROGRESS
 
 
 def choice_of(folder, column="C"):

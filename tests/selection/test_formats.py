@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer import flags
 from dg_batchformer.selection.cells import Cell

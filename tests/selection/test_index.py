@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import args
+from factories import args
 
 from dg_batchformer.data import benchmarks
 from dg_batchformer.selection import columns, index, parallel, reading, runs
@@ -458,7 +458,7 @@ def test_all_code_that_decides_what_is_read_is_hashed(monkeypatch):
     index.written_by.__wrapped__()
     used = [value for module in (reading, columns, runs) for value in vars(module).values()]
     named = [value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "") for value in used]
-    read = {name for name in named if name.startswith(("dg_batchformer.selection.", "dg_batchformer.training.records"))}
+    read = {name for name in named if name.startswith(("dg_batchformer.selection.", "dg_batchformer.runs.records"))}
     assert {f"dg_batchformer.selection.{name}" for name in ("columns", "runs", "reading")} <= read
     assert {Path(sys.modules[name].__file__) for name in read} <= set(hashed)
     assert Path(benchmarks.__file__) in hashed

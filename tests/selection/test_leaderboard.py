@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer.selection import references
 from dg_batchformer.selection.collect import TWICE, collect

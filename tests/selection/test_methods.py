@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from helpers import args, record
+from factories import args, record
 
+from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.methods import METHODS, Choice, best, best_by_trial
 from dg_batchformer.selection.runs import made
-from dg_batchformer.training.records import RunKey
 
 
 def run(test_envs, rows, hparams_seed=0, trial=0):

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 from scipy import stats
 
 from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer import machine
 from dg_batchformer.selection import index, parallel

@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer import cli
+from dg_batchformer.runs.records import FOREIGN, OUT_OF_RANGE, REPEATED, TORN
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.reading import (
     ILL_DESCRIBED,
@@ -20,7 +21,6 @@ from dg_batchformer.selection.reading import (
     UNUSABLE,
     read_folder,
 )
-from dg_batchformer.training.records import FOREIGN, OUT_OF_RANGE, REPEATED, TORN
 
 from .sweeps import nobody, run_of, texts
 

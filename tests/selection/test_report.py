@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from helpers import args
+from factories import args
 
 from dg_batchformer import cli
 from dg_batchformer.selection.collect import collect

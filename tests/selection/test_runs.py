@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from helpers import args, record
+from factories import args, record
 
+from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.runs import count_environments, environment_names, made
-from dg_batchformer.training.records import RunKey
 
 from .sweeps import run_of
 

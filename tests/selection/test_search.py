@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 from scipy import stats
 
 from dg_batchformer.selection.collect import collect

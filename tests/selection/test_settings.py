@@ -3,8 +3,9 @@
 import itertools
 
 import pytest
-from helpers import args, record
+from factories import args, record
 
+from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.report import apart, report
 from dg_batchformer.selection.runs import made
@@ -17,7 +18,6 @@ from dg_batchformer.selection.settings import (
     setting_of,
     settings_of,
 )
-from dg_batchformer.training.records import RunKey
 
 from .sweeps import planned, run_of, tables, texts
 

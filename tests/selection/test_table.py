@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.flat import cells

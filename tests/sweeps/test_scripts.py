@@ -4,7 +4,7 @@ import importlib
 import re
 
 import pytest
-from helpers import args, record, write_run
+from factories import args, record, write_run
 
 from dg_batchformer import cli, flags, sweeps
 

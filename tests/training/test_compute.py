@@ -4,17 +4,17 @@ import json
 
 import pytest
 import torch
-from helpers import image_tree, make, minibatches, weights
+from factories import image_tree, make, minibatches, weights
 
 from dg_batchformer import ALGORITHMS
 from dg_batchformer.algorithms import ERM
 from dg_batchformer.data.batches import load
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training.arguments import RunArguments, check
+from dg_batchformer.runs.arguments import RunArguments, check
+from dg_batchformer.runs.protocols import find_protocol
 from dg_batchformer.training.compute import Compute, Values, fuse
 from dg_batchformer.training.parts import load_data, training_steps
-from dg_batchformer.training.protocols import find_protocol
 from dg_batchformer.training.run import run
 
 NOISE = load_dataset("Debug28")

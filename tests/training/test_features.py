@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import CLASSES, image_tree
+from factories import CLASSES, image_tree
 
 from dg_batchformer import cli, default_hparams, get_algorithm_class
 from dg_batchformer.backbones import make_backbone

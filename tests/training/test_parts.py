@@ -3,7 +3,7 @@
 import torch
 
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.training.parts import identity
 
 DATASET = Dataset("RotatedDigits", [TensorEnvironment("a", torch.zeros(3), torch.zeros(3))], (1,), 2, 1, 1)

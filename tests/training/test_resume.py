@@ -10,13 +10,14 @@ import sys
 
 import pytest
 import torch
-from helpers import assert_same, image_tree
+from factories import assert_same, image_tree
 
 from dg_batchformer import ALGORITHMS, get_algorithm_class
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import evaluate, features, records, resume
-from dg_batchformer.training.arguments import RunArguments, check
+from dg_batchformer.runs import records
+from dg_batchformer.runs.arguments import RunArguments, check
+from dg_batchformer.training import evaluate, features, resume
 from dg_batchformer.training.interrupt import Interrupted
 from dg_batchformer.training.run import run
 

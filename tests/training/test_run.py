@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from helpers import image_tree
+from factories import image_tree
 
 from dg_batchformer import default_hparams, get_algorithm_class, register_algorithm, registry
 from dg_batchformer.algorithms import ERM
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.training.arguments import RunArguments
-from dg_batchformer.training.failures import DivergedError
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.failures import DivergedError
 from dg_batchformer.training.run import run
 
 DIGITS = load_dataset("RotatedDigits")

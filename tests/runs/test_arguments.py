@@ -7,7 +7,7 @@ import pytest
 from dg_batchformer import default_hparams, random_hparams
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.training.arguments import RunArguments, check
+from dg_batchformer.runs.arguments import RunArguments, check
 
 
 @pytest.mark.parametrize(

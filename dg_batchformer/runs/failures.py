@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import records
+from dg_batchformer.runs import records
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dg_batchformer.training import claim, records
-from dg_batchformer.training.arguments import RunArguments
-from dg_batchformer.training.claim import LostError, Owner, TakenError, Watch, claimed, latest
+from dg_batchformer.runs import claim, records
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.claim import LostError, Owner, TakenError, Watch, claimed, latest
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
 

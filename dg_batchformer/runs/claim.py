@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dg_batchformer.training import records
+from dg_batchformer.runs import records
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 60.0

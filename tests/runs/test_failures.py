@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.training import failures, records
-from dg_batchformer.training.arguments import RunArguments
+from dg_batchformer.runs import failures, records
+from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
 

@@ -4,11 +4,12 @@ import errno
 
 import pytest
 
-from dg_batchformer.training import live, progress, records
-from dg_batchformer.training.arguments import RunArguments
-from dg_batchformer.training.failures import DivergedError
+from dg_batchformer.runs import live, records
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.failures import DivergedError
+from dg_batchformer.runs.live import Live
+from dg_batchformer.training import progress
 from dg_batchformer.training.interrupt import Interrupted
-from dg_batchformer.training.live import Live
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
 

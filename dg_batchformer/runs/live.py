@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dg_batchformer.training import records
+from dg_batchformer.runs import records
 
 LIVE = "live.json"
 

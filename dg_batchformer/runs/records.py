@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dg_batchformer.data.benchmarks import path_free
-from dg_batchformer.training.protocols import DOMAINBED
+from dg_batchformer.runs.protocols import DOMAINBED
 
 Record = dict[str, Any]
 

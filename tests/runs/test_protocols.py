@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import Plain, image_tree
+from factories import Plain, image_tree
 
 from dg_batchformer import ALGORITHMS, register_algorithm, registry
 from dg_batchformer.algorithms import ERM
@@ -14,10 +14,10 @@ from dg_batchformer.data.batches import load
 from dg_batchformer.data.benchmarks import BENCHMARKS, find_benchmark, load_dataset
 from dg_batchformer.data.environments import Samples
 from dg_batchformer.errors import InputError
+from dg_batchformer.runs.arguments import RunArguments, check
+from dg_batchformer.runs.protocols import PROTOCOLS, find_protocol
 from dg_batchformer.training import parts
 from dg_batchformer.training import run as training
-from dg_batchformer.training.arguments import RunArguments, check
-from dg_batchformer.training.protocols import PROTOCOLS, find_protocol
 from dg_batchformer.training.schedule import Schedule
 
 DIGITS, NOISE = load_dataset("RotatedDigits"), load_dataset("Debug28")

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from helpers import args, record
+from factories import args, record
 
-from dg_batchformer.training import records
+from dg_batchformer.runs import records
 
 
 def write(path, lines):

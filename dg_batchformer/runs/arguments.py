@@ -14,7 +14,7 @@ from dg_batchformer.data.benchmarks import find_benchmark
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import default_hparams, hyperparameters, random_hparams
-from dg_batchformer.training.protocols import DOMAINBED, PROTOCOLS, find_protocol
+from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS, find_protocol
 
 
 @dataclass(frozen=True)
