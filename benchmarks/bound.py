@@ -18,11 +18,10 @@ from typing import Any
 import torch
 from common import BACKBONES, ON_GPU, clock, header, ratios, spread
 
-from dg_batchformer.data.batches import load
-from dg_batchformer.data.splits import split_environments
-from dg_batchformer.runs.arguments import PRECISIONS, RunArguments, check
+from dg_batchformer.runs.arguments import PRECISIONS, RunArguments
+from dg_batchformer.runs.run import resolve
 from dg_batchformer.training.compute import Compute
-from dg_batchformer.training.parts import make_algorithm, prepared_data, training_steps
+from dg_batchformer.training.setup import Setup
 
 
 def steps_per_second(algorithm: Any, steps: Iterator[Any], n: int, compute: Compute) -> float:
@@ -49,12 +48,8 @@ def main() -> None:
     print(header(args), flush=True)
     hparams = json.dumps({"backbone": args.backbone, "weights": None, "batch_size": args.batch_size})
     arguments = RunArguments("PACS", args.algorithm, [3], args.data_dir, hparams, precision=args.precision)
-    checked = check(arguments)
-    compute = Compute.of(arguments)
-    dataset = prepared_data(arguments, checked)
-    splits = split_environments(dataset.sizes, arguments.holdout_fraction, arguments.trial_seed)
-    algorithm = compute.place(make_algorithm(arguments, dataset, checked)).train()
-    loaded = load(dataset, training_steps(arguments, checked, dataset, splits), compute.device)
+    setup = Setup.from_run(resolve(arguments))
+    algorithm, compute, loaded = setup.algorithm.train(), setup.compute, setup.minibatches()
     resident = [(torch.randn_like(x), y) for x, y in next(loaded)]
     sides = {"from the cache": loaded, "bound": itertools.repeat(resident)}
     rates: dict[str, list[float]] = {name: [] for name in sides}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -24,3 +27,20 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
 def first_line(error: Exception) -> str:
     """An error's own message, without the lists that some libraries add below it."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class Problems(list[str]):
+    """Problems that are collected before any work, so that a user sees all of them at once."""
+
+    def attempt(self, function: Callable[..., T], *args: Any) -> T | None:
+        """What a function returns; where it raises an InputError, its message is a problem, and None is returned."""
+        try:
+            return function(*args)
+        except InputError as error:
+            self.append(str(error))
+            return None
+
+    def raise_any(self) -> None:
+        """InputError with a line for each problem, if there is any."""
+        if self:
+            raise InputError("\n".join(self))

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class
-from dg_batchformer.runs.records import PROGRESS, RESULTS
+from dg_batchformer.runs.files import PROGRESS, RESULTS
 
 SHAPE, CLASSES, DOMAINS = (1, 16, 16), 4, 3
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs import records
+from dg_batchformer.runs import files
 
 from .registration import EXPECTED
 
@@ -71,8 +71,8 @@ class Validation:
     def open(self, file: Any, *args: Any, **kwargs: Any) -> Any:
         """The script's `open`: what it adds to `results.jsonl` on the way goes to `progress.jsonl`."""
         path = Path(file)
-        aside = self.on_the_way and path.name == records.RESULTS
-        return open(path.with_name(records.PROGRESS) if aside else file, *args, **kwargs)
+        aside = self.on_the_way and path.name == files.RESULTS
+        return open(path.with_name(files.PROGRESS) if aside else file, *args, **kwargs)
 
     def __call__(self, network: Any, loader: Any, weights: Any, device: Any) -> float:
         if hasattr(network, "finish") and self.step != self.script["step"]:
@@ -82,7 +82,7 @@ class Validation:
     def _checkpoint(self, algorithm: Any, device: Any) -> None:
         record, folder = self.script["results"], Path(self.script["args"].output_dir)
         if self.step < 0:  # what an earlier run left is not this one's
-            for name in (records.DONE, records.RESULTS, records.PROGRESS):
+            for name in (files.DONE, files.RESULTS, files.PROGRESS):
                 (folder / name).unlink(missing_ok=True)
         self.step = self.script["step"]
         record["validation_loss"] = self._loss(algorithm, device)
@@ -91,7 +91,7 @@ class Validation:
         self.on_the_way = self.step < self.script["n_steps"] - 1
         if not self.on_the_way:
             last = {"step": self.step, "validation_loss": record["validation_loss"]}
-            records.append(folder / records.PROGRESS, last)
+            files.append(folder / files.PROGRESS, last)
             algorithm.finish()
             record["validation_loss"] = self._loss(algorithm, device)
             if hasattr(algorithm, "swad_window"):

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dg_batchformer.runs import records
+from dg_batchformer.runs.files import DONE
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 60.0
@@ -157,16 +157,11 @@ class Claim:
 
     def give_up(self) -> None:
         """Leaves a run that is done without a claim, and another to whoever wants it."""
-        if records.state_of(self.folder) == "done":
+        if (self.folder / DONE).exists():
             self.path.unlink(missing_ok=True)
         else:
             with suppress(FileNotFoundError):  # taken over this very moment
                 os.replace(self.path, self.path.with_suffix(".ended"))
-
-
-def is_free(folder: Path) -> bool:
-    """Whether a run can be claimed, as far as one look tells: its process on another machine may have died."""
-    return Watch().is_free(latest(folder))
 
 
 @contextmanager

@@ -172,8 +172,13 @@ class TransferLearningLibrary(Protocol):
 PROTOCOLS: dict[str, Protocol] = {one.name: one for one in (Protocol(), Swad(), TransferLearningLibrary())}
 
 
-def find_protocol(name: str) -> Protocol:
-    """The protocol called `name`."""
+def find_protocol(name: str, hparams_seed: int = 0) -> Protocol:
+    """The protocol called `name`; InputError also where it has no random search, of which `hparams_seed` is a row."""
     if name not in PROTOCOLS:
         raise InputError(unknown("protocol", name, PROTOCOLS))
+    if hparams_seed and not PROTOCOLS[name].searches:
+        raise InputError(
+            f"protocol {name} fixes the hyper-parameters, and has no search: expected hparams_seed 0 (--n_hparams 1); "
+            "--hparams changes single ones"
+        )
     return PROTOCOLS[name]

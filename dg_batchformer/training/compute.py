@@ -1,9 +1,9 @@
-"""How a run computes: on which device, in which precision, compiled or not."""
+"""How a run computes: on which device, in which precision, compiled or not, at which learning rates."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from dg_batchformer import machine
-from dg_batchformer.algorithms.adapter.dry_run import all_optimizers
+from dg_batchformer.algorithms.adapter.dry_run import all_optimizers, optimizers_by_name
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.run import Run
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
 """Images that are evaluated at once; a batch that stays in a CPU's cache is the faster one."""
@@ -28,9 +28,9 @@ class Compute:
     compile: bool = False
 
     @classmethod
-    def of(cls, arguments: RunArguments) -> Compute:
-        """That of a run on this machine; InputError for a precision that its GPU does not have."""
-        device = machine.device()
+    def from_run(cls, run: Run) -> Compute:
+        """How a run computes on this machine; InputError for a precision that its GPU does not have."""
+        device, arguments = machine.device(), run.arguments
         if device == "cuda" and arguments.precision == "bf16" and not torch.cuda.is_bf16_supported():
             raise InputError(f"--precision is bf16, which {machine.device_name()} does not have: expected fp32")
         return cls(device, arguments.precision, arguments.compile)
@@ -71,10 +71,10 @@ def fuse(optimizer: torch.optim.Optimizer) -> None:
 class Values:
     """What updates return, by step since it was last cleared; read when asked, since reading makes a GPU wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: list[int] | None = None, by_step: list[dict[str, float]] | None = None) -> None:
         self.unread: list[tuple[int, Mapping[str, float | Tensor]]] = []
-        self.steps: list[int] = []
-        self.by_step: list[dict[str, float]] = []
+        self.steps = steps or []
+        self.by_step = by_step or []
 
     def add(self, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Takes in the values of a step."""
@@ -91,3 +91,38 @@ class Values:
     def clear(self) -> None:
         """Forgets all steps."""
         self.unread, self.steps, self.by_step = [], [], []
+
+
+Share = Callable[[int, int], float]
+"""The share of the learning rate at a step of so many."""
+
+
+class Schedule:
+    """Sets the learning rates of an algorithm's optimizers after each of a run's `steps` updates.
+
+    `share(step, steps)` counts from the update in which an optimizer was made: one that is made anew, as IRM's at its
+    annealing step, starts over, as in Transfer-Learning-Library.
+    """
+
+    def __init__(self, algorithm: Any, share: Share, steps: int) -> None:
+        self.algorithm, self.share, self.steps = algorithm, share, steps
+        self.began: dict[str, tuple[torch.optim.Optimizer, int, list[float]]] = {}
+
+    def after(self, step: int) -> None:
+        """Sets the rates of the next update, after that of `step`."""
+        for name, optimizer in optimizers_by_name(self.algorithm).items():
+            if name not in self.began or self.began[name][0] is not optimizer:
+                self.began[name] = (optimizer, step, [group["lr"] for group in optimizer.param_groups])
+            _, first, rates = self.began[name]
+            share = self.share(step + 1 - first, self.steps - first)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = share * rate
+
+    def state(self) -> dict[str, tuple[int, list[float]]]:
+        """When each optimizer was made, and its rates then."""
+        return {name: (first, rates) for name, (_, first, rates) in self.began.items()}
+
+    def restore(self, state: dict[str, tuple[int, list[float]]]) -> None:
+        """Takes in a state, of the algorithm as it was then."""
+        optimizers = optimizers_by_name(self.algorithm)
+        self.began = {name: (optimizers[name], *own) for name, own in state.items()}

@@ -6,12 +6,11 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dg_batchformer import machine
-from dg_batchformer.runs import live
 from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.folder import Live, RunFolder
 
 EVERY_SECONDS = 5.0
 
@@ -22,7 +21,7 @@ class Progress:
     With each line it writes the run's live figures into its folder. `counted_from` is when `images` was last 0.
     """
 
-    def __init__(self, folder: Path, steps: int, environments: Sequence[str]) -> None:
+    def __init__(self, folder: RunFolder, steps: int, environments: Sequence[str]) -> None:
         self.folder, self.steps, self.environments = folder, steps, environments
         self.started = self.last = self.counted_from = time.monotonic()
         self.first = self.images = 0
@@ -63,9 +62,8 @@ class Progress:
         listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         print(f"step {step} of {self.steps - 1}: {listed}, {rate:.2f} steps/s, {left} left", flush=True)
         images_per_second = self.images / (now - self.counted_from)
-        live.write(
-            self.folder, live.Live(step + 1, self.steps, images_per_second, machine.gpu_gb(), round(seconds_left, 1))
-        )
+        gpu_gb = machine.gpu_gb()
+        self.folder.write_live(Live(step + 1, self.steps, images_per_second, gpu_gb, round(seconds_left, 1)))
         self._count_anew()
 
     def count(self, n_images: int) -> None:

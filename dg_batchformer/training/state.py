@@ -1,8 +1,19 @@
-"""What the next update of an algorithm depends on, as tensors and plain values."""
+"""The state of a run: all that an interrupted one needs to go on as if nothing had happened.
+
+A saved state is a file `resume-N-HASH.pt`, N being the updates done and HASH that of its content. It is there whole or
+not at all, holds tensors and plain values only, and the last two are kept: one that is torn, or of another run, is set
+aside by name, and the run resumes from the one before.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +21,64 @@ import torch
 from torch import Tensor, nn
 
 from dg_batchformer.algorithms.adapter.dry_run import optimizers_by_name
+from dg_batchformer.runs.folder import RunFolder
+from dg_batchformer.runs.records import Record
+from dg_batchformer.training.compute import Schedule, Values
+
+KEPT = 2
+VERSION = 1
 
 OF_TORCH = frozenset(vars(nn.Module()))
 """Attributes that every module has, which its `state_dict` covers."""
+
+
+@dataclass
+class RunState:
+    """What the rest of a run depends on: `n_updates` are done, and a checkpoint may be due after the last of them.
+
+    A segment is what lies between two checkpoints; `values` are those of its updates.
+    """
+
+    algorithm: Any
+    schedule: Schedule | None = None
+    n_updates: int = 0
+    checkpoint_due: bool = False
+    record: Record = field(default_factory=dict)
+    values: Values = field(default_factory=Values)
+    last_values: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    segment_started: float = field(default_factory=time.monotonic)
+    segment_images: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as tensors and plain values, the global generators' included."""
+        now = time.monotonic()
+        return {
+            "n_updates": self.n_updates,
+            "checkpoint_due": self.checkpoint_due,
+            "algorithm": algorithm_state(self.algorithm),
+            "schedule": self.schedule.state() if self.schedule else None,
+            "random": random_state(),
+            "record": self.record,
+            "values": self.values.read(),
+            "steps": self.values.steps,
+            "last_values": self.last_values,
+            "seconds": now - self.started,
+            "segment_seconds": now - self.segment_started,
+            "segment_images": self.segment_images,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes in what `state_dict` gave, of an algorithm that was constructed alike."""
+        restore_algorithm(self.algorithm, state["algorithm"])
+        if self.schedule:
+            self.schedule.restore(state["schedule"])
+        for name in ("n_updates", "checkpoint_due", "record", "last_values", "segment_images"):
+            setattr(self, name, state[name])
+        self.values = Values(state["steps"], state["values"])
+        now = time.monotonic()
+        self.started, self.segment_started = now - state["seconds"], now - state["segment_seconds"]
+        restore_random_state(state["random"])
 
 
 def is_plain(value: Any) -> bool:
@@ -55,7 +121,7 @@ def restore_algorithm(algorithm: Any, state: dict[str, Any]) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """That of all global generators, which dropout and others draw from."""
+    """The state of all global generators, which dropout and others draw from."""
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -73,3 +139,58 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def save(folder: RunFolder, n_updates: int, identity: str, state: dict[str, Any]) -> None:
+    """Writes the state of the run called `identity` after so many updates."""
+    buffer = io.BytesIO()
+    torch.save({"version": VERSION, "identity": identity, "state": state}, buffer)
+    content = buffer.getvalue()
+    path = folder / f"resume-{n_updates}-{_digest(content)}.pt"
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:  # a full disk needs its space
+        partial.unlink(missing_ok=True)
+        raise
+    for old in folder.saved_states()[KEPT:]:
+        old.unlink()
+
+
+def load(folder: RunFolder, identity: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """The last sound saved state of a run, if there is one, and what was set aside and why."""
+    notes: list[str] = []
+    for path in folder.saved_states():
+        problem, state = _content(path, identity)
+        if state is not None:
+            return state, notes
+        notes.append(f"{path.name} {problem}: it was set aside as {set_aside(path)}")
+    return None, notes
+
+
+def set_aside(path: Path) -> str:
+    """Renames a saved state so that no run resumes from it; returns its new name."""
+    aside = path.with_suffix(".aside")
+    os.replace(path, aside)
+    return aside.name
+
+
+def _content(path: Path, identity: str) -> tuple[str, dict[str, Any] | None]:
+    """What is wrong with a saved state, or the state."""
+    content = path.read_bytes()
+    if _digest(content) != path.stem.rpartition("-")[2]:
+        return "is torn", None
+    found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if found["version"] != VERSION:
+        return f"is of version {found['version']}, not {VERSION}", None
+    if found["identity"] != identity:
+        return "is of another run, or of other data", None
+    return "", found["state"]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

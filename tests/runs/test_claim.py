@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dg_batchformer.runs import claim, records
+from dg_batchformer.runs import claim, files
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.claim import LostError, Owner, TakenError, Watch, claimed, latest
 from dg_batchformer.training.run import run
@@ -33,7 +33,7 @@ def test_one_at_a_time(tmp_path):
     assert latest(tmp_path / "run").name == "claim-1.ended"
     with claimed(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["claim-2.json"]
-        records.mark(tmp_path / "run" / records.DONE, "done")
+        files.write_whole(tmp_path / "run" / files.DONE, "done")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["done"]
 
 
@@ -143,6 +143,6 @@ def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch, no
     )
     with pytest.raises(LostError, match="another process has taken the run over"):
         run(arguments, echo=False)
-    assert [json.loads(line)["step"] for line in (folder / records.RESULTS).read_text().splitlines()] == [0]
-    assert not (folder / records.FAILED).exists()
+    assert [json.loads(line)["step"] for line in (folder / files.RESULTS).read_text().splitlines()] == [0]
+    assert not (folder / files.FAILED).exists()
     assert not list(folder.glob("resume-*"))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs import failures, records
+from dg_batchformer.runs import failures, files, records
 from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
 
@@ -62,20 +63,6 @@ def test_what_another_try_could_mend():
     assert not failures.may_pass(failures.DivergedError())
 
 
-def test_marks_as_far_as_the_disk_lets_them(tmp_path):
-    assert failures.read_mark(tmp_path) == ("", "")
-    failures.mark(tmp_path, "why", "details\n")
-    first, reason = failures.read_mark(tmp_path)
-    assert first
-    assert reason == "why"
-    assert (tmp_path / records.FAILED).read_text() == "why\n"
-    assert (tmp_path / records.ERR).read_text() == "details\n"
-    failures.mark(tmp_path, "why")
-    assert failures.read_mark(tmp_path)[0] != first
-    failures.mark(tmp_path / "missing", "why")  # says nothing, for there is nowhere to say it
-    assert not (tmp_path / "missing").exists()
-
-
 @pytest.mark.parametrize("when", ["at a record", "at the state"])
 def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(tmp_path, monkeypatch, when):
     """To the end of one that found room, and the file that did not fit is gone."""
@@ -97,20 +84,20 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(tmp_path, mon
 
     def checkpoint(self, step):
         if step == 4:
-            patch.setattr(records, "append", full) if when == "at a record" else patch.setattr(os, "fsync", full)
+            patch.setattr(files, "append", full) if when == "at a record" else patch.setattr(os, "fsync", full)
         original(self, step)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_checkpoint", checkpoint)
         error = raised(lambda: run(arguments, echo=False))
     assert failures.sentence(error).startswith("the disk is full")
-    assert (folder / records.FAILED).read_text().startswith("the disk is full")
+    assert (folder / files.FAILED).read_text().startswith("the disk is full")
     assert not list(folder.glob("*.partial"))
     run(arguments, echo=False)
-    assert "going on after 4 updates" in (folder / records.OUT).read_text()
-    steps = [record["step"] for record in records.read(folder / records.RESULTS)[0]]
+    assert "going on after 4 updates" in (folder / files.OUT).read_text()
+    steps = [record["step"] for record in records.read(folder / files.RESULTS)[0]]
     assert steps == [0, 2, 4, 5]
-    assert records.state_of(folder) == "done"
+    assert RunFolder(folder).is_done
 
 
 def test_only_a_full_disk_lets_things_go_unsaid():

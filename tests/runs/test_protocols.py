@@ -10,15 +10,15 @@ from factories import Plain, image_tree
 
 from dg_batchformer import ALGORITHMS, register_algorithm, registry
 from dg_batchformer.algorithms import ERM
-from dg_batchformer.data.batches import load
 from dg_batchformer.data.benchmarks import BENCHMARKS, find_benchmark, load_dataset
 from dg_batchformer.data.environments import Samples
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs.arguments import RunArguments, check
+from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.protocols import PROTOCOLS, find_protocol
-from dg_batchformer.training import parts
+from dg_batchformer.runs.run import resolve
 from dg_batchformer.training import run as training
-from dg_batchformer.training.schedule import Schedule
+from dg_batchformer.training.compute import Schedule
+from dg_batchformer.training.setup import Setup
 
 DIGITS, NOISE = load_dataset("RotatedDigits"), load_dataset("Debug28")
 
@@ -30,7 +30,7 @@ def train(folder, **arguments):
 
 
 def hparams(protocol, algorithm, dataset="PACS", **given):
-    return check(RunArguments(protocol=protocol, algorithm=algorithm, dataset=dataset, **given))
+    return resolve(RunArguments(protocol=protocol, algorithm=algorithm, dataset=dataset, **given)).hparams
 
 
 def test_swad():
@@ -113,13 +113,10 @@ def test_tllibs_rates_are_those_of_its_scripts(algorithm):
 
 
 def test_tllibs_batches():
-    arguments = RunArguments(protocol="tllib", hparams='{"batch_size": 4}')
     sizes_of = {"ERM": [12], "MixStyle_BatchFormer": [4] * 2, "CORAL": [4] * 3, "IRM_MixStyle_SWAD": [4] * 3}
     for algorithm, sizes in sizes_of.items():
-        given = hparams("tllib", algorithm, "RotatedDigits", hparams='{"batch_size": 4}')
-        splits = find_protocol("tllib").splits(DIGITS.sizes, 0.2, 0, [0])
-        own = RunArguments(protocol="tllib", algorithm=algorithm, hparams=arguments.hparams)
-        drawn = itertools.islice(load(DIGITS, parts.training_steps(own, given, DIGITS, splits), "cpu"), 3)
+        arguments = RunArguments(protocol="tllib", algorithm=algorithm, hparams='{"batch_size": 4}')
+        drawn = itertools.islice(Setup.from_run(resolve(arguments), DIGITS).minibatches(), 3)
         assert [[len(x) for x, _ in step] for step in drawn] == [sizes] * 3
 
 
@@ -142,9 +139,9 @@ def test_checkpoints_of_tllib_come_after_each_epoch(tmp_path):
 
 def test_a_protocol_without_a_search_refuses_one():
     with pytest.raises(InputError, match="protocol swad fixes the hyper-parameters, and has no search"):
-        check(RunArguments(protocol="swad", hparams_seed=1))
+        resolve(RunArguments(protocol="swad", hparams_seed=1))
     with pytest.raises(InputError, match="unknown protocol 'domainbet': did you mean domainbed"):
-        check(RunArguments(protocol="domainbet"))
+        resolve(RunArguments(protocol="domainbet"))
 
 
 class OwnSGD(Plain):

@@ -5,7 +5,7 @@ import json
 import pytest
 from factories import args, record
 
-from dg_batchformer.runs import records
+from dg_batchformer.runs import files, records
 
 
 def write(path, lines):
@@ -20,7 +20,7 @@ def line(step, acc=0.5, **extra):
 def test_reads_what_was_appended(tmp_path):
     path = tmp_path / "results.jsonl"
     for step in (10, 0):
-        records.append(path, record(step, [0.1], [0.2], args([0])))
+        files.append(path, record(step, [0.1], [0.2], args([0])))
     read, problems = records.read(path)
     assert [one["step"] for one in read] == [0, 10]
     assert problems == []
@@ -102,77 +102,3 @@ def test_bytes_that_are_no_text_are_skipped_and_named(tmp_path):
 
 def test_an_empty_file_has_no_records(tmp_path):
     assert write(tmp_path / "results.jsonl", []) == ([], [])
-
-
-def test_a_new_run_clears_an_earlier_ones_files_and_no_others(tmp_path):
-    own = ["done", "failed", "results.jsonl", "progress.jsonl", "out.txt", "err.txt", "model.pkl", "model_step20.pkl"]
-    for name in [*own, "job.json", "notes.txt"]:
-        (tmp_path / name).touch()
-    assert records.start(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.json", "notes.txt"]
-    assert not records.start(tmp_path / "new" / "folder")
-
-
-def test_files_are_cut_to_what_was_vouched_for(tmp_path):
-    for name in ("results.jsonl", "progress.jsonl"):
-        (tmp_path / name).write_text(line(0))
-    wanted = records.sizes(tmp_path)
-    for name in wanted:
-        (tmp_path / name).write_text(line(0) + "torn")
-    (tmp_path / "failed").touch()
-    assert records.cut(tmp_path, wanted) == ""
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(wanted, line(0))
-
-
-def test_each_file_with_lines_that_are_not_json_is_set_aside(tmp_path):
-    names = ("results.jsonl", "progress.jsonl")
-    for name in names:
-        (tmp_path / name).write_text(f"torn{name}\n" + line(0))
-    said = records.cut(tmp_path, records.sizes(tmp_path))
-    asides = [next(tmp_path.glob(f"{name.removesuffix('.jsonl')}-*.aside")) for name in names]
-    assert [path.read_text().partition("\n")[0] for path in asides] == ["tornresults.jsonl", "tornprogress.jsonl"]
-    assert all(f"{tmp_path / name} has lines that" in said for name in names)
-    assert all(f"was set aside as {aside.name}" in said for aside in asides)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_small_file_is_marked_once(tmp_path):
-    for text in ("first", "second"):
-        records.mark_once(tmp_path / "note", text)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("note", "first")]
-
-
-def test_a_small_file_is_marked_once_where_files_have_no_links(tmp_path, monkeypatch):
-    def refused(*paths):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(records.os, "link", refused)
-    test_a_small_file_is_marked_once(tmp_path)
-
-
-def test_records_of_another_run_are_seen_among_others(tmp_path):
-    own = records.RunKey.of(args([0]))
-    assert records.other_run(tmp_path, own) is None
-    (tmp_path / "results.jsonl").write_text(line(0) + "[]\nnot JSON\n" + line(10))
-    assert records.other_run(tmp_path, own) is None
-    strange = record(10, [0.5], [0.5], {**args([1]), "protocol": "swad"})
-    (tmp_path / "progress.jsonl").write_text(line(0) + json.dumps(strange) + "\n" + line(10))
-    found = records.other_run(tmp_path, own)
-    assert str(found) == "ERM on PACS, test_envs [1], trial_seed 0, hparams_seed 0, protocol swad"
-    assert records.other_run(tmp_path, found) == own
-
-
-def test_last_lines(tmp_path):
-    log = tmp_path / "log"
-    assert records.last_lines(log) == []
-    log.write_text("one\n\ntwo\nthree\nfour\n\n")
-    assert records.last_lines(log) == ["two", "three", "four"]
-    assert records.last_lines(log, 9) == ["one", "two", "three", "four"]
-
-
-@pytest.mark.parametrize("length", [10, records.TAIL_BYTES - 1, records.TAIL_BYTES, 5 * records.TAIL_BYTES])
-def test_the_last_lines_of_a_long_file_are_whole(tmp_path, length):
-    lines = ["é" * length + str(i) for i in range(4)]
-    (tmp_path / "log").write_text("\n".join(["earlier"] * 9999 + lines) + "\n", encoding="utf-8")
-    assert records.last_lines(tmp_path / "log") == lines[1:]
-    assert records.last_lines(tmp_path / "log", 1) == lines[3:]

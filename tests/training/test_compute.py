@@ -8,14 +8,13 @@ from factories import image_tree, make, minibatches, weights
 
 from dg_batchformer import ALGORITHMS
 from dg_batchformer.algorithms import ERM
-from dg_batchformer.data.batches import load
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs.arguments import RunArguments, check
-from dg_batchformer.runs.protocols import find_protocol
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.run import resolve
 from dg_batchformer.training.compute import Compute, Values, fuse
-from dg_batchformer.training.parts import load_data, training_steps
 from dg_batchformer.training.run import run
+from dg_batchformer.training.setup import Setup
 
 NOISE = load_dataset("Debug28")
 original = torch.nn.Module.compile
@@ -90,7 +89,7 @@ def test_gradients_of_the_losses_are_exact_under_bf16():
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(InputError, match="unknown precision 'fp16': did you mean bf16"):
-        check(RunArguments(precision="fp16"))
+        resolve(RunArguments(precision="fp16"))
 
 
 def test_what_is_compiled_once_serves_all_updates(monkeypatch):
@@ -171,10 +170,8 @@ def test_optimizers_are_fused_as_they_are():
 @pytest.mark.parametrize("name", ["RotatedDigits", "images"])
 def test_no_minibatch_makes_the_gpu_wait(tmp_path, name):
     dataset = f"folder:{image_tree(tmp_path / 'mine')}" if name == "images" else name
-    arguments = RunArguments(dataset=dataset, hparams='{"batch_size": 4}')
-    data = load_data(arguments)
-    splits = find_protocol("domainbed").splits(data.sizes, 0.2, 0, [0])
-    steps = load(data, training_steps(arguments, check(arguments), data, splits), "cuda")
+    hparams = json.dumps({"batch_size": 4, "weights": None})
+    steps = Setup.from_run(resolve(RunArguments(dataset=dataset, hparams=hparams))).minibatches()
     next(steps)
     torch.cuda.set_sync_debug_mode("error")
     try:

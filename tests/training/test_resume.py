@@ -15,10 +15,12 @@ from factories import assert_same, image_tree
 from dg_batchformer import ALGORITHMS, get_algorithm_class
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs import records
-from dg_batchformer.runs.arguments import RunArguments, check
-from dg_batchformer.training import evaluate, features, resume
-from dg_batchformer.training.interrupt import Interrupted
+from dg_batchformer.runs import files
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.folder import RunFolder, State
+from dg_batchformer.runs.run import resolve
+from dg_batchformer.training import evaluate, features, state
+from dg_batchformer.training.process import Interrupted
 from dg_batchformer.training.run import run
 
 NOISE = load_dataset("Debug28")
@@ -75,7 +77,8 @@ def test_it_ends_as_an_unbroken_one(tmp_path, monkeypatch, algorithm, protocol):
     train(tmp_path / "unbroken", algorithm, protocol=protocol)
     for n in (4, 4):
         killed_at(monkeypatch, n, tmp_path / "broken", algorithm, protocol=protocol)
-    assert records.state_of(tmp_path / "broken") == "incomplete"
+    broken = RunFolder(tmp_path / "broken")
+    assert (broken.marked, broken.begun) == (State.WAITING, True)
     train(tmp_path / "broken", algorithm, protocol=protocol)
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
     assert "going on after 6 updates" in (tmp_path / "broken" / "out.txt").read_text()
@@ -126,7 +129,8 @@ def test_signals_save_and_leave(tmp_path, name):
     assert process.returncode == 128 + getattr(signal, name)
     assert f"asked by {name}: the same command goes on" in rest
     assert len(list((tmp_path / "run").glob("resume-*.pt"))) == 1
-    assert records.state_of(tmp_path / "run") == "incomplete"
+    broken = RunFolder(tmp_path / "run")
+    assert (broken.marked, broken.begun) == (State.WAITING, True)
 
 
 @pytest.mark.parametrize("trouble", ["torn", "empty", "foreign", "older", "lost records"])
@@ -134,19 +138,19 @@ def test_a_file_that_does_not_serve_is_set_aside(tmp_path, monkeypatch, trouble)
     folder = tmp_path / "broken"
     train(tmp_path / "unbroken")
     killed_at(monkeypatch, 6, folder)
-    newest, before = resume.newest_first(folder)
+    newest, before = RunFolder(folder).saved_states()
     assert newest.name.startswith("resume-5-")
     if trouble in ("torn", "empty"):
         newest.write_bytes(newest.read_bytes()[: 1000 * (trouble == "torn")])
     elif trouble in ("foreign", "older"):
         if trouble == "older":
-            monkeypatch.setattr(resume, "VERSION", 0)
+            monkeypatch.setattr(state, "VERSION", 0)
         newest.unlink()
-        resume.save(folder, 7, "another", {})
+        state.save(RunFolder(folder), 7, "another", {})
         monkeypatch.undo()
-        newest = resume.newest_first(folder)[0]
+        newest = RunFolder(folder).saved_states()[0]
     else:
-        (folder / records.RESULTS).write_text("")
+        (folder / files.RESULTS).write_text("")
     train(folder)
     assert_same(tmp_path / "unbroken", folder)
     said = {
@@ -191,7 +195,7 @@ def test_it_goes_on_with_a_copy_of_the_data_and_not_with_others(tmp_path, monkey
 def test_records_that_are_not_json_are_set_aside(tmp_path, monkeypatch):
     train(tmp_path / "unbroken")
     killed_at(monkeypatch, 6, tmp_path / "broken")
-    path = tmp_path / "broken" / records.RESULTS
+    path = tmp_path / "broken" / files.RESULTS
     damaged = path.read_bytes().replace(b"{", b"\0", 1)
     path.write_bytes(damaged)
     killed_at(monkeypatch, 3, tmp_path / "broken")
@@ -208,7 +212,7 @@ def test_records_that_are_not_json_are_set_aside(tmp_path, monkeypatch):
 def test_torn_lines_are_cut_off(tmp_path, monkeypatch):
     train(tmp_path / "unbroken")
     killed_at(monkeypatch, 6, tmp_path / "broken")
-    with (tmp_path / "broken" / records.RESULTS).open("a") as file:
+    with (tmp_path / "broken" / files.RESULTS).open("a") as file:
         file.write('{"step": 9, "env0_in_')
     train(tmp_path / "broken")
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
@@ -216,14 +220,14 @@ def test_torn_lines_are_cut_off(tmp_path, monkeypatch):
 
 def test_states_are_saved_as_often_as_asked(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(resume, "save", lambda folder, n_updates, *rest: saved.append(n_updates))
+    monkeypatch.setattr(state, "save", lambda folder, n_updates, *rest: saved.append(n_updates))
     train(tmp_path / "always")
     assert saved == list(range(1, 10))
     saved.clear()
     train(tmp_path / "hourly", checkpoint_minutes=60)
     assert saved == []
     with pytest.raises(InputError, match="--checkpoint_minutes is -1: expected at least 0"):
-        check(arguments(tmp_path, checkpoint_minutes=-1))
+        resolve(arguments(tmp_path, checkpoint_minutes=-1))
 
 
 def test_nothing_random_is_left_out(tmp_path, monkeypatch):

@@ -1,13 +1,17 @@
-"""Every wrong argument is said, all of them at once, before any work."""
+"""A run's names become objects, and every wrong argument is named, all of them at once, before any work."""
 
+import dataclasses
 import json
 
 import pytest
+import torch
 
 from dg_batchformer import default_hparams, random_hparams
+from dg_batchformer.data.environments import Dataset, TensorEnvironment
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.runs.arguments import RunArguments, check
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.run import resolve
 
 
 @pytest.mark.parametrize(
@@ -34,7 +38,7 @@ from dg_batchformer.runs.arguments import RunArguments, check
 )
 def test_wrong_arguments(given, message):
     with pytest.raises(InputError) as error:
-        check(RunArguments(**given))
+        resolve(RunArguments(**given))
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
@@ -43,29 +47,30 @@ def test_an_output_folder_that_cannot_be_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for below in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
         with pytest.raises(InputError, match=r"--output_dir .* cannot be made: .*file is a file"):
-            check(RunArguments(output_dir=str(below)))
+            resolve(RunArguments(output_dir=str(below)))
     monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as root, who may write anywhere
     with pytest.raises(InputError, match="allows no writing"):
-        check(RunArguments(output_dir=str(tmp_path / "new")))
+        resolve(RunArguments(output_dir=str(tmp_path / "new")))
 
 
 def test_all_problems_come_together():
     with pytest.raises(InputError) as error:
-        check(RunArguments(dataset="X", algorithm="Y", hparams="{", steps=0))
+        resolve(RunArguments(dataset="X", algorithm="Y", hparams="{", steps=0))
     assert len(str(error.value).splitlines()) == 4
 
 
 def test_hparams_are_defaults_draws_and_what_was_given():
-    assert check(RunArguments()) == default_hparams("ERM", "RotatedDigits")
-    drawn = check(RunArguments(algorithm="IRM", hparams_seed=3, trial_seed=2, hparams=json.dumps({"lr": 0.5})))
+    assert resolve(RunArguments()).hparams == default_hparams("ERM", "RotatedDigits")
+    drawn = resolve(
+        RunArguments(algorithm="IRM", hparams_seed=3, trial_seed=2, hparams=json.dumps({"lr": 0.5}))
+    ).hparams
     # DomainBed's row: the stream is seeded by (hparams_seed, trial_seed).
     assert drawn == {**random_hparams("IRM", "RotatedDigits", seed_hash(3, 2)), "lr": 0.5}
 
 
 def draws(trial_seed, *, fixed_hparams, algorithm="CORAL", hparams_seed=3):
-    return check(
-        RunArguments(algorithm=algorithm, hparams_seed=hparams_seed, trial_seed=trial_seed, fixed_hparams=fixed_hparams)
-    )
+    seeds = {"hparams_seed": hparams_seed, "trial_seed": trial_seed}
+    return resolve(RunArguments(algorithm=algorithm, fixed_hparams=fixed_hparams, **seeds)).hparams
 
 
 def test_fixed_hparams_are_trial_0s_in_every_trial():
@@ -90,4 +95,35 @@ def test_fixed_hparams_leave_the_defaults_alone():
 def test_an_existing_weights_file_and_null_are_fine(tmp_path):
     (tmp_path / "w.pth").touch()
     for weights in (str(tmp_path / "w.pth"), None, "imagenet"):
-        assert check(RunArguments(hparams=json.dumps({"weights": weights})))["weights"] == weights
+        assert resolve(RunArguments(hparams=json.dumps({"weights": weights}))).hparams["weights"] == weights
+
+
+DATASET = Dataset("RotatedDigits", [TensorEnvironment("a", torch.zeros(3), torch.zeros(3))], (1,), 2, 1, 1)
+
+
+def test_fixed_hparams_stand_in_the_identity_of_a_state_by_the_draw_alone():
+    """So that a state of a version that did not know them is still the run's."""
+    before = "58dc496fcd422d825ce2b1e9c7d5e91be270696ca812243aca016215d07c1b54"
+    for fixed_hparams in (False, True):
+        run = resolve(RunArguments(hparams_seed=2, trial_seed=1, fixed_hparams=fixed_hparams))
+        assert dataclasses.replace(run, hparams={"lr": 0.5}).identity(DATASET) == before
+        assert dataclasses.replace(run, hparams={"lr": 0.4}).identity(DATASET) != before
+
+
+def test_an_identity_is_of_the_data_and_of_what_changes_the_result():
+    def identity(dataset=DATASET, **given):
+        return resolve(RunArguments(**given)).identity(dataset)
+
+    free = {"output_dir": "elsewhere", "checkpoint_minutes": 3.0, "skip_model_save": True, "data_dir": "there"}
+    assert identity(**free) == identity()
+    assert identity(steps=301) == identity()  # which is the dataset's
+    others = (
+        {"steps": 300},
+        {"seed": 1},
+        {"trial_seed": 1},
+        {"test_envs": [1]},
+        {"precision": "bf16"},
+        {"compile": True},
+    )
+    assert len({identity(), *(identity(**other) for other in others)}) == 1 + len(others)
+    assert identity(dataclasses.replace(DATASET, fingerprint="other")) != identity()

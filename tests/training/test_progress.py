@@ -4,12 +4,12 @@ import errno
 
 import pytest
 
-from dg_batchformer.runs import live, records
+from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.failures import DivergedError
-from dg_batchformer.runs.live import Live
+from dg_batchformer.runs.folder import Live, RunFolder
 from dg_batchformer.training import progress
-from dg_batchformer.training.interrupt import Interrupted
+from dg_batchformer.training.process import Interrupted
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
 
@@ -35,7 +35,7 @@ def seen(monkeypatch):
 
     def update(self, step, minibatches):
         original(self, step, minibatches)
-        found.append(live.read(self.folder))
+        found.append(self.folder.live())
 
     monkeypatch.setattr(Trainer, "_update", update)
     return found
@@ -46,14 +46,14 @@ def test_they_say_where_the_run_is(arguments, seen, tmp_path):
     assert [(one.step, one.steps) for one in seen] == [(i + 1, STEPS) for i in range(STEPS)]
     assert all(one.images_per_second > 0 for one in seen)
     assert seen[-1].seconds_left == 0.0
-    assert not (tmp_path / "run" / live.LIVE).exists()
-    assert (tmp_path / "run" / records.DONE).exists()
+    assert not (tmp_path / "run" / files.LIVE).exists()
+    assert (tmp_path / "run" / files.DONE).exists()
 
 
 def test_those_of_who_was_killed_are_gone_when_a_run_begins(arguments, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
-    live.write(tmp_path / "run", Live(99, 100, 1.0, None, 1.0))
-    monkeypatch.setattr(Trainer, "train", lambda self, asked, claim: found.append(live.read(self.folder)))
+    RunFolder(tmp_path / "run").write_live(Live(99, 100, 1.0, None, 1.0))
+    monkeypatch.setattr(Trainer, "train", lambda self: found.append(self.folder.live()))
     found = []
     run(arguments, echo=False)
     assert found == [None]
@@ -63,13 +63,13 @@ def test_a_rate_is_of_the_images_since_the_last_line_without_evaluations(tmp_pat
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr("dg_batchformer.machine.gpu_gb", lambda: 2.5)
-    shown = progress.Progress(tmp_path, 10, ["a"])
+    shown = progress.Progress(RunFolder(tmp_path), 10, ["a"])
 
     def train(step, seconds):
         now[0] += seconds
         shown.count(32)
         shown.step(step, {})
-        return live.read(tmp_path)
+        return RunFolder(tmp_path).live()
 
     assert train(0, 8.0) == Live(1, 10, 4.0, 2.5, 72.0)
     assert train(1, 2.0) == Live(2, 10, 16.0, 2.5, 40.0)
@@ -88,7 +88,7 @@ def test_they_go_when_a_run_fails_or_is_interrupted(arguments, seen, tmp_path, m
         with pytest.raises(DivergedError):
             run(arguments, echo=False)
     assert seen[-1].step == 3
-    assert not (tmp_path / "run" / live.LIVE).exists()
+    assert not (tmp_path / "run" / files.LIVE).exists()
 
     def leave(self, step, values, original=progress.Progress.step):
         original(self, step, values)
@@ -98,24 +98,18 @@ def test_they_go_when_a_run_fails_or_is_interrupted(arguments, seen, tmp_path, m
     monkeypatch.setattr(progress.Progress, "step", leave)
     with pytest.raises(Interrupted):
         run(arguments, echo=False)
-    assert not (tmp_path / "run" / live.LIVE).exists()
+    assert not (tmp_path / "run" / files.LIVE).exists()
 
 
 def test_a_run_does_not_fail_for_want_of_them(arguments, seen, tmp_path, monkeypatch):
-    original = records.mark
+    original = files.write_whole
 
     def full(path, text):
-        if path.name == live.LIVE:
+        if path.name == files.LIVE:
             raise OSError(errno.ENOSPC, "No space left on device")
         original(path, text)
 
-    monkeypatch.setattr(records, "mark", full)
+    monkeypatch.setattr(files, "write_whole", full)
     run(arguments, echo=False)
     assert seen == [None] * STEPS
-    assert (tmp_path / "run" / records.DONE).exists()
-
-
-@pytest.mark.parametrize("written", ["", "{", "[]", '{"step": 1}'])
-def test_what_is_no_figures_is_none(tmp_path, written):
-    (tmp_path / live.LIVE).write_text(written)
-    assert live.read(tmp_path) is None
+    assert (tmp_path / "run" / files.DONE).exists()

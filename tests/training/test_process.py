@@ -4,12 +4,13 @@ import sys
 
 import pytest
 
-from dg_batchformer.training import output
+from dg_batchformer.runs.folder import RunFolder
+from dg_batchformer.training.process import captured
 
 
 @pytest.mark.parametrize("echo", [True, False])
 def test_output_is_captured_and_echoed(tmp_path, capsys, echo):
-    with output.captured(tmp_path, echo=echo):
+    with captured(RunFolder(tmp_path), echo=echo):
         print("to out")
         print("to err", file=sys.stderr)
     assert (tmp_path / "out.txt").read_text() == "to out\n"
@@ -26,7 +27,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(tmp_path, monkeypatch):
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", Gone())
-    with output.captured(tmp_path, echo=True):
+    with captured(RunFolder(tmp_path), echo=True):
         print("one")
         print("two")
     assert (tmp_path / "out.txt").read_text() == "one\ntwo\n"
