@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dg_batchformer.runs import records
-from dg_batchformer.runs.records import RunKey
+from dg_batchformer.runs.files import PROGRESS
 from dg_batchformer.selection.methods import Choice, mean_validation
-from dg_batchformer.selection.runs import Run, count_environments, made
+from dg_batchformer.selection.runs import FinishedRun, Floats
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Curve:
 def curve(choice: Choice) -> Curve:
     """The curve of a chosen run; where it yielded one model, that of the way there, from its `progress.jsonl`."""
     run = _with_progress(choice.run)
-    window = choice.run.own["swad_window"]
+    window = choice.run.made.get("swad_window")
     return Curve(
         choice,
         tuple(int(step) for step in run.steps),
@@ -44,15 +42,15 @@ def curve(choice: Choice) -> Curve:
     )
 
 
-def _percent(shares: np.ndarray) -> tuple[float, ...]:
+def _percent(shares: Floats) -> tuple[float, ...]:
     return tuple(round(100 * float(share), 4) for share in shares)
 
 
-def _with_progress(run: Run) -> Run:
+def _with_progress(run: FinishedRun) -> FinishedRun:
     """A run of one record with the checkpoints on the way there, as far as its folder has them."""
-    path = Path(run.folder) / records.PROGRESS
+    path = Path(run.folder) / PROGRESS
     if len(run.steps) > 1 or not path.exists():
         return run
-    n = run.n_environments
-    rows = [row for row in records.read(path)[0] if RunKey.of(row["args"]) == run.key and count_environments(row) == n]
-    return made(run.key, run.folder, rows, n) if rows else run
+    of_run = run.key, run.n_environments
+    rows = [row for row in records.read(path)[0] if (row.about.key, row.about.n_environments) == of_run]
+    return FinishedRun.from_records(run.folder, rows) if rows else run

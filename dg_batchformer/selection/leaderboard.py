@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.given import RowKey
 from dg_batchformer.selection.methods import TRAINING_DOMAIN
 from dg_batchformer.selection.references import Reference
 from dg_batchformer.selection.report import Report, Result, apart, report
 from dg_batchformer.selection.runs import environment_names
-from dg_batchformer.selection.settings import NONE_GIVEN
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
@@ -74,7 +74,7 @@ def _row(reference: Reference, columns: Sequence[str]) -> Row:
     if cells[AVERAGE].mean is None and known and len(known) == len(means):
         cells[AVERAGE] = Cell(mean=sum(known) / len(known))
     label = f"{reference.algorithm} ({reference.source})"
-    return Row(reference.algorithm, NONE_GIVEN, label, cells, source=reference.source, command=reference.command)
+    return Row(RowKey(reference.algorithm), label, cells, source=reference.source, command=reference.command)
 
 
 def ranked(section: Section) -> Section:

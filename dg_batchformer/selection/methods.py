@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dg_batchformer.selection.runs import Floats, Run
+from dg_batchformer.selection.runs import FinishedRun, Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
     """A run without environment `env`, and its checkpoint number `index`, chosen by the value `validation`."""
 
-    run: Run
+    run: FinishedRun
     env: int
     index: int
     validation: float
@@ -46,15 +46,15 @@ class Choice:
         return self.run.key.hparams_seed
 
 
-Method = Callable[[Sequence[Run], Sequence[Run], int], list[Choice]]
+Method = Callable[[Sequence[FinishedRun], Sequence[FinishedRun], int], list[Choice]]
 
 
-def training_domain(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def training_domain(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The checkpoint of the highest mean accuracy on the training environments' out-splits."""
     return [_highest(run, env, mean_validation(run, env)) for run in singles]
 
 
-def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The checkpoint whose runs with one environment more left out do best on that environment, on average.
 
     Needs, for the same hyper-parameters and step, a run that leaves out `env` and e for every other e.
@@ -78,17 +78,17 @@ def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int)
     return choices
 
 
-def last(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def last(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The last checkpoint, whose mean accuracy on the training environments' out-splits decides between runs."""
     return [Choice(run, env, len(run.steps) - 1, float(mean_validation(run, env)[-1])) for run in singles]
 
 
-def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def oracle(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The last checkpoint, where accuracy on the left-out environment's own out-split decides between runs."""
     return [Choice(run, env, len(run.steps) - 1, float(run.out[-1, env])) for run in singles]
 
 
-def mean_validation(run: Run, env: int) -> Floats:
+def mean_validation(run: FinishedRun, env: int) -> Floats:
     """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
     return _row_means(run.out[:, [i for i in range(run.n_environments) if i != env]])
 
@@ -99,7 +99,7 @@ def _row_means(values: Floats) -> Floats:
     return means
 
 
-def _highest(run: Run, env: int, values: Floats) -> Choice:
+def _highest(run: FinishedRun, env: int, values: Floats) -> Choice:
     index = int(np.argmax(values))
     return Choice(run, env, index, float(values[index]))
 
@@ -109,7 +109,7 @@ def _common(steps: np.ndarray, other: np.ndarray) -> np.ndarray:
     return steps if same else np.intersect1d(steps, other)
 
 
-def _at(run: Run, steps: np.ndarray, env: int) -> Floats:
+def _at(run: FinishedRun, steps: np.ndarray, env: int) -> Floats:
     """A run's in-split accuracies on an environment at some of its steps."""
     return run.inside[:, env] if len(steps) == len(run.steps) else run.inside[np.searchsorted(run.steps, steps), env]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dg_batchformer.registry import MODIFIER_ORDER, split_name
-from dg_batchformer.selection.settings import by_name, in_words
+from dg_batchformer.selection.given import by_name, in_words
 from dg_batchformer.selection.statistics import SAME, Interval, bootstrap_interval, holm, t_interval, t_test
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
@@ -120,7 +120,7 @@ def base_of(row: Row, modifier: str, among: tuple[Row, ...]) -> Row | None:
 
 def added_hparam(row: Row, base: Row) -> str:
     """The hparam that a row was given and another of the same algorithm was not, where that is all they differ in."""
-    own, of_base = by_name(row.given), by_name(base.given)
+    own, of_base = by_name(row.key.given), by_name(base.key.given)
     added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
     if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:
         return ""
@@ -129,7 +129,7 @@ def added_hparam(row: Row, base: Row) -> str:
 
 def _given_without(row: Row, modifier: str) -> dict[str, str]:
     """The hparams that a row was given but for a modifier's own, which all begin with its name."""
-    return {name: value for name, value in by_name(row.given).items() if not name.startswith(f"{modifier.lower()}_")}
+    return {name: value for name, value in by_name(row.key.given).items() if not name.startswith(f"{modifier.lower()}_")}
 
 
 Accuracies = Mapping[Unit, Mapping[int, float]]

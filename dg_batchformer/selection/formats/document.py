@@ -89,7 +89,7 @@ def _row(row: Row) -> Document:
     return {
         "algorithm": row.algorithm,
         "label": row.label,
-        "given_hparams": row.given,
+        "given_hparams": row.key.given,
         "source": row.source,
         "rank": row.rank,
         "seeds": row.seeds,

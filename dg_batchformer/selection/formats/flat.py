@@ -37,7 +37,7 @@ def cells(report: Report) -> list[dict[str, object]]:
             of_row = {
                 **of_table(section),
                 "algorithm": row.algorithm,
-                "given_hparams": row.given,
+                "given_hparams": row.key.given,
                 "source": row.source,
                 "seeds": row.seeds,
             }
