@@ -7,6 +7,7 @@ import argparse
 from dg_batchformer.jobs.launchers import LAUNCHERS
 from dg_batchformer.runs.arguments import PRECISIONS, RunArguments
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
+from dg_batchformer.selection import formats
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
@@ -143,8 +144,7 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         help=f"selection methods, of {', '.join(METHODS)} (default: {' '.join(selections)})",
     )
     p.add_argument("--ddof", type=int, choices=[0, 1], default=0, help="of standard errors (default 0, DomainBed's)")
-    formats = ["text", "markdown", "latex", "csv", "differences", "json", "html"]
-    p.add_argument("--format", default="text", choices=formats)
+    p.add_argument("--format", default="text", choices=formats.names())
     p.add_argument("--output", help="file to write to instead of printing")
     p.add_argument(
         "--command",

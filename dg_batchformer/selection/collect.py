@@ -101,8 +101,9 @@ def _read_all(paths: Sequence[Path]) -> list[Reading]:
 
 def _reading(path: Path) -> Reading:
     """The run at a path; what is no run's folder has none."""
+    folder = RunFolder(path)
     try:
-        is_run = RunFolder(path).is_run
+        is_run = folder.is_done or folder.is_run  # the first is fast
     except OSError:  # it may be one, and reading it says what is wrong
         is_run = True
     return read_folder(path) if is_run else Reading()

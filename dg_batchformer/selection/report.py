@@ -12,7 +12,7 @@ from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.given import given_in_words
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES
-from dg_batchformer.selection.pairs import Comparison, compare
+from dg_batchformer.selection.compare import Comparison, compare
 from dg_batchformer.selection.search import Edge, edges
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build

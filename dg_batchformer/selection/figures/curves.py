@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dg_batchformer.selection.curves import Curve, curve
 from dg_batchformer.selection.figures.sheet import HUES, INK, MARGIN, SMALL, WIDTH, Sheet, headings, wrapped
-from dg_batchformer.selection.pairs import base_of
+from dg_batchformer.selection.compare import base_of
 from dg_batchformer.selection.report import Result
 from dg_batchformer.selection.table import Row
 

@@ -25,8 +25,8 @@ from dg_batchformer.selection.figures.sheet import (
     widest,
     wrapped,
 )
-from dg_batchformer.selection.formats.wording import p_value, wins
-from dg_batchformer.selection.pairs import HYPER_PARAMETER, SIGNIFICANT, Comparison
+from dg_batchformer.selection.wording import p_value, wins
+from dg_batchformer.selection.compare import HYPER_PARAMETER, SIGNIFICANT, Comparison
 from dg_batchformer.selection.report import Result
 
 HEAD = "W/T/L", "p"

@@ -1,1 +1,22 @@
-"""A report as text, Markdown, LaTeX, CSV, JSON or a page."""
+"""A report in each format: a module of that name with `render(report) -> str`."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dg_batchformer.selection.report import Report
+
+
+def names() -> list[str]:
+    """The names of the formats, the default one first."""
+    found = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return sorted(found, key=lambda name: name != "text")
+
+
+def render(report: Report, name: str) -> str:
+    """A report in the format of that name."""
+    text: str = import_module(f"{__name__}.{name}").render(report)
+    return text

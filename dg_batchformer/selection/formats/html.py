@@ -9,17 +9,25 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from dg_batchformer.selection.formats.json import document
+from dg_batchformer.selection.report import Report
+
 SCRIPTS = ("dom.js", "table.js", "details.js", "charts.js", "forest.js", "curves.js", "page.js")
 """In the order in which the page runs them."""
 
 
-def html(document: Mapping[str, Any]) -> str:
+def render(report: Report) -> str:
+    """The page with learning curves."""
+    return html(document(report, with_curves=True))
+
+
+def html(shown: Mapping[str, Any]) -> str:
     """The page of a document (that of the format json), which lies in it as JSON beside what shows it."""
     folder = files("dg_batchformer.selection.formats") / "page"
     parts = {
-        "title": escape(str(document.get("title", ""))),
+        "title": escape(str(shown.get("title", ""))),
         "style": (folder / "page.css").read_text(encoding="utf-8"),
-        "document": embedded_json(document),
+        "document": embedded_json(shown),
         "script": "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
     }
     template = (folder / "page.html").read_text(encoding="utf-8")

@@ -1,11 +1,9 @@
-"""What all formats say alike: the legend, the text of a cell, and the rows of a comparison."""
+"""How a report's values are worded: the legend, cells, differences, intervals and p-values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from dg_batchformer.selection.cells import Cell
-from dg_batchformer.selection.pairs import HYPER_PARAMETER, Comparison, Difference
+from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison, Difference
 from dg_batchformer.selection.report import Report, Result, all_cells
 from dg_batchformer.selection.statistics import FEWEST_TO_RESAMPLE, Interval
 from dg_batchformer.selection.table import Section
@@ -66,55 +64,10 @@ def places(section: Section) -> dict[tuple[str, str], int]:
     return found
 
 
-def printed_rows(section: Section) -> list[tuple[tuple[str, ...], list[tuple[str, int]]]]:
-    """Of each row the texts of its leading columns, and of its cells with their places, 0 where they have none."""
-    place = places(section)
-    leading = zip(*leading_columns(section).values(), strict=True)
-    return [
-        (first, [(cell_text(row.cells[column]), place.get((row.label, column), 0)) for column in section.columns])
-        for row, first in zip(section.rows, leading, strict=True)
-    ]
-
-
-def edge_sentences(result: Result) -> list[str]:
-    """What is told of the edges of searches."""
-    return [f"{label}: {edge}" for label, edges in result.edges.items() for edge in edges]
-
-
-def comparison_sentences(result: Result) -> list[str]:
-    """The outcome of each comparison in words."""
-    return [f"{comparison_name(comparison)}: {comparison.words}" for comparison in result.comparisons]
-
-
-def leading_columns(section: Section) -> dict[str, list[str]]:
-    """The columns left of the numbers: rank and source where rows have them, and the algorithms."""
-    columns = {"Rank": [str(row.rank or "") for row in section.rows]} if any(row.rank for row in section.rows) else {}
-    columns["Algorithm"] = [row.label for row in section.rows]
-    if any(row.source for row in section.rows):
-        columns["Source"] = [row.source or "runs" for row in section.rows]
-    return columns
-
-
 def comparison_title(result: Result) -> str:
     """What the comparisons of a table show."""
     kinds = {"given hyper-parameter" if one.modifier == HYPER_PARAMETER else "modifier" for one in result.comparisons}
     return f"What each {' and '.join(sorted(kinds, reverse=True))} changed"
-
-
-COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Chosen")
-
-
-def comparison_cells(comparison: Comparison, columns: Sequence[str]) -> list[str]:
-    """The row of a comparison: differences by column, then over all of them."""
-    overall = comparison.overall
-    return [
-        *(signed(comparison.columns[column].mean) for column in columns),
-        signed(overall.mean),
-        interval(overall.bootstrap),
-        wins(overall),
-        "" if comparison.p_holm is None else p_value(comparison.p_holm),
-        signed(comparison.as_selected),
-    ]
 
 
 def comparison_name(comparison: Comparison) -> str:
