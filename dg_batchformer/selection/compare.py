@@ -129,7 +129,9 @@ def added_hparam(row: Row, base: Row) -> str:
 
 def _given_without(row: Row, modifier: str) -> dict[str, str]:
     """The hparams that a row was given but for a modifier's own, which all begin with its name."""
-    return {name: value for name, value in by_name(row.key.given).items() if not name.startswith(f"{modifier.lower()}_")}
+    return {
+        name: value for name, value in by_name(row.key.given).items() if not name.startswith(f"{modifier.lower()}_")
+    }
 
 
 Accuracies = Mapping[Unit, Mapping[int, float]]

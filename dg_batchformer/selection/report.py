@@ -10,9 +10,9 @@ from functools import cached_property
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.compare import Comparison, compare
 from dg_batchformer.selection.given import given_in_words
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES
-from dg_batchformer.selection.compare import Comparison, compare
 from dg_batchformer.selection.search import Edge, edges
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build

@@ -118,7 +118,9 @@ def _planned(dataset: str, protocol: str, given: tuple[str, ...], network: str) 
     benchmark, known = BENCHMARKS.get(dataset), PROTOCOLS.get(protocol)
     lengths = known.length(benchmark) if benchmark and known else (None, None)
     usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
-    others = [(name, value) for name, value in zip(USUAL, given, strict=True) if value not in ("None", str(usual[name]))]
+    others = [
+        (name, value) for name, value in zip(USUAL, given, strict=True) if value not in ("None", str(usual[name]))
+    ]
     backbone = UNKNOWN if network == NONE_GIVEN else f"{UNKNOWN}, given {network}"
     return Setting(dataset, protocol, backbone, tuple(sorted(others)))
 

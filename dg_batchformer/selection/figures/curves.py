@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from dg_batchformer.selection.compare import base_of
 from dg_batchformer.selection.curves import Curve, curve
 from dg_batchformer.selection.figures.sheet import HUES, INK, MARGIN, SMALL, WIDTH, Sheet, headings, wrapped
-from dg_batchformer.selection.compare import base_of
 from dg_batchformer.selection.report import Result
 from dg_batchformer.selection.table import Row
 

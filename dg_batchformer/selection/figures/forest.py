@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from dg_batchformer.selection.compare import HYPER_PARAMETER, SIGNIFICANT, Comparison
 from dg_batchformer.selection.figures.sheet import (
     FAINT,
     HUES,
@@ -25,9 +26,8 @@ from dg_batchformer.selection.figures.sheet import (
     widest,
     wrapped,
 )
-from dg_batchformer.selection.wording import p_value, wins
-from dg_batchformer.selection.compare import HYPER_PARAMETER, SIGNIFICANT, Comparison
 from dg_batchformer.selection.report import Result
+from dg_batchformer.selection.wording import p_value, wins
 
 HEAD = "W/T/L", "p"
 ABOVE, BELOW, GAP = 0.02, 0.32, 0.08
