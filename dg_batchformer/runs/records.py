@@ -18,6 +18,9 @@ import msgspec
 from dg_batchformer.data.benchmarks import path_free
 from dg_batchformer.runs.protocols import DOMAINBED
 
+Record = dict[str, Any]
+"""A line of `results.jsonl`."""
+
 LARGEST = 2**63 - 1
 """The largest count that a record may have."""
 
@@ -94,14 +97,14 @@ DESCRIPTION: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """What a record says besides its accuracies: all its `fields`, the run it is of, and how many environments it has."""
+    """What a record says besides its accuracies: all its `fields`, its run, and how many environments it has."""
 
-    fields: dict[str, Any]
+    fields: Record
     key: RunKey
     n_environments: int
 
     @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> About:
+    def from_fields(cls, fields: Record) -> About:
         return cls(fields, RunKey.from_args(fields["args"]), count_environments(fields))
 
     @functools.cached_property
@@ -111,8 +114,8 @@ class About:
         return [name for name, value in given.items() if not DESCRIPTION[name](value)]
 
 
-class Record(NamedTuple):
-    """A checkpoint of a run.
+class Checkpoint(NamedTuple):
+    """A record of a run, with its accuracies in a fixed order.
 
     `accuracies` are shares by environment: on the in-splits, on the out-splits, and those on the in-splits averaged
     over classes, NaN where they were not recorded.
@@ -123,8 +126,8 @@ class Record(NamedTuple):
     about: About
 
     @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Record:
-        """The record with these fields, in which there is no `record_problem`."""
+    def from_fields(cls, fields: Record) -> Checkpoint:
+        """The checkpoint of a record in which there is no `record_problem`."""
         about = About.from_fields(fields)
         names = accuracy_names(about.n_environments)
         return cls(fields["step"], tuple(fields.get(name, math.nan) for name in names), about)
@@ -145,7 +148,7 @@ def accuracy_names(n_environments: int) -> tuple[str, ...]:
     return tuple(f"env{i}_{part}" for part in parts for i in range(n_environments))
 
 
-def read(path: Path) -> tuple[list[Record], list[Problem]]:
+def read(path: Path) -> tuple[list[Checkpoint], list[Problem]]:
     """The records of a `results.jsonl` by rising step, one a step (the last written), and what was skipped.
 
     Where all records are of one run, they share what the last one says about it.
@@ -154,8 +157,8 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
     return _read_whole(content) or _read_by_line(path, content)
 
 
-def _read_by_line(path: Path, content: bytes) -> tuple[list[Record], list[Problem]]:
-    by_step: dict[int, Record] = {}
+def _read_by_line(path: Path, content: bytes) -> tuple[list[Checkpoint], list[Problem]]:
+    by_step: dict[int, Checkpoint] = {}
     problems = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
@@ -166,7 +169,7 @@ def _read_by_line(path: Path, content: bytes) -> tuple[list[Record], list[Proble
         if problem := record_problem(fields):
             problems.append(Problem(problem.kind, f"{path}:{number} {problem} and was skipped"))
             continue
-        record = Record.from_fields(fields)
+        record = Checkpoint.from_fields(fields)
         if record.step in by_step:
             text = f"{path}:{number} repeats step {record.step}, which counts once"
             problems.append(Problem(REPEATED, text))
@@ -183,7 +186,7 @@ class TypedRecord(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     args: msgspec.Raw
 
 
-def _read_whole(content: bytes) -> tuple[list[Record], list[Problem]] | None:
+def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None:
     """The records of a file of one run without any problem, which are decoded at once; None of any other file."""
     try:
         *lines, rest = content.split(b"\n")
@@ -199,7 +202,7 @@ def _read_whole(content: bytes) -> tuple[list[Record], list[Problem]] | None:
     has_a_line_each = len(rows) == len(lines) and not rest and all(line.endswith(b"}") for line in lines)
     if not (is_of_one_run and is_rising and has_a_line_each):
         return None
-    return [Record(row.step, accuracies_of(row), about) for row in rows], []
+    return [Checkpoint(row.step, accuracies_of(row), about) for row in rows], []
 
 
 @functools.lru_cache(maxsize=64)

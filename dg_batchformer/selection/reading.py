@@ -11,7 +11,7 @@ from typing import Any
 from dg_batchformer.runs import records
 from dg_batchformer.runs.files import JOB, RESULTS
 from dg_batchformer.runs.folder import RunFolder, State
-from dg_batchformer.runs.records import Problem, Record, RunKey
+from dg_batchformer.runs.records import Checkpoint, Problem, RunKey
 from dg_batchformer.selection.runs import FinishedRun, catalogued
 
 UNFINISHED = "runs without their `done`"
@@ -50,7 +50,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> tuple[FinishedRun | Non
     """A finished run, or the arguments of one that is planned."""
     planned = _planned_args(folder, problems)
     results = folder / RESULTS
-    rows: list[Record] | None
+    rows: list[Checkpoint] | None
     try:
         rows, wrong = records.read(results)
         problems += wrong
@@ -75,7 +75,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> tuple[FinishedRun | Non
     return None, planned
 
 
-def _countable(folder: RunFolder, key: RunKey, rows: Sequence[Record], problems: list[Problem]) -> list[Record]:
+def _countable(folder: RunFolder, key: RunKey, rows: Sequence[Checkpoint], problems: list[Problem]) -> list[Checkpoint]:
     """The records that are a run's own and whole; none where no table has such a run."""
     own = [row for row in rows if row.about.key == key]
     _note(STRANGERS, folder, len(rows) - len(own), "of another run", problems)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
-from dg_batchformer.runs.records import Record, RunKey
+from dg_batchformer.runs.records import Checkpoint, RunKey
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,7 +30,7 @@ MADE = ("backbone", "weights", "data_fingerprint", "skipped_images", "versions",
 class FinishedRun:
     """A finished run with its checkpoints by rising step.
 
-    `steps` is (checkpoints,), and `accuracies`, shares, are (checkpoints, 3, environments), the three as in `Record`.
+    `steps` is (checkpoints,), and `accuracies`, shares, are (checkpoints, 3, environments), in `Checkpoint`'s order.
     `args`, `hparams` and what its records say under `MADE` are those of the last checkpoint.
     """
 
@@ -43,7 +43,7 @@ class FinishedRun:
     made: dict[str, Any]
 
     @classmethod
-    def from_records(cls, folder: str, records: Sequence[Record]) -> FinishedRun:
+    def from_records(cls, folder: str, records: Sequence[Checkpoint]) -> FinishedRun:
         """The run of some records, by rising step, that have one key and number of environments."""
         about = records[-1].about
         fields = about.fields
