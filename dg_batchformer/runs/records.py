@@ -97,20 +97,20 @@ DESCRIPTION: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """What a record says besides its accuracies: all its `fields`, its run, and how many environments it has."""
+    """What a record says besides its accuracies: all of it as `record`, its run, and how many environments it has."""
 
-    fields: Record
+    record: Record
     key: RunKey
     n_environments: int
 
     @classmethod
-    def from_fields(cls, fields: Record) -> About:
-        return cls(fields, RunKey.from_args(fields["args"]), count_environments(fields))
+    def from_record(cls, record: Record) -> About:
+        return cls(record, RunKey.from_args(record["args"]), count_environments(record))
 
     @functools.cached_property
     def invalid(self) -> list[str]:
         """The names under which it has no valid description of how it was made."""
-        given = {name: self.fields[name] for name in DESCRIPTION if self.fields.get(name) is not None}
+        given = {name: self.record[name] for name in DESCRIPTION if self.record.get(name) is not None}
         return [name for name, value in given.items() if not DESCRIPTION[name](value)]
 
 
@@ -126,11 +126,11 @@ class Checkpoint(NamedTuple):
     about: About
 
     @classmethod
-    def from_fields(cls, fields: Record) -> Checkpoint:
+    def from_record(cls, record: Record) -> Checkpoint:
         """The checkpoint of a record in which there is no `record_problem`."""
-        about = About.from_fields(fields)
+        about = About.from_record(record)
         names = accuracy_names(about.n_environments)
-        return cls(fields["step"], tuple(fields.get(name, math.nan) for name in names), about)
+        return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about)
 
 
 def count_environments(names: Container[str]) -> int:
@@ -162,18 +162,17 @@ def _read_by_line(path: Path, content: bytes) -> tuple[list[Checkpoint], list[Pr
     problems = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            fields = json.loads(line)
+            record = json.loads(line)
         except (ValueError, RecursionError):
             problems.append(Problem(TORN, f"{path}:{number} is not a whole record and was skipped"))
             continue
-        if problem := record_problem(fields):
+        if problem := record_problem(record):
             problems.append(Problem(problem.kind, f"{path}:{number} {problem} and was skipped"))
             continue
-        record = Checkpoint.from_fields(fields)
-        if record.step in by_step:
-            text = f"{path}:{number} repeats step {record.step}, which counts once"
-            problems.append(Problem(REPEATED, text))
-        by_step[record.step] = record
+        found = Checkpoint.from_record(record)
+        if found.step in by_step:
+            problems.append(Problem(REPEATED, f"{path}:{number} repeats step {found.step}, which counts once"))
+        by_step[found.step] = found
     return [by_step[step] for step in sorted(by_step)], problems
 
 
@@ -195,7 +194,7 @@ def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None
         rows = decoder.decode_lines(content)
         args = bytes(rows[0].args)
         is_of_one_run = all(bytes(row.args) == args for row in rows) and not args_problem(last["args"])
-        about = About.from_fields(last)
+        about = About.from_record(last)
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
     is_rising = all(row.step < following.step for row, following in itertools.pairwise(rows))
@@ -231,13 +230,13 @@ def args_problem(args: Any) -> Problem | None:
     return None
 
 
-def record_problem(fields: Any) -> Problem | None:
+def record_problem(record: Any) -> Problem | None:
     """Why a line cannot be counted, or None."""
-    if not isinstance(fields, dict) or not (type(step := fields.get("step")) is int and 0 <= step <= LARGEST):
+    if not isinstance(record, dict) or not (type(step := record.get("step")) is int and 0 <= step <= LARGEST):
         return Problem(FOREIGN, "has no step")
-    if problem := args_problem(fields.get("args")):
+    if problem := args_problem(record.get("args")):
         return problem
-    for name, value in fields.items():
+    for name, value in record.items():
         if name.endswith("_acc") and not (type(value) in (int, float) and 0 <= value <= 1):
             return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)}, not an accuracy,")
     return None

@@ -57,7 +57,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> tuple[FinishedRun | Non
     except FileNotFoundError:
         rows = None
     if planned is None and rows:
-        planned = rows[-1].about.fields["args"]
+        planned = rows[-1].about.record["args"]
     key = RunKey.from_args(planned) if planned else None
     if key and (problem := _left_out_problem(key.test_envs, len(catalogued(key.dataset)))):
         problems.append(Problem(LEFT_OUT, f"{folder} {problem} and was not counted"))

@@ -46,16 +46,16 @@ class FinishedRun:
     def from_records(cls, folder: str, records: Sequence[Checkpoint]) -> FinishedRun:
         """The run of some records, by rising step, that have one key and number of environments."""
         about = records[-1].about
-        fields = about.fields
-        hparams = fields.get("hparams")
+        record = about.record
+        hparams = record.get("hparams")
         return cls(
             about.key,
             folder,
-            np.array([record.step for record in records], dtype=np.int64),
-            np.array([record.accuracies for record in records], dtype=np.float64).reshape(-1, 3, about.n_environments),
-            fields["args"],
+            np.array([one.step for one in records], dtype=np.int64),
+            np.array([one.accuracies for one in records], dtype=np.float64).reshape(-1, 3, about.n_environments),
+            record["args"],
             hparams if isinstance(hparams, dict) else {},
-            {name: fields[name] for name in MADE if name in fields},
+            {name: record[name] for name in MADE if name in record},
         )
 
     @property

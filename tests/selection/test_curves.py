@@ -5,7 +5,7 @@ import json
 import pytest
 from factories import args, record, write_run
 
-from dg_batchformer.runs.records import PROGRESS
+from dg_batchformer.runs.files import PROGRESS
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.curves import curve
 from dg_batchformer.selection.table import build

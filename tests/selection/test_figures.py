@@ -7,7 +7,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from factories import args, record, write_run
+from factories import args, record, run_of, write_run
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -21,8 +21,6 @@ from dg_batchformer.selection.leaderboard import leaderboard
 from dg_batchformer.selection.references import load
 from dg_batchformer.selection.report import report
 from dg_batchformer.selection.table import AVERAGE
-
-from .sweeps import run_of
 
 ENVIRONMENTS = ["A", "C", "P", "S"]
 ALGORITHMS = ("ERM", "ERM_BatchFormer", "SWAD")

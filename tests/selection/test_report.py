@@ -3,14 +3,12 @@
 import itertools
 
 import pytest
-from factories import args
+from factories import args, planned, run_of, texts
 
 from dg_batchformer import cli
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.methods import METHODS, TITLES
 from dg_batchformer.selection.report import FIXED, MIXED_VERSIONS, NEVER_LEFT_OUT, REDRAWN, SEEDS, report
-
-from .sweeps import planned, run_of, texts
 
 
 def results(folder, selection="training-domain", **options):
