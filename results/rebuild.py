@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dg_batchformer.selection import figures
+from dg_batchformer.selection.blocks import interval, signed
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.statistics import Interval, t_interval
-from dg_batchformer.selection.wording import comparison_name, interval, signed
 
 HERE = Path(__file__).resolve().parent
 RECORDS = "records.tar.xz"
@@ -89,7 +89,7 @@ def by_environment(result: Result) -> str:
         means = [one.columns[name].mean for name in names]
         known = [mean for mean in means if mean is not None]
         cells = [shown(each.mean, each.t) for each in (*(one.columns[name] for name in names), one.overall)]
-        lines.append([comparison_name(one), *cells, shown(sum(known) / len(known), t_interval(known))])
+        lines.append([one.name, *cells, shown(sum(known) / len(known), t_interval(known))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -62,6 +62,10 @@ class Comparison:
     n_comparisons: int = 1
 
     @property
+    def name(self) -> str:
+        return f"{self.variant} - {self.base}"
+
+    @property
     def words(self) -> str:
         """The outcome in plain words."""
         overall = self.overall
@@ -86,17 +90,20 @@ def compare(section: Section) -> list[Comparison]:
 
     Runs are paired on equal environment, trial and hparams_seed, and each takes its checkpoint by the section's method.
     """
-    found = []
     rows = tuple(row for row in section.rows if row.candidates)  # published ones have no runs to pair
-    accuracies = {id(row): _by_hparams_seed(row) for row in rows}
-    for modifier in ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer")):
-        for row in rows:
-            if base := base_of(row, modifier, rows):
-                found.append(_comparison((modifier, modifier), row, base, section, accuracies))
-    for row in rows:
-        for base in rows:
-            if added := added_hparam(row, base):
-                found.append(_comparison((HYPER_PARAMETER, added), row, base, section, accuracies))
+    modifiers = ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer"))
+    found = [
+        _comparison(modifier, modifier, row, base, section)
+        for modifier in modifiers
+        for row in rows
+        if (base := base_of(row, modifier, rows))
+    ]
+    found += [
+        _comparison(HYPER_PARAMETER, added, row, base, section)
+        for row in rows
+        for base in rows
+        if (added := added_hparam(row, base))
+    ]
     corrected = holm([comparison.overall.p for comparison in found])
     n = sum(p is not None for p in corrected)
     return [
@@ -134,23 +141,11 @@ def _given_without(row: Row, modifier: str) -> dict[str, str]:
     }
 
 
-Accuracies = Mapping[Unit, Mapping[int, float]]
-"""Of a row, by unit and hparams_seed."""
-
-
-def _by_hparams_seed(row: Row) -> Accuracies:
-    return {
-        unit: {choice.hparams_seed: choice.accuracy for choice in choices} for unit, choices in row.candidates.items()
-    }
-
-
-def _comparison(
-    change: tuple[str, str], row: Row, base: Row, section: Section, accuracies: Mapping[int, Accuracies]
-) -> Comparison:
+def _comparison(modifier: str, change: str, row: Row, base: Row, section: Section) -> Comparison:
     units = {}
-    for unit in sorted(row.candidates.keys() & base.candidates.keys()):
-        of_base = accuracies[id(base)][unit]
-        differences = [own - of_base[seed] for seed, own in accuracies[id(row)][unit].items() if seed in of_base]
+    for unit in sorted(row.accuracies.keys() & base.accuracies.keys()):
+        of_base = base.accuracies[unit]
+        differences = [own - of_base[seed] for seed, own in row.accuracies[unit].items() if seed in of_base]
         if differences:
             units[unit] = float(100 * np.mean(differences))
     columns = {
@@ -159,7 +154,7 @@ def _comparison(
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
     as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean
-    return Comparison(*change, row.label, base.label, difference(units), columns, as_selected)
+    return Comparison(modifier, change, row.label, base.label, difference(units), columns, as_selected)
 
 
 def difference(units: Mapping[Unit, float]) -> Difference:

@@ -65,26 +65,19 @@ def settings_of(runs: Sequence[FinishedRun]) -> list[Setting]:
     """The settings of finished runs; where those of one setting are of different data, that is in it too."""
     known: dict[Setting, Setting] = {}  # one object for equal ones, which are looked up again and again
     settings = [known.setdefault(setting, setting) for setting in map(setting_of, runs)]
-    for name, value_of in (("environments", _size), ("data fingerprint", _fingerprint)):
-        values = [value_of(run) for run in runs]
+    values = {
+        "environments": [str(run.n_environments) for run in runs],
+        "data fingerprint": [run.made.get("data_fingerprint") or NOT_RECORDED for run in runs],
+    }
+    for name, own in values.items():
         found: dict[Setting, set[str]] = defaultdict(set)
-        for setting, value in zip(settings, values, strict=True):
+        for setting, value in zip(settings, own, strict=True):
             found[setting].add(value)
-        several = {setting for setting, own in found.items() if len(own - {NOT_RECORDED}) > 1}
-        if several:
-            settings = [
-                setting.with_other(name, value) if setting in several else setting
-                for setting, value in zip(settings, values, strict=True)
-            ]
+        several = {setting for setting, different in found.items() if len(different - {NOT_RECORDED}) > 1}
+        settings = [
+            one.with_other(name, value) if one in several else one for one, value in zip(settings, own, strict=True)
+        ]
     return settings
-
-
-def _size(run: FinishedRun) -> str:
-    return str(run.n_environments)
-
-
-def _fingerprint(run: FinishedRun) -> str:
-    return run.made.get("data_fingerprint") or NOT_RECORDED
 
 
 def setting_of(run: FinishedRun) -> Setting:

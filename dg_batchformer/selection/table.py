@@ -55,6 +55,11 @@ class Row:
     def algorithm(self) -> str:
         return self.key.algorithm
 
+    @cached_property
+    def accuracies(self) -> dict[Unit, dict[int, float]]:
+        """Those of the candidates by unit and hparams_seed, as shares."""
+        return {unit: {one.hparams_seed: one.accuracy for one in own} for unit, own in self.candidates.items()}
+
 
 @dataclass(frozen=True)
 class Section:

@@ -12,11 +12,11 @@ import pytest
 from factories import args, record, write_run
 
 from dg_batchformer import flags
+from dg_batchformer.selection.blocks import ORACLE_FENCE, cell_text, places
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats import names, render, text
 from dg_batchformer.selection.report import report
-from dg_batchformer.selection.wording import ORACLE_FENCE, cell_text, places
 
 NASTY = 'mine:A&B_100%$#{x}~^\\<i>"|*`ü'
 

@@ -7,12 +7,12 @@ import pytest
 from factories import run_of
 
 from dg_batchformer.selection import references
+from dg_batchformer.selection.blocks import legend
 from dg_batchformer.selection.collect import TWICE, collect
 from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, leaderboard
 from dg_batchformer.selection.references import Published, Reference
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE
-from dg_batchformer.selection.wording import legend
 
 PACS = Setting("PACS", "domainbed", "resnet50")
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from dg_batchformer.selection.blocks import p_value
 from dg_batchformer.selection.compare import HYPER_PARAMETER, SIGNIFICANT, Comparison
 from dg_batchformer.selection.figures.sheet import (
     FAINT,
@@ -27,7 +28,6 @@ from dg_batchformer.selection.figures.sheet import (
     wrapped,
 )
 from dg_batchformer.selection.report import Result
-from dg_batchformer.selection.wording import p_value, wins
 
 HEAD = "W/T/L", "p"
 ABOVE, BELOW, GAP = 0.02, 0.32, 0.08
@@ -90,7 +90,8 @@ def name(comparison: Comparison) -> str:
 
 
 def count_text(comparison: Comparison) -> str:
-    return wins(comparison.overall)
+    one = comparison.overall
+    return f"{one.wins}/{one.ties}/{one.losses}"
 
 
 def chance_text(comparison: Comparison) -> str:

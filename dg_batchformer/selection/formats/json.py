@@ -9,13 +9,14 @@ from typing import Any
 
 from dg_batchformer import __version__
 from dg_batchformer.selection import curves, provenance
+from dg_batchformer.selection.blocks import legend, places
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import by_kind
 from dg_batchformer.selection.compare import Comparison, Difference
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import Row
-from dg_batchformer.selection.wording import legend, places
 
 Document = dict[str, Any]
 
@@ -46,7 +47,7 @@ def document(report: Report, *, with_curves: bool) -> Document:
 
 
 def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
-    section, setting = result.section, result.section.setting
+    section, setting, place = result.section, result.section.setting, places(result.section)
     return {
         "selection": section.selection,
         "selection_title": TITLES[section.selection],
@@ -62,7 +63,13 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
                 "label": row.label,
                 "given_hparams": row.key.given,
                 **_of(row, "source", "rank", "seeds"),
-                "cells": _cells(row, result, report),
+                "cells": {
+                    column: {
+                        **_cell(cell, place.get((row.label, column))),
+                        "command": _command(report, result, row, column) if cell.choices else None,
+                    }
+                    for column, cell in row.cells.items()
+                },
                 "edges": [str(edge) for edge in result.edges.get(row.label, ())],
                 **({"curves": _curves(row, result)} if with_curves else {}),
             }
@@ -77,19 +84,14 @@ def _of(value: object, *names: str) -> Document:
     return {name: getattr(value, name) for name in names}
 
 
-def _cells(row: Row, result: Result, report: Report) -> Document:
-    place = places(result.section)
+def _cell(cell: Cell, place: int | None) -> Document:
     return {
-        column: {
-            **_of(cell, "mean", "error", "error_kind", "n"),
-            "values": {str(trial): value for trial, value in cell.values.items()},
-            **_of(cell, "done", "expected", "missing"),
-            "best": place.get((row.label, column)) == 1,
-            "second": place.get((row.label, column)) == 2,
-            "choices": [_choice(choice) for choice in cell.choices],
-            "command": _command(report, result, row, column) if cell.choices else None,
-        }
-        for column, cell in row.cells.items()
+        **_of(cell, "mean", "error", "error_kind", "n"),
+        "values": {str(trial): value for trial, value in cell.values.items()},
+        **_of(cell, "done", "expected", "missing"),
+        "best": place == 1,
+        "second": place == 2,
+        "choices": [_choice(choice) for choice in cell.choices],
     }
 
 

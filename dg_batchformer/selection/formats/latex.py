@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks
+from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
 from dg_batchformer.selection.report import Report
-from dg_batchformer.selection.wording import legend
 
 MARKS = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
 
@@ -50,7 +49,7 @@ def _table(grid: Grid) -> str:
         )
     rows = [[*(escaped(name).replace(" - ", " -- ") for name in grid.left), *map(escaped, grid.columns)]]
     rows += [
-        [*map(escaped, line.left), *(MARKS.get(place, "{}").format(_number(text)) for text, place in line.entries)]
+        [*map(escaped, line.left), *(MARKS.get(place, "{}").format(_number(text)) for text, place in line.numbers)]
         for line in grid.lines
     ]
     header, *lines = (" & ".join(row) + r" \\" for row in rows)

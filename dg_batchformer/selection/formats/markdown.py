@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks
+from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
 from dg_batchformer.selection.report import Report
-from dg_batchformer.selection.wording import legend
 
 MARKS = {1: "**{}**", 2: "<u>{}</u>"}
 
@@ -30,7 +29,7 @@ def render(report: Report) -> str:
 def _grid(grid: Grid) -> str:
     rows = [list(map(_plain, (*grid.left, *grid.columns)))]
     rows += [
-        [*map(_plain, line.left), *(MARKS.get(place, "{}").format(text) for text, place in line.entries)]
+        [*map(_plain, line.left), *(MARKS.get(place, "{}").format(text) for text, place in line.numbers)]
         for line in grid.lines
     ]
     header, *lines = ("| " + " | ".join(row) + " |" for row in rows)

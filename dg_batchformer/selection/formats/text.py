@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks
+from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
 from dg_batchformer.selection.report import Report
-from dg_batchformer.selection.wording import legend
 
 STYLES = {1: "bold", 2: "underline"}
 WIDTH = 100
@@ -57,6 +56,6 @@ def table(grid: Grid) -> Table:
     for name in grid.columns:
         shown.add_column(Text(name), justify="right")
     for line in grid.lines:
-        entries = [Text(text, style=STYLES.get(place, "")) for text, place in line.entries]
-        shown.add_row(*map(Text, line.left), *entries)
+        numbers = [Text(text, style=STYLES.get(place, "")) for text, place in line.numbers]
+        shown.add_row(*map(Text, line.left), *numbers)
     return shown
