@@ -15,9 +15,9 @@ from dg_batchformer.jobs.states import STATES
 from dg_batchformer.registry import default_hparams
 from dg_batchformer.runs import claim, records
 from dg_batchformer.runs.protocols import PROTOCOLS
-from dg_batchformer.selection import collect, formats, leaderboard, reading, references, report
-from dg_batchformer.selection.methods import METHODS
+from dg_batchformer.selection import collect, formats, leaderboard, read, references, report
 from dg_batchformer.selection.compare import SIGNIFICANT
+from dg_batchformer.selection.methods import METHODS
 from dg_batchformer.selection.statistics import RESAMPLES
 
 SELECTION = (Path(__file__).parents[1] / "docs" / "selection.md").read_text(encoding="utf-8")
@@ -97,8 +97,8 @@ def test_methods_formats_and_problems_are_those_that_there_are():
 def test_what_is_passed_over_is_all_told():
     kinds = [
         *(records.TORN, records.FOREIGN, records.OUT_OF_RANGE, records.REPEATED),
-        *(reading.STRANGERS, reading.INCOMPLETE, reading.ILL_DESCRIBED, reading.NO_ARGS, reading.UNREADABLE),
-        *(reading.UNFINISHED, reading.UNUSABLE, reading.LEFT_OUT, collect.TWICE, collect.NO_RUN),
+        *(read.STRANGERS, read.INCOMPLETE, read.ILL_DESCRIBED, read.NO_ARGS, read.UNREADABLE),
+        *(read.UNFINISHED, read.UNUSABLE, read.LEFT_OUT, collect.TWICE, collect.NO_RUN),
         *(report.NEVER_LEFT_OUT, report.MIXED_VERSIONS, leaderboard.WITHOUT_RUNS, leaderboard.WITHOUT_COLUMN),
     ]
     assert sorted(first_cells("What is amiss", SELECTION)) == sorted(kind.strip("`") for kind in kinds)

@@ -19,8 +19,7 @@ from dg_batchformer.runs.files import RESULTS
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.records import Problem, RunKey
 from dg_batchformer.selection.given import given_hparams
-from dg_batchformer.selection.reading import Reading, read_folder
-from dg_batchformer.selection.runs import FinishedRun
+from dg_batchformer.selection.read import FinishedRun, Reading, read_folder
 from dg_batchformer.selection.settings import Setting, settings_of
 
 TWICE = "runs that are there twice"

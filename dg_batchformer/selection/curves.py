@@ -8,7 +8,7 @@ from pathlib import Path
 from dg_batchformer.runs import records
 from dg_batchformer.runs.files import PROGRESS
 from dg_batchformer.selection.methods import Choice, mean_validation
-from dg_batchformer.selection.runs import FinishedRun, Floats
+from dg_batchformer.selection.read import FinishedRun, Floats
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.given import RowKey
 from dg_batchformer.selection.methods import TRAINING_DOMAIN
+from dg_batchformer.selection.read import environment_names
 from dg_batchformer.selection.references import Reference
 from dg_batchformer.selection.report import Report, Result, apart, report
-from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"

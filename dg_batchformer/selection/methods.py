@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dg_batchformer.selection.runs import FinishedRun, Floats
+from dg_batchformer.selection.read import FinishedRun, Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
 from dg_batchformer.runs.arguments import command_line
 from dg_batchformer.selection.methods import Choice
+from dg_batchformer.selection.read import FinishedRun
 from dg_batchformer.selection.report import Report, Result
-from dg_batchformer.selection.runs import FinishedRun
 from dg_batchformer.selection.table import Row
 
 OURS = ("python", "-m", "dg_batchformer", "train")

@@ -14,7 +14,7 @@ from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
-from dg_batchformer.selection.runs import environment_names
+from dg_batchformer.selection.read import environment_names
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE, DERIVED
 

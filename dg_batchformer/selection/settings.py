@@ -15,7 +15,7 @@ from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.selection.given import NONE_GIVEN, given_network
-from dg_batchformer.selection.runs import FinishedRun
+from dg_batchformer.selection.read import FinishedRun
 
 UNKNOWN = "not known before a run is done"
 """The backbone where only plans are there; what they give of it follows."""

@@ -14,7 +14,7 @@ from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.given import RowKey, given_hparams, labels
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
-from dg_batchformer.selection.runs import FinishedRun, environment_names
+from dg_batchformer.selection.read import FinishedRun, environment_names
 from dg_batchformer.selection.settings import Setting, planned_setting
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"

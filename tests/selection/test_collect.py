@@ -12,7 +12,7 @@ from dg_batchformer import cli, machine
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.records import TORN, Problem, RunKey
 from dg_batchformer.selection.collect import NO_RUN, TWICE, collect, summary
-from dg_batchformer.selection.reading import NO_ARGS, STRANGERS, UNFINISHED, UNUSABLE
+from dg_batchformer.selection.read import NO_ARGS, STRANGERS, UNFINISHED, UNUSABLE
 
 
 def one(of, step=0):

@@ -14,8 +14,8 @@ from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import by_kind
 from dg_batchformer.selection.compare import Comparison, Difference
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice
+from dg_batchformer.selection.read import environment_names
 from dg_batchformer.selection.report import Report, Result
-from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import Row
 
 Document = dict[str, Any]

@@ -12,7 +12,7 @@ from factories import args, record, run_of, texts, write_run
 from dg_batchformer import cli
 from dg_batchformer.runs.records import FOREIGN, OUT_OF_RANGE, REPEATED, TORN
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.reading import (
+from dg_batchformer.selection.read import (
     ILL_DESCRIBED,
     INCOMPLETE,
     LEFT_OUT,
