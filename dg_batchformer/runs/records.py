@@ -46,6 +46,11 @@ class RunKey(msgspec.Struct, frozen=True, order=True):
         key = msgspec.convert(args, cls)
         return msgspec.structs.replace(key, dataset=path_free(key.dataset))
 
+    @property
+    def is_printable(self) -> bool:
+        """Whether its names can stand for themselves in a table."""
+        return self.dataset.isprintable() and self.algorithm.isprintable() and self.protocol.isprintable()
+
     def __str__(self) -> str:
         protocol = f", protocol {self.protocol}" if self.protocol != DOMAINBED else ""
         return (
@@ -188,25 +193,23 @@ class TypedRecord(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None:
     """The records of a file of one run without any problem, which are decoded at once; None of any other file."""
     try:
-        *lines, rest = content.split(b"\n")
-        last = msgspec.json.decode(lines[-1])
+        last = msgspec.json.decode(content[content.rfind(b"\n", 0, -1) + 1 :])
         decoder, accuracies_of = _typed(tuple(last))
         rows = decoder.decode_lines(content)
-        args = bytes(rows[0].args)
-        is_of_one_run = all(bytes(row.args) == args for row in rows) and not args_problem(last["args"])
-        about = About.from_record(last)
+        args, about = rows[0].args, About.from_record(last)
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
+    has_a_line_each = content.count(b"\n") == len(rows) and content.endswith(b"}\n") and b"\r" not in content
+    is_of_one_run = about.key.is_printable and all(row.args == args for row in rows)
     is_rising = all(row.step < following.step for row, following in itertools.pairwise(rows))
-    has_a_line_each = len(rows) == len(lines) and not rest and all(line.endswith(b"}") for line in lines)
-    if not (is_of_one_run and is_rising and has_a_line_each):
+    if not (has_a_line_each and is_of_one_run and is_rising):
         return None
     return [Checkpoint(row.step, accuracies_of(row), about) for row in rows], []
 
 
 @functools.lru_cache(maxsize=64)
 def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ...]]]:
-    """The decoder of records with these names, and a function of a decoded one that returns its accuracies."""
+    """The decoder of records with these names, and a function of a decoded one that returns its accuracies in order."""
     own = {name: f"field{i}" for i, name in enumerate(names) if name not in ("step", "args")}
     fields = [
         (attribute, Accuracy if name.endswith("_acc") else msgspec.Raw, msgspec.field(name=name))
@@ -225,7 +228,7 @@ def args_problem(args: Any) -> Problem | None:
         key = msgspec.convert(args, RunKey)
     except msgspec.ValidationError:
         key = None
-    if key is None or not all(map(is_name, (key.dataset, key.algorithm, key.protocol))):
+    if key is None or not key.is_printable:
         return Problem(FOREIGN, "has args that are not of a run")
     return None
 
