@@ -51,7 +51,8 @@ Method = Callable[[Sequence[FinishedRun], Sequence[FinishedRun], int], list[Choi
 
 def training_domain(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The checkpoint of the highest mean accuracy on the training environments' out-splits."""
-    return [_highest(run, env, mean_validation(run, env)) for run in singles]
+    means = [(run, mean_validation(run, env)) for run in singles]
+    return [Choice(run, env, int(np.argmax(own)), float(np.max(own))) for run, own in means]
 
 
 def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
@@ -63,18 +64,12 @@ def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[Finishe
     choices = []
     for run in singles:
         others = [i for i in range(run.n_environments) if i != env]
-        beside = [of_pair.get((run.key.hparams_seed, other)) for other in others]
-        found = [pair for pair in beside if pair is not None]
-        if len(found) < len(others):
-            continue
-        steps = functools.reduce(_common, [pair.steps for pair in found], run.steps)
-        if not len(steps):
-            continue
-        values = [_at(pair, steps, other) for pair, other in zip(found, others, strict=True)]
-        total = _row_means(np.transpose(values))
-        best = int(np.argmax(total))
-        index = int(np.searchsorted(run.steps, steps[best]))
-        choices.append(Choice(run, env, index, float(total[best])))
+        beside = {other: pair for other in others if (pair := of_pair.get((run.key.hparams_seed, other)))}
+        steps = functools.reduce(_common, [pair.steps for pair in beside.values()], run.steps)
+        if len(beside) == len(others) and len(steps):
+            means = _row_means(np.transpose([_at(pair, steps, other) for other, pair in beside.items()]))
+            best = int(np.argmax(means))
+            choices.append(Choice(run, env, int(np.searchsorted(run.steps, steps[best])), float(means[best])))
     return choices
 
 
@@ -97,11 +92,6 @@ def _row_means(values: Floats) -> Floats:
     # Row by row in memory, as DomainBed sums them: the last bit may decide.
     means: Floats = np.ascontiguousarray(values).sum(axis=1) / values.shape[1]
     return means
-
-
-def _highest(run: FinishedRun, env: int, values: Floats) -> Choice:
-    index = int(np.argmax(values))
-    return Choice(run, env, index, float(values[index]))
 
 
 def _common(steps: np.ndarray, other: np.ndarray) -> np.ndarray:

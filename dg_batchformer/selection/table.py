@@ -95,8 +95,10 @@ def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple
     sections = []
     for selection in selections:
         own = [_section(selection, setting, groups[setting], ddof) for setting in sorted(groups)]
-        sections += own
-        sections += _averages(own)
+        alike: dict[Setting, list[Section]] = defaultdict(list)
+        for section in own:
+            alike[section.setting.on(AVERAGE)].append(section)
+        sections += own + [_average(setting, parts) for setting, parts in alike.items() if len(parts) > 1]
     return sections
 
 
@@ -108,37 +110,43 @@ class Group:
     planned: set[RunKey] = field(default_factory=set)
 
     @cached_property
-    def _by_place(self) -> dict[tuple[int, int, int], list[FinishedRun]]:
-        """Finished runs by an environment that they leave out, trial, and how many they leave out together."""
+    def by_place(self) -> dict[tuple[int, int, int], list[FinishedRun]]:
+        """Finished runs by how many environments they leave out, one of these, and trial."""
         runs = defaultdict(list)
         for run in self.runs:
             for env in run.key.test_envs:
-                runs[env, run.key.trial_seed, len(run.key.test_envs)].append(run)
+                runs[len(run.key.test_envs), env, run.key.trial_seed].append(run)
         return runs
 
-    def singles_and_pairs(self, env: int, trial: int) -> tuple[list[FinishedRun], list[FinishedRun]]:
-        """The finished runs of a trial that leave an environment out, alone and with another."""
-        return self._by_place.get((env, trial, 1), []), self._by_place.get((env, trial, 2), [])
+    def candidates(self, selection: str, env: int, trial: int) -> list[Choice]:
+        """What can be chosen for an environment in a trial."""
+        singles, pairs = (self.by_place.get((n, env, trial), []) for n in (1, 2))
+        return METHODS[selection](singles, pairs, env)
+
+    @cached_property
+    def left_out(self) -> tuple[Counter[frozenset[int]], Counter[frozenset[int]]]:
+        """How many runs leave which environments out: of the finished ones, and of all that are known."""
+        done = Counter(frozenset(run.key.test_envs) for run in self.runs)
+        return done, Counter(frozenset(key.test_envs) for key in self.planned)
 
     @cached_property
     def seeds(self) -> str:
-        """How its rows of the search were drawn in each trial."""
-        return seed_mode(self.runs)
+        """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
 
-    @cached_property
-    def n_done(self) -> Counter[frozenset[int]]:
-        """Finished runs by the environments that they leave out."""
-        return Counter(frozenset(run.key.test_envs) for run in self.runs)
-
-    @cached_property
-    def n_planned(self) -> Counter[frozenset[int]]:
-        """The same of all runs that are known."""
-        return Counter(frozenset(key.test_envs) for key in self.planned)
-
-    @cached_property
-    def n_rows(self) -> int:
-        """Rows of the search."""
-        return len({key.hparams_seed for key in self.planned})
+        "" where this cannot be told. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
+        """
+        rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+        for run in self.runs:
+            if run.args.get("fixed_hparams"):
+                return FIXED
+            rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
+        drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults, in every trial
+        found = [list(row.values()) for row in (drawn or rows).values()]
+        if max(map(len, found), default=0) < 2:
+            return ""
+        if drawn and not all(map(all, found)):
+            return REDRAWN
+        return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
 
     def counts(self, envs: Iterable[int], others: Sequence[int], n_trials: int) -> tuple[int, int]:
         """How many of the runs behind the columns of some environments are done, and how many are expected.
@@ -146,16 +154,15 @@ class Group:
         Each of these environments that is left out at all is expected to be left out alone, and with each of `others`,
         in the whole grid of trials and rows of the search: DomainBed's folders show only what has begun of it.
         """
-        alone = [env for env in envs if frozenset([env]) in self.n_planned]
+        done, planned = self.left_out
+        alone = [env for env in envs if frozenset([env]) in planned]
         wanted = {frozenset((env, other)) for env in alone for other in (env, *others)}
-        return sum(self.n_done[left_out] for left_out in wanted), len(wanted) * n_trials * self.n_rows
+        n_rows = len({key.hparams_seed for key in self.planned})
+        return sum(done[envs] for envs in wanted), len(wanted) * n_trials * n_rows
 
     def without_pairs(self, env: int) -> str:
         """That there is no run without an environment and one more, where there is none."""
-        done, planned = (
-            sum(n for left_out, n in counted.items() if len(left_out) == 2 and env in left_out)
-            for counted in (self.n_done, self.n_planned)
-        )
+        done, planned = (sum(n for envs, n in of.items() if len(envs) == 2 and env in envs) for of in self.left_out)
         if done:
             return ""
         return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)"
@@ -188,7 +195,7 @@ def _section(selection: str, setting: Setting, groups: dict[RowKey, Group], ddof
     for key, label in labels(groups).items():
         group = groups[key]
         candidates = {
-            Unit(name, name, trial): METHODS[selection](*group.singles_and_pairs(env, trial), env)
+            Unit(name, name, trial): group.candidates(selection, env, trial)
             for env, name in enumerate(environments)
             for trial in trials
         }
@@ -223,25 +230,6 @@ def _cells(
     return cells | {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in derived.items()}
 
 
-def seed_mode(runs: Iterable[FinishedRun]) -> str:
-    """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
-
-    "" where this cannot be told. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
-    """
-    rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for run in runs:
-        if run.args.get("fixed_hparams"):
-            return FIXED
-        rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
-    drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults, in every trial
-    found = [list(row.values()) for row in (drawn or rows).values()]
-    if max(map(len, found), default=0) < 2:
-        return ""
-    if drawn and not all(map(all, found)):
-        return REDRAWN
-    return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
-
-
 def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
     """What a cell lacks that has so many of so many trials, and behind it so many of so many runs."""
     if not counts[1]:
@@ -254,15 +242,8 @@ def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: st
     return ""
 
 
-def _averages(sections: Sequence[Section]) -> list[Section]:
-    """For settings with several datasets a section with datasets across: each one's average over environments."""
-    alike: dict[Setting, list[Section]] = defaultdict(list)
-    for section in sections:
-        alike[section.setting.on(AVERAGE)].append(section)
-    return [_average(setting, own) for setting, own in alike.items() if len(own) > 1]
-
-
 def _average(setting: Setting, sections: Sequence[Section]) -> Section:
+    """The section with datasets across: each one's average over environments."""
     rows: dict[RowKey, dict[str, Row]] = defaultdict(dict)
     for section in sections:
         for row in section.rows:
@@ -280,10 +261,7 @@ def _average(setting: Setting, sections: Sequence[Section]) -> Section:
             for dataset, row in own.items()
             for unit, choices in row.candidates.items()
         }
-        found.append(Row(key, label, cells, candidates, _mode_of(own.values())))
+        modes = {row.seeds for row in own.values()}
+        seeds = next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")
+        found.append(Row(key, label, cells, candidates, seeds))
     return Section(sections[0].selection, setting, (*datasets, *DERIVED), tuple(found), ddof)
-
-
-def _mode_of(rows: Iterable[Row]) -> str:
-    modes = {row.seeds for row in rows}
-    return next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")
