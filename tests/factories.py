@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -155,6 +156,17 @@ def run_of(
         name += "+"
     rows = [{**record(step, ins, [0.5] * n_environments, of), **fields} for step in steps]
     return write_run(folder / name, rows, done=done)
+
+
+def sweep(
+    folder: Path, *, algorithms=("ERM",), envs=range(4), trials=range(1), hparams_seeds=range(1), **options: Any
+) -> Path:
+    """A run of each; options of `run_of` may be functions of algorithm, environment, trial and hparams_seed."""
+    for key in itertools.product(algorithms, envs, trials, hparams_seeds):
+        algorithm, env, trial, hparams_seed = key
+        own = {name: value(*key) if callable(value) else value for name, value in options.items()}
+        run_of(folder, env, algorithm=algorithm, trial=trial, hparams_seed=hparams_seed, **own)
+    return folder
 
 
 def finished_run(rows: Sequence[dict[str, Any]]) -> FinishedRun:

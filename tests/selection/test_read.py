@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from factories import args, record, run_of, texts, write_run
+from factories import sweep as make_sweep
 
 from dg_batchformer import cli
 from dg_batchformer.runs.records import FOREIGN, OUT_OF_RANGE, REPEATED, TORN
@@ -174,9 +175,7 @@ FATAL = {
 @pytest.fixture
 def sweep(tmp_path):
     """A run in each environment, the first of which, `0`, is going to be damaged."""
-    for env in range(4):
-        run_of(tmp_path / "sweep", env, name=str(env), hparams={})
-    return tmp_path / "sweep"
+    return make_sweep(tmp_path / "sweep", name=lambda _, env, *rest: str(env), hparams={})
 
 
 def assert_named(found, kind, text):
