@@ -70,9 +70,8 @@ def test_a_quote_that_is_out_of_date_is_renewed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_records_are_of_the_runs_that_the_script_plans(name, tmp_path):
-    wanted = {
-        f"{Path(sweep.common.output_dir).name}/{job.folder.name}" for sweep in planned(name, tmp_path) for job in plan(sweep)
-    }
+    jobs = [job for sweep in planned(name, tmp_path) for job in plan(sweep)]
+    wanted = {f"{job.sweep_dir.name}/{job.folder.name}" for job in jobs}
     with tarfile.open(RESULTS / name / rebuild.RECORDS) as archive:
         paths = [PurePosixPath(member.name) for member in archive if member.isfile()]
     assert {path.name for path in paths} <= {"results.jsonl", "progress.jsonl", "job.json", "done"}
