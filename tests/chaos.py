@@ -151,7 +151,7 @@ class Chaos:
         for one in self.launchers:
             one.wait(timeout=600)
         for _ in range(3):
-            if all(job.state == "done" for job in find(self.folder / "sweep")):
+            if all(job.folder.is_done for job in find(self.folder / "sweep")):
                 return
             self.launch().wait(timeout=600)
 
@@ -236,7 +236,7 @@ def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: flo
         finally:
             wild.end()
         jobs = find(wild.folder / "sweep")
-        assert [job.state for job in jobs] == ["done"] * len(jobs), wild.logs()
+        assert [job.folder.marked for job in jobs] == ["done"] * len(jobs), wild.logs()
         assert len(jobs) == wild.n_runs
         assert table(wild.folder / "sweep") == table(calm.folder / "sweep")
         assert results(wild.folder / "sweep") == results(calm.folder / "sweep")

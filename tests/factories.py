@@ -16,6 +16,8 @@ from PIL import Image
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class
+from dg_batchformer.jobs.plan import Job, Sweep, plan
+from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import PROGRESS, RESULTS
 from dg_batchformer.runs.records import Checkpoint, Problem
 from dg_batchformer.selection.collect import collect
@@ -199,3 +201,15 @@ def rows(folder: Path, *which: Any, **more: Any) -> dict[str, Any]:
 def texts(problems: Sequence[Problem], kind="") -> list[str]:
     """What the problems, all or those of a kind, say."""
     return [problem.text for problem in problems if kind in ("", problem.kind)]
+
+
+def sweep_of(output_dir: Path, datasets=("Debug28",), algorithms=("ERM",), **given: Any) -> Sweep:
+    """A sweep, of the defaults in one trial unless said otherwise."""
+    own = {name: given.pop(name) for name in ("n_hparams_from", "n_hparams", "n_trials", "pairs") if name in given}
+    common = RunArguments(output_dir=str(output_dir), **given)
+    return Sweep(datasets, algorithms, **{"n_hparams": 1, "n_trials": 1, **own}, common=common)
+
+
+def jobs_of(output_dir: Path, datasets=("Debug28",), algorithms=("ERM",), **given: Any) -> list[Job]:
+    """The runs of `sweep_of`."""
+    return plan(sweep_of(output_dir, datasets, algorithms, **given))
