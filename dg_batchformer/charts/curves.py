@@ -1,0 +1,88 @@
+"""Learning curves of the chosen runs: an algorithm and its BatchFormer twin, a panel for each environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
+from statistics import fmean
+from typing import Any
+
+from dg_batchformer.charts.style import BLUE, Chart, is_variant, panels
+
+CAPTION = (
+    "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "
+    "on the others' out-splits. Thick lines: means over trials; thin: each trial's test; dots: the chosen models; bars "
+    "at the foot: what SWAD averaged."
+)
+SPLITS = ["test", "validation"]
+WIDTH, HEIGHT = 165, 95
+
+
+def charts(result: Mapping[str, Any]) -> Iterator[Chart]:
+    """For each algorithm of a result a chart of its learning curves and its twin's."""
+    for twins in pairs(result):
+        labels = [row["label"] for row in twins]
+        if any(len(curve["steps"]) > 1 for row in twins for curve in row["curves"]):
+            rows = [one for row in twins for one in _rows(row, labels)]
+            yield Chart("curves", " and ".join(labels), CAPTION, definition(), rows, labels)
+
+
+def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """Each algorithm without BatchFormer together with the same one with it; those that have no such twin alone."""
+    run = {row["label"]: row for row in result["rows"] if row["curves"]}
+    changed = [(one["base"], one["variant"]) for one in result["comparisons"] if one["modifier"] == "BatchFormer"]
+    twins = [pair for pair in changed if set(pair) <= run.keys()]
+    alone = [(name,) for name in run if not any(name in pair for pair in twins)]
+    return [
+        [run[name] for name in names] for names in sorted([*twins, *alone], key=lambda names: [*run].index(names[0]))
+    ]
+
+
+def _rows(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Of each environment its trials' curves, and their mean."""
+    fill = BLUE if is_variant(row["algorithm"]) else "white"
+    for environment, own in groupby(row["curves"], key=itemgetter("environment")):
+        common = {"names": names, "label": row["label"], "fill": fill, "environment": environment}
+        curves = list(own)
+        for curve in curves:
+            yield {**common, **curve}
+        yield {**common, "mean": True, **mean(curves)}
+
+
+def mean(curves: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The mean of some curves at the steps that all of them have."""
+    steps = sorted(set.intersection(*(set(curve["steps"]) for curve in curves)))
+    values = {
+        split: [fmean(curve[split][curve["steps"].index(step)] for curve in curves) for step in steps]
+        for split in SPLITS
+    }
+    return {"steps": steps, **values}
+
+
+@cache
+def definition() -> dict[str, Any]:
+    """The specification."""
+    import altair as alt
+
+    base = alt.Chart().encode(color=alt.Color("label:N", sort=None, scale=alt.Scale(range=["#8a8a8a", BLUE])))
+    trials, means = base.transform_filter("!datum.mean && datum.split == 'test'"), base.transform_filter("datum.mean")
+    chosen = trials.transform_filter("datum.steps == datum.chosen")
+    windows = chosen.transform_filter("datum.swad_window")
+    lane = {"expr": "datum.fill == 'white' ? -4 : 0"}
+    x = alt.X("steps:Q", title="step", axis=alt.Axis(tickCount=4, grid=False))
+    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
+    dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=SPLITS, range=[[1, 0], [4, 2]]))
+    told = ["label:N", "environment:N", "trial_seed:N", "steps:Q", alt.Tooltip("accuracy:Q", format=".1f")]
+    layers = [
+        windows.mark_rule(size=3, yOffset=lane).encode(
+            x="swad_window[0]:Q", x2="swad_window[1]:Q", y=alt.value(HEIGHT - 2)
+        ),
+        trials.mark_line(size=0.4).encode(x=x, y=y, detail="trial_seed:N"),
+        means.mark_line(size=1.4).encode(x=x, y=y, strokeDash=dash),
+        chosen.mark_point(size=18).encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=told),
+    ]
+    by_environment = panels(layers, WIDTH, HEIGHT, facet=alt.Facet("environment:N", sort=None), columns=2)
+    flat = by_environment.transform_flatten(["steps", *SPLITS]).transform_fold(SPLITS, ["split", "accuracy"])
+    return dict(flat.to_dict())
