@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dg_batchformer.charts import accuracies, curves, differences
+from dg_batchformer.charts import accuracies, curves, forest
 from dg_batchformer.charts.style import Chart, families
 
 
@@ -19,6 +19,6 @@ def charts(document: Mapping[str, Any]) -> list[list[Chart]]:
     """
     colours = families(document)
     return [
-        [accuracies.chart(one, colours), *differences.charts(one), *curves.charts(one)] if not one["lacking"] else []
+        [accuracies.chart(one, colours), *forest.charts(one), *curves.charts(one)] if not one["lacking"] else []
         for one in document["results"]
     ]

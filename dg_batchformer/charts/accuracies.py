@@ -29,19 +29,20 @@ def _rows(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[dic
         for place, column in enumerate([*result["environments"], "Avg"]):
             cell = row["cells"].get(column, {})
             mean, error = cell.get("mean"), cell.get("error")
-            known = mean is not None and error is not None
+            ends = [mean - error, mean + error] if mean is not None and error is not None else None
             yield {
                 "names": [name],
                 "label": label(name),
                 "panel": "Average" if column == "Avg" else column,
                 "place": place,
                 "mean": mean,
-                "ends": [mean - error, mean + error] if known else None,
-                "caps": known and cell["error_kind"] == "stderr",
+                "ends": ends,
+                "caps": ends if ends and cell["error_kind"] == "stderr" else None,
                 "colour": colour,
                 "fill": colour if is_variant(row["algorithm"]) else "white",
                 "published": bool(row["source"]),
-                "missing": mean is not None and bool(cell["missing"]),
+                "star": "*" if mean is not None and cell["missing"] else "",
+                "none": "no number" if mean is None else "",
             }
 
 
@@ -51,19 +52,17 @@ def definition(step: int) -> dict[str, Any]:
     import altair as alt
 
     base = alt.Chart().encode(y=labelled(), color=alt.Color("colour:N", scale=None))
-    known, none = base.transform_filter("datum.mean != null"), base.transform_filter("datum.mean == null")
     mean = alt.X("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
-    ends = base.transform_filter("datum.ends").mark_rule().encode(x="ends[0]:Q", x2="ends[1]:Q")
-    caps = base.transform_filter("datum.caps").mark_tick(size=7)
+    cap = base.mark_tick(size=7)
     shape = alt.Shape("published:N", scale=alt.Scale(domain=[False, True], range=["circle", "square"]), legend=None)
     told = ["names:N", "panel:N", alt.Tooltip("mean:Q", format=".1f")]
     layers = [
-        ends,
-        caps.encode(x="ends[0]:Q"),
-        caps.encode(x="ends[1]:Q"),
-        known.mark_point(size=45).encode(x=mean, fill=alt.Fill("fill:N", scale=None), shape=shape, tooltip=told),
-        known.transform_filter("datum.missing").mark_text(text="*", dx=8, dy=2, fontSize=13).encode(x=mean),
-        none.mark_text(text="no number", align="left").encode(x=alt.value(4), color=alt.value(FAINT)),
+        base.mark_rule().encode(x="ends[0]:Q", x2="ends[1]:Q"),
+        cap.encode(x="caps[0]:Q"),
+        cap.encode(x="caps[1]:Q"),
+        base.mark_point(size=45).encode(x=mean, fill=alt.Fill("fill:N", scale=None), shape=shape, tooltip=told),
+        base.mark_text(dx=8, dy=2, fontSize=13).encode(x=mean, text="star:N"),
+        base.mark_text(align="left").encode(x=alt.value(4), text="none:N", color=alt.value(FAINT)),
     ]
     facet = alt.Facet("panel:N", sort=alt.EncodingSortField("place", op="min"))
     return dict(panels(layers, 105, alt.Step(step), facet=facet, columns=3).resolve_scale(x="independent").to_dict())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
-from statistics import fmean
 from typing import Any
 
 from dg_batchformer.charts.style import BLUE, Chart, is_variant, panels
@@ -41,24 +39,11 @@ def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
 
 
 def _rows(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Of each environment its trials' curves, and their mean."""
+    """The curve of each trial, by environment."""
+    trials = Counter(curve["environment"] for curve in row["curves"])
     fill = BLUE if is_variant(row["algorithm"]) else "white"
-    for environment, own in groupby(row["curves"], key=itemgetter("environment")):
-        common = {"names": names, "label": row["label"], "fill": fill, "environment": environment}
-        curves = list(own)
-        for curve in curves:
-            yield {**common, **curve}
-        yield {**common, "mean": True, **mean(curves)}
-
-
-def mean(curves: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """The mean of some curves at the steps that all of them have."""
-    steps = sorted(set.intersection(*(set(curve["steps"]) for curve in curves)))
-    values = {
-        split: [fmean(curve[split][curve["steps"].index(step)] for curve in curves) for step in steps]
-        for split in SPLITS
-    }
-    return {"steps": steps, **values}
+    for curve in row["curves"]:
+        yield {"names": names, "label": row["label"], "fill": fill, "trials": trials[curve["environment"]], **curve}
 
 
 @cache
@@ -67,7 +52,8 @@ def definition() -> dict[str, Any]:
     import altair as alt
 
     base = alt.Chart().encode(color=alt.Color("label:N", sort=None, scale=alt.Scale(range=["#8a8a8a", BLUE])))
-    trials, means = base.transform_filter("!datum.mean && datum.split == 'test'"), base.transform_filter("datum.mean")
+    trials = base.transform_filter("datum.split == 'test'")
+    means = base.transform_filter("datum.curves == datum.trials")  # at the steps that all trials have
     chosen = trials.transform_filter("datum.steps == datum.chosen")
     windows = chosen.transform_filter("datum.swad_window")
     lane = {"expr": "datum.fill == 'white' ? -4 : 0"}
@@ -80,9 +66,10 @@ def definition() -> dict[str, Any]:
             x="swad_window[0]:Q", x2="swad_window[1]:Q", y=alt.value(HEIGHT - 2)
         ),
         trials.mark_line(size=0.4).encode(x=x, y=y, detail="trial_seed:N"),
-        means.mark_line(size=1.4).encode(x=x, y=y, strokeDash=dash),
+        means.mark_line(size=1.4).encode(x=x, y="mean(accuracy):Q", strokeDash=dash),
         chosen.mark_point(size=18).encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=told),
     ]
     by_environment = panels(layers, WIDTH, HEIGHT, facet=alt.Facet("environment:N", sort=None), columns=2)
     flat = by_environment.transform_flatten(["steps", *SPLITS]).transform_fold(SPLITS, ["split", "accuracy"])
-    return dict(flat.to_dict())
+    by_step = ["label", "environment", "split", "steps"]
+    return dict(flat.transform_joinaggregate(curves="count()", groupby=by_step).to_dict())

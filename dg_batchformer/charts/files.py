@@ -47,7 +47,7 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
         contents = {
             "png": compact(vl_convert.vegalite_to_png(spec, scale=2)),
             "svg": vl_convert.vegalite_to_svg(spec).encode(),
-            "pdf": vl_convert.vegalite_to_pdf(spec),
+            "pdf": ordered(vl_convert.vegalite_to_pdf(spec)),
         }
         for ending, content in contents.items():
             paths.append(folder / f"{name}.{ending}")
@@ -70,6 +70,11 @@ def compact(png: bytes) -> bytes:
     file = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def ordered(pdf: bytes) -> bytes:
+    """A PDF with sorted references: vl-convert writes them in any order, and equal charts are to be equal bytes."""
+    return re.sub(rb"(?m)(?:^ +/\w+ \d+ 0 R\n){2,}", lambda found: b"".join(sorted(found[0].splitlines(True))), pdf)
 
 
 def setting(result: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +18,24 @@ LINE = 11
 """Pixels between the lines of a label."""
 
 INKS = {"labelColor": INK, "titleColor": INK, "domainColor": FAINT, "tickColor": FAINT, "gridColor": "#e4e4e4"}
+SUBTITLE = {"subtitleColor": FAINT, "subtitleFontSize": 10}
 CONFIG: dict[str, Any] = {
-    # vl-convert brings this font, so that files are alike on all machines; a browser may have its twin.
+    # vl-convert brings this font, so that files are alike on all machines; a browser may have its twin. One
+    # weight, since a PDF has several fonts in any order.
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "background": "white",
     "aria": False,  # one description for each chart, not for each mark
     "view": {"stroke": None},
-    "axis": {"labelLimit": 0, "titleLimit": 0, "titleFontWeight": "normal", **INKS},
-    "axisY": {"labelLineHeight": LINE},
-    "header": {"labelLimit": 0, "labelFontWeight": "bold", "labelColor": INK, "title": None},
+    "axis": {
+        "labelLimit": 0,
+        "titleLimit": 0,
+        "titleFontWeight": "normal",
+        "labelOverlap": True,
+        "labelSeparation": 6,
+        **INKS,
+    },
+    "axisY": {"labelLineHeight": LINE, "labelOverlap": False},
+    "header": {"labelLimit": 0, "labelFontSize": 12, "labelColor": INK, "title": None},
     "legend": {
         "labelLimit": 0,
         "orient": "top",
@@ -35,7 +44,7 @@ CONFIG: dict[str, Any] = {
         "symbolType": "stroke",
         "columns": 2,
     },
-    "title": {"limit": 0, "anchor": "start", "frame": "bounds", "subtitleColor": FAINT, "subtitleFontSize": 10},
+    "title": {"anchor": "start", "frame": "bounds", "fontWeight": "normal", **SUBTITLE},
     "point": {"opacity": 1},
 }
 
@@ -74,16 +83,9 @@ def families(document: Mapping[str, Any]) -> dict[str, str]:
     return dict(zip(dict.fromkeys(family(row["algorithm"]) for row in rows), itertools.cycle(HUES), strict=False))
 
 
-def label(text: str, most: int = 26) -> str:
-    """A text in lines of at most so many characters, broken at spaces, after _, and if need be anywhere."""
-    lines = [""]
-    for piece in re.findall(r"\s*(?:[^\s_]+_*|_+)", text):
-        if len((lines[-1] + piece).strip()) > most:
-            lines.append("")
-        for character in piece if lines[-1] else piece.lstrip():
-            lines += [""] if len(lines[-1]) == most else []
-            lines[-1] += character
-    return "\n".join(line.strip() for line in lines if line.strip())
+def label(text: str) -> str:
+    """A text in lines that are short enough to stand beside a panel."""
+    return "\n".join(textwrap.wrap(text, 32, break_on_hyphens=False))
 
 
 def step(rows: Sequence[Mapping[str, Any]], least: int = 0) -> int:

@@ -22,7 +22,7 @@ def charts(result: Mapping[str, Any]) -> Iterator[Chart]:
     """The forest plot of a result's comparisons, grouped by modifier; none where no runs are paired."""
     rows = [row for one in result["comparisons"] if one["overall"]["n"] for row in _rows(one)]
     if rows:
-        yield Chart("differences", "what was changed", CAPTION, definition(step(rows, least=26)), rows)
+        yield Chart("forest", "what was changed", CAPTION, definition(step(rows, least=26)), rows)
 
 
 def _rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -32,7 +32,7 @@ def _rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     is_given = comparison["modifier"] == HYPER_PARAMETER
     name = f"{comparison['change']}, {comparison['base']}" if is_given else comparison["variant"]
     names = [comparison["variant"], comparison["base"]]
-    common = {"names": names, "label": label(name), "modifier": comparison["modifier"]}
+    common = {"names": names, "label": label(name), "modifier": comparison["modifier"], "counts": "", "p": ""}
     yield {
         **common,
         **{name: overall[name] for name in ("mean", "bootstrap", "t")},
@@ -57,7 +57,7 @@ def definition(step: int) -> dict[str, Any]:
     base = alt.Chart().encode(y=labelled(), color=alt.Color("colour:N", scale=None))
     mean = alt.X("mean:Q", title="points, with the change less without it", axis=alt.Axis(tickCount=5))
     difference = alt.X("difference:Q")
-    beside = base.transform_filter("datum.counts").mark_text(align="right")
+    beside = base.mark_text(align="right")
     told = ["names:N", alt.Tooltip("mean:Q", format="+.1f"), "counts:N", "p:N"]
     told_of_pair = ["environment:N", "trial_seed:N", alt.Tooltip("difference:Q", format="+.1f")]
     layers = [

@@ -1,11 +1,14 @@
-"use strict";
 /* Elements, numbers and words. What the document says becomes text nodes and attributes, never HTML. */
 
-const SVG = "http://www.w3.org/2000/svg";
-const MINUS = "\u2212";
 const NONE = "\u2013";
 
 const byId = (id) => document.getElementById(id);
+
+/* What Python packed: JSON, compressed, in letters. */
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
 
 /* Names that begin with "on" are listeners; null and false leave an attribute or a child out. */
 function fill(element, attributes, children) {
@@ -18,23 +21,20 @@ function fill(element, attributes, children) {
 }
 
 const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
-const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 const button = (attributes, ...children) => make("button", { type: "button", ...attributes }, children);
 const small = (...children) => make("span", { class: "small" }, children);
-const chart = (width, height, said, ...children) =>
-  draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": said }, children);
+
+/* A plain table in a box that scrolls. */
+const grid = (kind, head, lines) => make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": kind },
+  make("table", { class: "grid" },
+    make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, lines.map((line) => make("tr", {}, line.map((value) => make("td", {}, value)))))));
 
 const isNumber = (value) => typeof value === "number";
-
-/* One decimal with a true minus, and no minus before a zero. */
-const fixed = (value) => (Number(value.toFixed(1)) + 0).toFixed(1).replace("-", MINUS);
-const signed = (value) => (Number(value.toFixed(1)) > 0 ? "+" : "") + fixed(value);
+const fixed = (value) => value.toFixed(1);
 const number = (value) => (isNumber(value) ? fixed(value) : NONE);
-const interval = (bounds) => `[${bounds.map(signed).join(", ")}]`;
 const plural = (n, word, words = `${word}s`) => `${n} ${n === 1 ? word : words}`;
-
 const hasError = (cell) => isNumber(cell.mean) && isNumber(cell.error);
-const errorKind = (cell) => (cell.error_kind === "std" ? "standard deviation" : "standard error");
 
 function meanText(cell) {
   if (!isNumber(cell.mean)) return "";
@@ -46,10 +46,3 @@ const prose = (text) => String(text).split("`").map((part, i) => (i % 2 ? make("
 
 /* A name that may break after its underscores. */
 const breakable = (name) => name.split(/(?<=_)/).map((part, i) => [i > 0 && make("wbr"), part]);
-
-/* Cuts the middle out of what is too long for a chart. */
-function shortened(text, most) {
-  if (text.length <= most) return text;
-  const half = Math.floor((most - 1) / 2);
-  return `${text.slice(0, half)}\u2026${text.slice(text.length - half)}`;
-}

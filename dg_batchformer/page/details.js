@@ -21,7 +21,7 @@ function showDetails(result, rows) {
 function facts(result, row, cell) {
   const seeds = { redrawn: "redrawn in each trial", fixed: "fixed over the trials" };
   const known = [
-    ["Accuracy", (meanText(cell) || "no number") + (hasError(cell) ? ` (${errorKind(cell)})` : "")],
+    ["Accuracy", (meanText(cell) || "no number") + (hasError(cell) ? ` (${cell.error_kind === "std" ? "standard deviation" : "standard error"})` : "")],
     ["Source", row.source && `published: ${row.source}`],
     ["Missing", cell.missing],
     ["Trials", cell.n > 0 && String(cell.n)],
@@ -41,12 +41,7 @@ function choicesTable(cell) {
     choice.environment, choice.trial_seed, choice.hparams_seed, choice.step ?? NONE,
     number(choice.validation), number(choice.accuracy), make("code", {}, choice.folder),
   ];
-  return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Chosen runs" },
-    make("table", { class: "choices" },
-      make("caption", {}, plural(cell.choices.length, "chosen run")),
-      make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
-      make("tbody", {}, cell.choices.map((choice) =>
-        make("tr", {}, values(choice).map((value) => make("td", {}, value)))))));
+  return grid(plural(cell.choices.length, "chosen run"), head, cell.choices.map(values));
 }
 
 function commands(cell) {
@@ -58,7 +53,7 @@ function commands(cell) {
   return [
     trained.length > 0 && make("details", { open: trained.length <= 3 },
       make("summary", {}, plural(trained.length, "command that trains it", "commands that train them")), blocks),
-    cell.command && [make("h4", {}, "The same from the folder"), codeBlock(cell.command)],
+    cell.command && [make("h3", {}, "The same from the folder"), codeBlock(cell.command)],
   ];
 }
 

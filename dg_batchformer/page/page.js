@@ -1,26 +1,17 @@
 /* The page: what it shows is in `state`, which the URL's hash keeps. */
 
-const DATA = JSON.parse(byId("document").textContent);
-const START = {
-  table: "", filter: "", sort: "", row: "", column: "", modifier: "", environment: "", zoom: "", bars: [], curves: [],
-};
-const COLOUR_OF = familyColours(DATA.results);
-const familyColour = (algorithm) => COLOUR_OF.get(familyOf(algorithm));
+const { document: DATA, drawn: DRAWN, differences: DIFFERENCES } = await unpacked(byId("data").textContent);
+const START = { table: "", filter: "", sort: "", row: "", column: "" };
 const state = { ...START };
 let view = null; // the result that is shown, with the columns and rows of its table
 
 function readHash() {
   const words = new URLSearchParams(location.hash.slice(1));
-  for (const [name, start] of Object.entries(START)) {
-    state[name] = Array.isArray(start) ? words.getAll(name) : words.get(name) ?? start;
-  }
+  for (const name of Object.keys(START)) state[name] = words.get(name) ?? "";
 }
 
 function writeHash() {
-  const words = new URLSearchParams();
-  for (const [name, value] of Object.entries(state)) {
-    for (const word of [value].flat()) if (word) words.append(name, word);
-  }
+  const words = new URLSearchParams(Object.entries(state).filter(([, word]) => word));
   try {
     history.replaceState(null, "", `#${words}`);
   } catch { /* A page in a frame without an address has no hash to keep. */ }
@@ -56,28 +47,13 @@ function settingName(result) {
   return [dataset, ...varying.map((name) => `${name} ${result.setting[name]}`)].join(", ");
 }
 
-/* The oracle's radio button is of another group, so that arrow keys do not stray into it. */
-function showSelections() {
+/* One list of all tables, by selection method. */
+function showChoices() {
   const selections = new Map(DATA.results.map((result) => [result.selection, result]));
-  for (const { selection, selection_title: title, oracle } of selections.values()) {
-    const group = oracle ? "unfair" : "fair";
-    const onchange = () => chooseSelection(selection);
-    const radio = make("input", { type: "radio", name: group, value: selection, onchange });
-    byId(group).append(make("label", {}, radio, ` ${title}`));
-  }
-  byId("fence").hidden = !byId("unfair").firstChild;
-}
-
-/* Keeps the dataset where the other selection has it too. */
-function chooseSelection(selection) {
-  const candidates = DATA.results.filter((result) => result.selection === selection);
-  const same = candidates.find((result) => settingName(result) === settingName(view.result));
-  chooseTable((same ?? candidates[0]).id);
-}
-
-function chooseTable(id) {
-  state.table = id;
-  showView();
+  byId("choice").append(...[...selections.values()].map(({ selection, selection_title: title, oracle }) =>
+    make("optgroup", { label: oracle ? `${title}: uses test data, not a fair number` : title },
+      DATA.results.filter((result) => result.selection === selection).map((result) =>
+        make("option", { value: result.id }, `${settingName(result)} (${title})`)))));
 }
 
 function chosenResult() {
@@ -87,35 +63,26 @@ function chosenResult() {
 
 function showView() {
   const result = chosenResult();
-  showControls(result);
+  byId("choice").value = result.id;
+  byId("filter").value = state.filter;
   byId("view").classList.toggle("oracle", Boolean(result.oracle));
   byId("band").textContent = result.oracle ? "Uses test data: not a fair number." : "";
   byId("caption").replaceChildren(...prose(result.caption));
   byId("lacking").replaceChildren(...(result.lacking ? prose(result.lacking) : []));
   for (const id of ["table-scroll", "hint", "legend"]) byId(id).hidden = Boolean(result.lacking);
-  const shown = result.lacking ? { ...result, rows: [], comparisons: [] } : result;
-  view = { result: shown, ...buildTable(shown) };
+  const shown = result.lacking ? { ...result, rows: [] } : result;
+  view = { result, ...buildTable(shown) };
   showRows();
 }
 
-function showControls(result) {
-  for (const radio of byId("controls").querySelectorAll("input[type='radio']")) {
-    radio.checked = radio.value === result.selection;
-  }
-  const tables = DATA.results.filter((other) => other.selection === result.selection);
-  byId("setting").replaceChildren(...tables.map((other) => make("option", { value: other.id }, settingName(other))));
-  byId("setting").value = result.id;
-  byId("filter").value = state.filter;
-  byId("zoom").checked = Boolean(state.zoom);
+function showRows() {
+  showTable();
+  showCharts(view.result);
 }
 
-/* What sorting and the filter change. */
-function showRows() {
-  const rows = arrangeRows(view);
-  showDetails(view.result, rows);
-  showBars(view.result, rows);
-  showForest(view.result);
-  showCurves(view.result, rows);
+/* What sorting changes. */
+function showTable() {
+  showDetails(view.result, arrangeRows(view));
   writeHash();
 }
 
@@ -134,12 +101,10 @@ function start() {
     byId("view").replaceChildren(make("p", { class: "lacking" }, "There is no table: no run is done."));
     return;
   }
-  const change = (name, word) => (event) => { state[name] = word(event.target); showRows(); };
-  showSelections();
+  showChoices();
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("setting").addEventListener("change", (event) => chooseTable(event.target.value));
-  byId("filter").addEventListener("input", change("filter", (input) => input.value));
-  byId("zoom").addEventListener("change", change("zoom", (box) => (box.checked ? "1" : "")));
+  byId("choice").addEventListener("change", (event) => { state.table = event.target.value; showView(); });
+  byId("filter").addEventListener("input", (event) => { state.filter = event.target.value; showRows(); });
   addEventListener("hashchange", () => { readHash(); showView(); });
   readHash();
   showView();

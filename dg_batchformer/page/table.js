@@ -79,7 +79,7 @@ function sortBy(column) {
   const [usual, turned] = column.ascending ? ["ascending", "descending"] : ["descending", "ascending"];
   if (state.sort === `${turned} ${column.name}`) state.sort = "";
   else state.sort = `${state.sort === `${usual} ${column.name}` ? turned : usual} ${column.name}`;
-  showRows();
+  showTable();
 }
 
 function sortedRows({ columns, rows }) {
