@@ -23,10 +23,11 @@ def chart(result: Mapping[str, Any], colours: Mapping[str, str]) -> Chart:
 
 def _rows(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     order = list(colours)
+    columns = [name for name in result["columns"] if name == "Avg" or name in result["environments"]]
     for row in sorted(result["rows"], key=lambda row: order.index(family(row["algorithm"]))):
         colour = colours[family(row["algorithm"])]
         name = f"{row['label']} ({row['source']})" if row["source"] else row["label"]
-        for place, column in enumerate([*result["environments"], "Avg"]):
+        for place, column in enumerate(columns):
             cell = row["cells"].get(column, {})
             mean, error = cell.get("mean"), cell.get("error")
             ends = [mean - error, mean + error] if mean is not None and error is not None else None
@@ -52,7 +53,7 @@ def definition(step: int) -> dict[str, Any]:
     import altair as alt
 
     base = alt.Chart().encode(y=labelled(), color=alt.Color("colour:N", scale=None))
-    mean = alt.X("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
+    mean = alt.X("mean:Q", title=None, scale=alt.Scale(zero=False, padding=4), axis=alt.Axis(tickCount=4))
     cap = base.mark_tick(size=7)
     shape = alt.Shape("published:N", scale=alt.Scale(domain=[False, True], range=["circle", "square"]), legend=None)
     told = ["names:N", "panel:N", alt.Tooltip("mean:Q", format=".1f")]

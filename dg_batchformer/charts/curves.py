@@ -33,9 +33,8 @@ def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
     changed = [(one["base"], one["variant"]) for one in result["comparisons"] if one["modifier"] == "BatchFormer"]
     twins = [pair for pair in changed if set(pair) <= run.keys()]
     alone = [(name,) for name in run if not any(name in pair for pair in twins)]
-    return [
-        [run[name] for name in names] for names in sorted([*twins, *alone], key=lambda names: [*run].index(names[0]))
-    ]
+    groups = sorted([*twins, *alone], key=lambda names: list(run).index(names[0]))
+    return [[run[name] for name in names] for names in groups]
 
 
 def _rows(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -55,16 +54,14 @@ def definition() -> dict[str, Any]:
     trials = base.transform_filter("datum.split == 'test'")
     means = base.transform_filter("datum.curves == datum.trials")  # at the steps that all trials have
     chosen = trials.transform_filter("datum.steps == datum.chosen")
-    windows = chosen.transform_filter("datum.swad_window")
     lane = {"expr": "datum.fill == 'white' ? -4 : 0"}
+    windows = chosen.transform_filter("datum.swad_window").mark_rule(size=3, yOffset=lane)
     x = alt.X("steps:Q", title="step", axis=alt.Axis(tickCount=4, grid=False))
     y = alt.Y("accuracy:Q", title="accuracy (%)", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
     dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=SPLITS, range=[[1, 0], [4, 2]]))
     told = ["label:N", "environment:N", "trial_seed:N", "steps:Q", alt.Tooltip("accuracy:Q", format=".1f")]
     layers = [
-        windows.mark_rule(size=3, yOffset=lane).encode(
-            x="swad_window[0]:Q", x2="swad_window[1]:Q", y=alt.value(HEIGHT - 2)
-        ),
+        windows.encode(x="swad_window[0]:Q", x2="swad_window[1]:Q", y=alt.value(HEIGHT - 2)),
         trials.mark_line(size=0.4).encode(x=x, y=y, detail="trial_seed:N"),
         means.mark_line(size=1.4).encode(x=x, y="mean(accuracy):Q", strokeDash=dash),
         chosen.mark_point(size=18).encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=told),

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from dg_batchformer.charts import charts
-from dg_batchformer.charts.style import ALARM, Chart
+from dg_batchformer.charts.style import ALARM, INK, Chart
 from dg_batchformer.errors import InputError
 
 LONGEST = 120
@@ -32,9 +32,7 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
 
         drawn = charts(document)
     except ImportError as error:
-        raise InputError(
-            f"--figures needs the extra `plots` ({error}): run pip install 'dg-batchformer[plots]'"
-        ) from error
+        raise InputError(f"--figures cannot draw ({error}): run pip install 'dg-batchformer[plots]'") from error
     folder.mkdir(parents=True, exist_ok=True)
     shown = [(result, chart) for result, own in zip(document["results"], drawn, strict=True) for chart in own]
     one_setting = len({tuple(setting(result)) for result, _ in shown}) == 1
@@ -59,9 +57,12 @@ def complete(chart: Chart, result: Mapping[str, Any]) -> dict[str, Any]:
     """A chart's specification with its data, and above it what it shows of which data, and how these were chosen."""
     data = "Averages over environments" if result["dataset"] == "Avg" else result["dataset"]
     texts = [f"Model selection: {result['selection_title']}.", chart.caption, f"Data: {result['caption']}."]
-    title = {"text": textwrap.wrap(f"{data}: {chart.title}", 62), "subtitle": textwrap.wrap(" ".join(texts), 92)}
-    if result["oracle"]:
-        title |= {"text": [TEST_DATA, *title["text"]], "color": ALARM}
+    title = {
+        "text": [TEST_DATA] * result["oracle"] + textwrap.wrap(f"{data}: {chart.title}", 62),
+        "color": ALARM if result["oracle"] else INK,
+        "subtitle": textwrap.wrap(" ".join(texts), 92),
+        "subtitleFontSize": 10,
+    }
     return {**chart.spec, "title": title, "datasets": {"rows": chart.rows}}
 
 
@@ -79,9 +80,8 @@ def ordered(pdf: bytes) -> bytes:
 
 def setting(result: Mapping[str, Any]) -> list[str]:
     """What sets the results of a document apart, beside the dataset."""
-    others = {name: value for name, value in result["setting"].items() if name != "dataset"}
-    first = [others.pop("protocol"), others.pop("backbone")]
-    return [*first, *(part for pair in others.items() for part in pair)]
+    named = [(name, value) for name, value in result["setting"].items() if name != "dataset"]
+    return [part for pair in named for part in (pair[1:] if pair[0] in ("protocol", "backbone") else pair)]
 
 
 def stem(parts: Sequence[str], used: set[str]) -> str:

@@ -55,8 +55,9 @@ def definition(step: int) -> dict[str, Any]:
     import altair as alt
 
     base = alt.Chart().encode(y=labelled(), color=alt.Color("colour:N", scale=None))
-    mean = alt.X("mean:Q", title="points, with the change less without it", axis=alt.Axis(tickCount=5))
-    difference = alt.X("difference:Q")
+    points, axis = "points, with the change less without it", alt.Axis(tickCount=5)
+    mean = alt.X("mean:Q", title=points, axis=axis, scale=alt.Scale(padding=4))
+    pair = base.mark_point(size=7, filled=True, yOffset=7)
     beside = base.mark_text(align="right")
     told = ["names:N", alt.Tooltip("mean:Q", format="+.1f"), "counts:N", "p:N"]
     told_of_pair = ["environment:N", "trial_seed:N", alt.Tooltip("difference:Q", format="+.1f")]
@@ -64,10 +65,8 @@ def definition(step: int) -> dict[str, Any]:
         alt.Chart().mark_rule(color=INK).encode(x=alt.datum(0)),
         base.mark_rule().encode(x="t[0]:Q", x2="t[1]:Q"),
         base.mark_rule(size=3).encode(x="bootstrap[0]:Q", x2="bootstrap[1]:Q"),
-        base.mark_point(size=7, filled=True, yOffset=7).encode(
-            x=difference, color=alt.value("#9a9a9a"), tooltip=told_of_pair
-        ),
-        base.mark_point(shape="diamond", size=40, filled=True).encode(x=mean, tooltip=told),
+        pair.encode(x=alt.X("difference:Q"), color=alt.value("#9a9a9a"), tooltip=told_of_pair),
+        base.mark_point(shape="diamond", size=55, filled=True).encode(x=mean, tooltip=told),
         beside.encode(x=alt.value(WIDTH + 42), text="counts:N"),
         beside.encode(x=alt.value(WIDTH + 82), text="p:N"),
     ]

@@ -17,34 +17,19 @@ HUES = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#b87d00", "#3a9bd1", "#8c6d31")
 LINE = 11
 """Pixels between the lines of a label."""
 
-INKS = {"labelColor": INK, "titleColor": INK, "domainColor": FAINT, "tickColor": FAINT, "gridColor": "#e4e4e4"}
-SUBTITLE = {"subtitleColor": FAINT, "subtitleFontSize": 10}
+WORDS = {"labelColor": INK, "labelLimit": 0}
 CONFIG: dict[str, Any] = {
-    # vl-convert brings this font, so that files are alike on all machines; a browser may have its twin. One
-    # weight, since a PDF has several fonts in any order.
+    # vl-convert brings this font, so that files are alike on all machines; a browser may have its twin. One weight,
+    # since a PDF has several fonts in any order.
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "background": "white",
     "aria": False,  # one description for each chart, not for each mark
     "view": {"stroke": None},
-    "axis": {
-        "labelLimit": 0,
-        "titleLimit": 0,
-        "titleFontWeight": "normal",
-        "labelOverlap": True,
-        "labelSeparation": 6,
-        **INKS,
-    },
+    "axis": {**WORDS, "labelOverlap": True, "labelSeparation": 6, "titleFontWeight": "normal", "titleLimit": 0},
     "axisY": {"labelLineHeight": LINE, "labelOverlap": False},
-    "header": {"labelLimit": 0, "labelFontSize": 12, "labelColor": INK, "title": None},
-    "legend": {
-        "labelLimit": 0,
-        "orient": "top",
-        "title": None,
-        "labelColor": INK,
-        "symbolType": "stroke",
-        "columns": 2,
-    },
-    "title": {"anchor": "start", "frame": "bounds", "fontWeight": "normal", **SUBTITLE},
+    "header": {**WORDS, "labelFontSize": 12, "title": None},
+    "legend": {**WORDS, "orient": "top", "title": None, "symbolType": "stroke", "columns": 2},
+    "title": {"anchor": "start", "frame": "bounds", "fontWeight": "normal", "subtitleColor": FAINT},
     "point": {"opacity": 1},
 }
 

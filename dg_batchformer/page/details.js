@@ -19,9 +19,10 @@ function showDetails(result, rows) {
 }
 
 function facts(result, row, cell) {
+  const error = cell.error_kind === "std" ? " (standard deviation)" : " (standard error)";
   const seeds = { redrawn: "redrawn in each trial", fixed: "fixed over the trials" };
   const known = [
-    ["Accuracy", (meanText(cell) || "no number") + (hasError(cell) ? ` (${cell.error_kind === "std" ? "standard deviation" : "standard error"})` : "")],
+    ["Accuracy", (meanText(cell) || "no number") + (hasError(cell) ? error : "")],
     ["Source", row.source && `published: ${row.source}`],
     ["Missing", cell.missing],
     ["Trials", cell.n > 0 && String(cell.n)],
@@ -63,14 +64,8 @@ function codeBlock(text) {
   return make("div", { class: "code" }, make("pre", { tabindex: 0 }, code), copier);
 }
 
-/* Where the page may not write to the clipboard (in a frame, without https), the text is left selected. */
-async function copy(copier, code) {
-  try {
-    await navigator.clipboard.writeText(code.textContent);
-    copier.textContent = "Copied";
-  } catch {
-    getSelection().selectAllChildren(code);
-    copier.textContent = document.execCommand("copy") ? "Copied" : "Selected: copy it now";
-  }
-  setTimeout(() => { copier.textContent = "Copy"; }, 3000);
+/* Where a browser does not let the page copy, the text is left selected. */
+function copy(copier, code) {
+  getSelection().selectAllChildren(code);
+  copier.textContent = document.execCommand("copy") ? "Copied" : "Selected: copy it now";
 }

@@ -54,7 +54,7 @@ def vega_bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script; it defines `vegaEmbed`."""
     import vl_convert
 
-    return str(vl_convert.javascript_bundle())
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def embedded_charts(document: Mapping[str, Any]) -> dict[str, Any]:

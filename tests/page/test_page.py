@@ -4,9 +4,9 @@ import shutil
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from selection.documents import ALGORITHMS, NASTY, document, minimal
+from page.documents import ALGORITHMS, NASTY, document, minimal
 
-from dg_batchformer.selection.formats.html import html
+from dg_batchformer.page.html import html
 
 pytestmark = pytest.mark.browser
 

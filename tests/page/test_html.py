@@ -6,9 +6,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from selection.documents import NASTY, document, minimal
+from page.documents import NASTY, document, minimal
 
-from dg_batchformer.selection.formats.html import html
+from dg_batchformer.page.html import html
 
 FETCHING = {"src", "srcset", "href", "action", "data", "poster"}
 
