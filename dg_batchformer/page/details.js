@@ -54,7 +54,7 @@ function commands(cell) {
   return [
     trained.length > 0 && make("details", { open: trained.length <= 3 },
       make("summary", {}, plural(trained.length, "command that trains it", "commands that train them")), blocks),
-    cell.command && [make("h3", {}, "The same from the folder"), codeBlock(cell.command)],
+    cell.command && [make("h4", {}, "The same from the folder"), codeBlock(cell.command)],
   ];
 }
 
