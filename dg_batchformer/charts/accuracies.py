@@ -62,7 +62,7 @@ def definition(step: int) -> dict[str, Any]:
         cap.encode(x="caps[0]:Q"),
         cap.encode(x="caps[1]:Q"),
         base.mark_point(size=45).encode(x=mean, fill=alt.Fill("fill:N", scale=None), shape=shape, tooltip=told),
-        base.mark_text(dx=8, dy=2, fontSize=13).encode(x=mean, text="star:N"),
+        base.mark_text(dx=7, dy=-5, fontSize=13).encode(x=mean, text="star:N"),
         base.mark_text(align="left").encode(x=alt.value(4), text="none:N", color=alt.value(FAINT)),
     ]
     facet = alt.Facet("panel:N", sort=alt.EncodingSortField("place", op="min"))

@@ -3,7 +3,7 @@
 /* The charts of the table that is shown, with the rows that the filter leaves. */
 function showCharts(result) {
   const at = DATA.results.indexOf(result);
-  const charts = (DRAWN?.results[at] ?? [])
+  const charts = (DRAWN?.[at] ?? [])
     .map((chart) => ({ ...chart, rows: chart.rows.filter((row) => row.names.some(matches)) }))
     .filter((chart) => chart.rows.length);
   byId("no-charts").hidden = Boolean(DRAWN);
@@ -30,8 +30,8 @@ function showSection(kind, charts, show) {
 }
 
 /* As many panels stand side by side as the page has room for. */
-function drawChart({ spec: n, title, rows }) {
-  const spec = { ...DRAWN.specs[n], datasets: { rows } };
+function drawChart({ spec: definition, title, rows }) {
+  const spec = { ...definition, datasets: { rows } };
   const room = byId("view").clientWidth - 170;
   if (spec.columns) spec.columns = Math.max(1, Math.floor(room / (spec.spec.width + 20)));
   const said = `${title}: ${[...new Set(rows.flatMap((row) => row.names))].join(", ")}`;

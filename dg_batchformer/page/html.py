@@ -24,16 +24,17 @@ SCRIPTS = ("dom.js", "table.js", "details.js", "charts.js", "page.js")
 def html(document: Mapping[str, Any]) -> str:
     """The page of a document with learning curves.
 
-    In it lies the document of the format json, beside its charts and what shows both. Without the packages of the
-    extra `plots` the page has no charts, and says so.
+    It lies in it, beside its charts and what shows both. Without the packages of the extra `plots` the page has no
+    charts, and says so.
     """
     folder = files("dg_batchformer.page")
     try:
-        drawn, vega = embedded_charts(document), vega_bundle()
+        drawn = [[dataclasses.asdict(chart) for chart in own] for own in charts(document)]
+        vega = vega_bundle()
     except ImportError:
         drawn, vega = None, ""
     data = {
-        "document": without_curves(document),
+        "document": document,
         "drawn": drawn,
         "differences": [difference_table(result) for result in document["results"]],
     }
@@ -55,26 +56,6 @@ def vega_bundle() -> str:
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-
-
-def embedded_charts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The charts of each result; a specification that several charts share is there once, by its number."""
-    drawn = [[dataclasses.asdict(chart) for chart in own] for own in charts(document)]
-    specs: list[Any] = []
-    for chart in (chart for own in drawn for chart in own):
-        spec = chart["spec"]
-        specs += [] if spec in specs else [spec]
-        chart["spec"] = specs.index(spec)
-    return {"specs": specs, "results": drawn}
-
-
-def without_curves(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document of the format json."""
-    results = [
-        {**result, "rows": [{name: row[name] for name in row if name != "curves"} for row in result["rows"]]}
-        for result in document["results"]
-    ]
-    return {**document, "results": results}
 
 
 def difference_table(result: Mapping[str, Any]) -> dict[str, Any]:
