@@ -11,6 +11,7 @@ setup(
         "dg_batchformer.data",
         "dg_batchformer.domainbed",
         "dg_batchformer.jobs",
+        "dg_batchformer.jobs.launchers",
         "dg_batchformer.page",
         "dg_batchformer.runs",
         "dg_batchformer.selection",
