@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import random
+import re
 from statistics import fmean, pstdev
 
 ALGORITHMS = ("ERM", "ERM_BatchFormer", "CORAL", "CORAL_BatchFormer", "SWAD", "SWAD_BatchFormer", "MixStyle")
@@ -19,6 +23,12 @@ TITLES = {
 ENVIRONMENTS = {"PACS": ("A", "C", "P", "S"), "VLCS": ("C", "L", "S", "V")}
 STEPS = list(range(0, 5001, 300))
 OVER = ("Avg", "Worst", "Macro")
+
+
+def embedded(page):
+    """The data of a page."""
+    packed = re.search(r'<script type="application/gzip" id="data">([A-Za-z0-9+/=]*)</script>', page)[1]
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def document(algorithms=(*ALGORITHMS, *NASTY), trials=3):

@@ -1,15 +1,12 @@
 """The page's text: it needs no other file, and no label breaks out of the document in it."""
 
-import base64
-import gzip
-import json
 import math
 import re
 import sys
 from html.parser import HTMLParser
 
 import pytest
-from page.documents import NASTY, document, minimal
+from page.documents import NASTY, document, embedded, minimal
 
 from dg_batchformer.charts.style import FAINT, HUES
 from dg_batchformer.page.html import html, vega_bundle
@@ -34,12 +31,6 @@ class Tags(HTMLParser):
     def handle_data(self, data):
         if self.tags and self.tags[-1][0] == "script":
             self.scripts[-1] += data
-
-
-def embedded(page):
-    """The data of a page."""
-    packed = re.search(r'<script type="application/gzip" id="data">([A-Za-z0-9+/=]*)</script>', page)[1]
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def own_script(page):
