@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from dg_batchformer.charts.style import BLUE, Chart, is_variant, panels
+import altair as alt
+
+from dg_batchformer.charts import Chart
+from dg_batchformer.charts.style import BLUE, Looks, panels
 
 CAPTION = (
     "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "
@@ -18,13 +21,13 @@ SPLITS = ["test", "validation"]
 WIDTH, HEIGHT = 165, 95
 
 
-def charts(result: Mapping[str, Any]) -> Iterator[Chart]:
+def curves(result: Mapping[str, Any], looks: Looks) -> Iterator[Chart]:
     """For each algorithm of a result a chart of its learning curves and its twin's."""
     for twins in pairs(result):
         labels = [row["label"] for row in twins]
         if any(len(curve["steps"]) > 1 for row in twins for curve in row["curves"]):
-            rows = [one for row in twins for one in _rows(row, labels)]
-            yield Chart("curves", " and ".join(labels), CAPTION, definition(), rows, labels)
+            rows = [one for row in twins for one in _rows(row, labels, looks)]
+            yield Chart("curves", " and ".join(labels), CAPTION, curves_of(), rows, labels)
 
 
 def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
@@ -37,19 +40,17 @@ def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
     return [[run[name] for name in names] for names in groups]
 
 
-def _rows(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _rows(row: Mapping[str, Any], names: Sequence[str], looks: Looks) -> Iterator[dict[str, Any]]:
     """The curve of each trial, by environment."""
     trials = Counter(curve["environment"] for curve in row["curves"])
-    fill = BLUE if is_variant(row["algorithm"]) else "white"
+    fill = "white" if looks[row["algorithm"]].fill == "white" else BLUE
     for curve in row["curves"]:
         yield {"names": names, "label": row["label"], "fill": fill, "trials": trials[curve["environment"]], **curve}
 
 
 @cache
-def definition() -> dict[str, Any]:
+def curves_of() -> dict[str, Any]:
     """The specification."""
-    import altair as alt
-
     base = alt.Chart().encode(color=alt.Color("label:N", sort=None, scale=alt.Scale(range=["#8a8a8a", BLUE])))
     trials = base.transform_filter("datum.split == 'test'")
     means = base.transform_filter("datum.curves == datum.trials")  # at the steps that all trials have

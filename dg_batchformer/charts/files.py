@@ -13,8 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from dg_batchformer.charts import charts
-from dg_batchformer.charts.style import ALARM, INK, Chart
+from dg_batchformer.charts import Chart, charts
 from dg_batchformer.errors import InputError
 
 LONGEST = 120
@@ -59,7 +58,7 @@ def complete(chart: Chart, result: Mapping[str, Any]) -> dict[str, Any]:
     texts = [f"Model selection: {result['selection_title']}.", chart.caption, f"Data: {result['caption']}."]
     title = {
         "text": [TEST_DATA] * result["oracle"] + textwrap.wrap(f"{data}: {chart.title}", 62),
-        "color": ALARM if result["oracle"] else INK,
+        "color": "#b3261e" if result["oracle"] else "#222222",
         "subtitle": textwrap.wrap(" ".join(texts), 92),
         "subtitleFontSize": 10,
     }
@@ -89,15 +88,10 @@ def stem(parts: Sequence[str], used: set[str]) -> str:
 
     One that is too long or taken, in upper or lower case, ends in a digest.
     """
-    name = "-".join(filter(None, map(plain, parts)))
+    letters = unicodedata.normalize("NFKD", "-".join(parts)).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._]+|\.{2,}", "-", letters).strip("-._")
     if len(name) > LONGEST or name.lower() in used:
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
         name = f"{name[: LONGEST - 9]}-{digest}"
     used.add(name.lower())
     return name
-
-
-def plain(text: str) -> str:
-    """A text in letters of English, digits and single other signs."""
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._]+|\.{2,}", "-", ascii_text).strip("-._")

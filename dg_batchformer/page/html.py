@@ -13,8 +13,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from dg_batchformer.charts import charts
-from dg_batchformer.charts.forest import counts
+from dg_batchformer.charts import charts, counts
 from dg_batchformer.selection.formats.wording import COMPARISON_COLUMNS, interval, p_value, signed
 
 SCRIPTS = ("dom.js", "table.js", "details.js", "charts.js", "page.js")

@@ -11,7 +11,7 @@ import pytest
 from factories import args, record, write_run
 from selection.sweeps import run_of
 
-from dg_batchformer.charts import accuracies, charts, curves, files, forest, style
+from dg_batchformer.charts import charts, curves, files, points
 from dg_batchformer.errors import InputError
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.document import document
@@ -210,19 +210,19 @@ def test_names_of_files_are_short_and_distinct():
 
 
 def test_long_labels_are_broken_and_rows_have_room_for_them():
-    label = style.label("ERM_BatchFormer (batchformer_shared_classifier false, " + "x" * 50)
+    label = points.label("ERM_BatchFormer (batchformer_shared_classifier false, " + "x" * 50)
     assert re.sub(r"\s", "", label) == "ERM_BatchFormer(batchformer_shared_classifierfalse," + "x" * 50
     assert max(map(len, label.split("\n"))) <= 32
     lines = label.count("\n") + 1
-    assert style.step([{"label": label}, {"label": "ERM"}]) > style.LINE * lines
-    for definition in (accuracies.definition(22), forest.definition(26), curves.definition()):
+    assert points.step([{"label": label}, {"label": "ERM"}]) > points.LINE * lines
+    for definition in (points.accuracies_of(26), points.forest_of(26), curves.curves_of()):
         assert definition["config"]["axis"]["labelLimit"] == definition["config"]["legend"]["labelLimit"] == 0
 
 
 @pytest.mark.parametrize("package", ["altair", "vl_convert"])
 def test_without_the_extra_it_says_what_to_install(made, tmp_path, monkeypatch, package):
-    for module in (accuracies, forest, curves):
-        module.definition.cache_clear()
+    for module in ("curves", "points", "style"):
+        monkeypatch.delitem(sys.modules, f"dg_batchformer.charts.{module}")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=r"pip install 'dg-batchformer\[plots\]'"):
         files.draw(made, tmp_path / "charts")
