@@ -18,8 +18,8 @@ function writeHash() {
 }
 
 function showHeader() {
-  const folders = (DATA.folders ?? []).map((folder, i) => [i > 0 && ", ", make("code", {}, folder)]);
-  const sentences = (texts) => (texts ?? []).map((text) => make("p", {}, prose(text)));
+  const folders = DATA.folders.map((folder, i) => [i > 0 && ", ", make("code", {}, folder)]);
+  const sentences = (texts) => texts.map((text) => make("p", {}, prose(text)));
   byId("title").textContent = DATA.title;
   fill(byId("made"), {}, [
     `${plural(DATA.runs, "run")} of ${plural(folders.length, "folder")}`, folders.length > 0 && ": ", folders,
@@ -27,8 +27,8 @@ function showHeader() {
   ]);
   fill(byId("apart"), {}, sentences(DATA.apart));
   fill(byId("legend"), {}, sentences(DATA.legend));
-  fill(byId("problems"), {}, (DATA.problems ?? []).map(problemDetails));
-  byId("problems").hidden = !DATA.problems?.length;
+  fill(byId("problems"), {}, DATA.problems.map(problemDetails));
+  byId("problems").hidden = !DATA.problems.length;
 }
 
 /* Its texts may be thousands: they are listed when asked for. */
@@ -65,7 +65,6 @@ function showView() {
   const result = chosenResult();
   byId("choice").value = result.id;
   byId("filter").value = state.filter;
-  byId("view").classList.toggle("oracle", Boolean(result.oracle));
   byId("band").textContent = result.oracle ? "Uses test data: not a fair number." : "";
   byId("caption").replaceChildren(...prose(result.caption));
   byId("lacking").replaceChildren(...(result.lacking ? prose(result.lacking) : []));

@@ -55,7 +55,7 @@ function rowName(row, result, footnote) {
     make("span", { class: "algorithm" }, breakable(row.label.slice(0, own))),
     footnote > 0 && make("sup", { title: row.edges.join("; ") }, String(footnote)),
     own < row.label.length && small(row.label.slice(own)),
-    row.source && small(make("span", { class: "chip" }, "published"), ` ${row.source}`),
+    row.source && small(`published: ${row.source}`),
     deviation && small("\u00b1 is a standard deviation"),
     seeds.size > 1 && row.seeds && small(`hyper-parameters ${row.seeds}`),
   ];
@@ -75,10 +75,9 @@ function cellButton(row, column, cell) {
 }
 
 /* Another header starts in its usual direction; the same one turns round, then gives the first order back. */
-function sortBy(column) {
-  const [usual, turned] = column.ascending ? ["ascending", "descending"] : ["descending", "ascending"];
-  if (state.sort === `${turned} ${column.name}`) state.sort = "";
-  else state.sort = `${state.sort === `${usual} ${column.name}` ? turned : usual} ${column.name}`;
+function sortBy({ name, ascending }) {
+  const turns = (ascending ? ["ascending", "descending"] : ["descending", "ascending"]).map((way) => `${way} ${name}`);
+  state.sort = [...turns, ""][turns.indexOf(state.sort) + 1];
   showTable();
 }
 
@@ -86,15 +85,13 @@ function sortedRows({ columns, rows }) {
   const [direction, ...words] = state.sort.split(" ");
   const column = columns.find((candidate) => candidate.name === words.join(" "));
   for (const header of byId("table").tHead.rows[0].cells) {
-    header.removeAttribute("aria-sort");
-    if (header.dataset.column === column?.name) header.setAttribute("aria-sort", direction);
+    header.ariaSort = header.dataset.column === column?.name ? direction : null;
   }
   if (!column) return rows;
   const sign = direction === "ascending" ? 1 : -1;
-  const known = rows.filter(({ row }) => (column.value(row) ?? null) !== null);
   const order = (a, b) => (isNumber(a) ? a - b : a.localeCompare(b));
-  const sorted = [...known].sort((a, b) => sign * order(column.value(a.row), column.value(b.row)));
-  return [...sorted, ...rows.filter((row) => !known.includes(row))];
+  const [known, rest] = [true, false].map((has) => rows.filter(({ row }) => (column.value(row) != null) === has));
+  return [...known.sort((a, b) => sign * order(column.value(a.row), column.value(b.row))), ...rest];
 }
 
 function matches(name) {

@@ -163,7 +163,7 @@ def test_cells(page):
 
 def test_published_rows_and_edges_are_marked(page):
     page.open()
-    assert page.text("#table tr.published th") == "ERM published paper, table 6 ± is a standard deviation"
+    assert page.text("#table tr.published th") == "ERM published: paper, table 6 ± is a standard deviation"
     assert page.text("#table sup") == "1"
     assert page.text("#footnotes") == f"ERM_BatchFormer: {FIRST['rows'][1]['edges'][0]}."
 
