@@ -17,10 +17,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dg_batchformer.selection import figures
+from dg_batchformer.charts import files
 from dg_batchformer.selection.blocks import interval, signed
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats import render
+from dg_batchformer.selection.formats.json import document
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.statistics import Interval, t_interval
@@ -36,7 +37,7 @@ def main() -> None:
     for folder in published():
         for name, whole in reports(folder):
             write_tables(whole, folder / name)
-            figures.draw(chosen_by(TRAINING_DOMAIN, whole), folder / name / "figures")
+            files.draw(document(chosen_by(TRAINING_DOMAIN, whole), with_curves=True), folder / name / "figures")
             print(f"wrote {folder.name}/{name}")
     for page in pages():
         page.write_text(quoting(page), encoding="utf-8")

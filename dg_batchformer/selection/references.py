@@ -100,7 +100,7 @@ def _of_file(path: Path) -> list[Reference]:
 
 
 def _cell(mean: str, error: str | None, error_kind: str) -> Cell:
-    return Cell(mean=float(mean), error=float(error) if error else None, error_kind=error_kind)
+    return Cell.from_published(float(mean), float(error) if error else None, error_kind)
 
 
 def _problems(line: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 from factories import args, record, write_run
+from page.documents import embedded
 
 from dg_batchformer import flags
 from dg_batchformer.selection.blocks import ORACLE_FENCE, cell_text, places
@@ -186,9 +187,7 @@ def test_json_says_what_was_passed_over(made):
 
 
 def test_html_is_the_document_in_a_page(made):
-    page = render(made, "html")
-    embedded = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
-    document = json.loads(embedded[1])
+    document = embedded(render(made, "html"))["document"]
     assert document["results"][0]["rows"][2]["label"] == NASTY
     assert document["results"][0]["rows"][0]["curves"][0]["test"] == [50.0]
 

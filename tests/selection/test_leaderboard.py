@@ -8,9 +8,10 @@ from factories import run_of
 
 from dg_batchformer.selection import references
 from dg_batchformer.selection.blocks import legend
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import TWICE, collect
 from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, leaderboard
-from dg_batchformer.selection.references import Published, Reference
+from dg_batchformer.selection.references import Reference
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE
 
@@ -28,7 +29,7 @@ def runs_of(folder, algorithm, accuracies, *, protocol="domainbed", made=(), dat
 
 
 def published(algorithm, mean, *, setting=PACS, source="Someone", selection="training-domain", column=AVERAGE):
-    return Reference(setting, algorithm, source, selection, {column: Published(mean, None, "stderr")})
+    return Reference(setting, algorithm, source, selection, {column: Cell.from_published(mean, None, "stderr")})
 
 
 def board(*folders, rows=(), **options):
@@ -57,8 +58,8 @@ def test_rows_stand_by_falling_average_and_equal_ones_share_a_rank(tmp_path):
 def test_published_rows_are_ranked_among_runs(tmp_path):
     runs_of(tmp_path, "ERM", [0.70] * 4)
     runs_of(tmp_path, "CORAL", [0.80] * 4)
-    number = {"A": Published(80, 0.5, "std"), "C": Published(60, None, "stderr")}
-    all_four = {**number, "P": Published(90, 0, "std"), "S": Published(75.2, 1, "std")}
+    number = {"A": Cell.from_published(80, 0.5, "std"), "C": Cell.from_published(60, None, "stderr")}
+    all_four = {**number, "P": Cell.from_published(90, 0, "std"), "S": Cell.from_published(75.2, 1, "std")}
     rows = [
         published("ERM", 75),
         Reference(PACS, "IRM", "Someone", "training-domain", all_four, "repeat it"),
@@ -127,7 +128,7 @@ def test_numbers_of_environments_that_runs_do_not_have_are_not_dropped_silently(
 def test_without_runs_there_are_the_published_rows(tmp_path):
     (tmp_path / "empty").mkdir()
     mine = Setting("folder:mine", "domainbed", "resnet50")
-    environments = {name: Published(50, None, "stderr") for name in ("z", "y", "x")}
+    environments = {name: Cell.from_published(50, None, "stderr") for name in ("z", "y", "x")}
     rows = [published("ERM", 75), Reference(mine, "ERM", "Someone", "training-domain", environments)]
     report = board(tmp_path / "empty", rows=rows)
     columns = {result.section.dataset: result.section.own_columns for result in report.results}

@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from dg_batchformer import __version__
-from dg_batchformer.selection import curves, provenance
+from dg_batchformer.runs import records
+from dg_batchformer.runs.files import PROGRESS
+from dg_batchformer.selection import provenance
 from dg_batchformer.selection.blocks import legend, places
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import by_kind
 from dg_batchformer.selection.compare import Comparison, Difference
-from dg_batchformer.selection.methods import ORACLE, TITLES, Choice
-from dg_batchformer.selection.read import environment_names
+from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, mean_validation
+from dg_batchformer.selection.read import FinishedRun, Floats, environment_names
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.table import Row
 
@@ -121,12 +124,43 @@ def _curves(row: Row, result: Result) -> list[Document]:
             "environment": column,
             "trial_seed": choice.run.key.trial_seed,
             "hparams_seed": choice.hparams_seed,
-            **_of(curves.curve(choice), "steps", "validation", "test", "chosen", "swad_window"),
+            **curve(choice),
         }
         for column in result.section.own_columns
         if not result.section.is_over_datasets
         for choice in row.cells[column].choices
     ]
+
+
+def curve(choice: Choice) -> Document:
+    """A chosen run by step: mean accuracy on the training environments' out-splits, and that on the test environment.
+
+    Where the run yielded one model, they are those of the way there, from its `progress.jsonl`. `chosen` is the step
+    that was chosen, and `swad_window` the first and last step that SWAD averaged.
+    """
+    run = _with_progress(choice.run)
+    window = choice.run.made.get("swad_window")
+    return {
+        "steps": run.steps.tolist(),
+        "validation": _percent(mean_validation(run, choice.env)),
+        "test": _percent(run.inside[:, choice.env]),
+        "chosen": choice.step,
+        "swad_window": (int(window[0]), int(window[1])) if window else None,
+    }
+
+
+def _percent(shares: Floats) -> list[float]:
+    return [round(100 * share, 4) for share in shares.tolist()]
+
+
+def _with_progress(run: FinishedRun) -> FinishedRun:
+    """A run of one record with the checkpoints on the way there, as far as its folder has them."""
+    path = Path(run.folder) / PROGRESS
+    if len(run.steps) > 1 or not path.exists():
+        return run
+    of_run = run.key, run.n_environments
+    rows = [row for row in records.read(path)[0] if (row.about.key, row.about.n_environments) == of_run]
+    return FinishedRun.from_records(run.folder, rows) if rows else run
 
 
 def _comparison(comparison: Comparison) -> Document:
