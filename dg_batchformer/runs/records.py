@@ -97,12 +97,12 @@ DESCRIPTION: dict[str, Callable[[Any], bool]] = {
     "data_fingerprint": is_name,
     "versions": _is_object,
 }
-"""What a record may say of how it was made, each with the check of a valid value."""
+"""What a record may say about how it was made, with a check of each value."""
 
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """What a record says besides its accuracies: all of it as `record`, its run, and how many environments it has."""
+    """A whole record, the run that it belongs to, and its number of environments."""
 
     record: Record
     key: RunKey
@@ -114,7 +114,7 @@ class About:
 
     @functools.cached_property
     def invalid(self) -> list[str]:
-        """The names under which it has no valid description of how it was made."""
+        """The names of `DESCRIPTION` that have an invalid value."""
         given = {name: self.record[name] for name in DESCRIPTION if self.record.get(name) is not None}
         return [name for name, value in given.items() if not DESCRIPTION[name](value)]
 
@@ -132,7 +132,7 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def from_record(cls, record: Record) -> Checkpoint:
-        """The checkpoint of a record in which there is no `record_problem`."""
+        """The checkpoint of a record without a `record_problem`."""
         about = About.from_record(record)
         names = accuracy_names(about.n_environments)
         return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about)
@@ -191,7 +191,7 @@ class TypedRecord(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None:
-    """The records of a file of one run without any problem, which are decoded at once; None of any other file."""
+    """The records of one run, decoded at once; None where the file has any problem or several runs."""
     try:
         last = msgspec.json.decode(content[content.rfind(b"\n", 0, -1) + 1 :])
         decoder, accuracies_of = _typed(tuple(last))

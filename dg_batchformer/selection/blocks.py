@@ -21,7 +21,7 @@ COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Chosen")
 
 @dataclass(frozen=True)
 class Fence:
-    """What sets all that follows apart."""
+    """A warning that applies to all blocks after it."""
 
     text: str
 
@@ -50,7 +50,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Accuracies, or changes of them: names in the `left` columns, numbers in the others, and notes below."""
+    """A table of accuracies or of their changes: names in the `left` columns, numbers in `columns`, notes below."""
 
     title: str
     caption: str
@@ -65,7 +65,7 @@ Block = Fence | Lacking | Grid
 
 
 def blocks(report: Report) -> Iterator[Block]:
-    """The tables of a report; what was chosen on test data comes after a fence."""
+    """The tables of a report; a fence comes before the first one that was chosen on test data."""
     fenced = False
     for result in report.results:
         if result.section.selection == ORACLE and not fenced:
@@ -127,7 +127,7 @@ def _change_texts(comparison: Comparison, columns: Sequence[str]) -> list[str]:
 
 
 def legend(report: Report) -> list[str]:
-    """What the numbers of a report are, sentence by sentence."""
+    """Sentences that explain the numbers of a report."""
     if not report.results:
         return ["There is no table: no run is done."]
     sections = [result.section for result in report.results]

@@ -25,10 +25,10 @@ from dg_batchformer.selection.settings import Setting, settings_of
 TWICE = "runs that are there twice"
 NO_RUN = "folders without a finished run of their own"
 NAMED = 3
-"""Of each kind of problem so many are named where a person reads."""
+"""How many problems of each kind a summary names."""
 
 FEWEST = 2000
-"""Folders that a process must have to read for its start to pay."""
+"""Fewer folders than this do not pay for the start of a process."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Identity:
 
 @dataclass
 class Collected:
-    """The finished runs of folders, the arguments of those that were planned beside them, and what was passed over."""
+    """The finished runs of folders, the arguments of runs that are only planned, and what was skipped."""
 
     folders: tuple[str, ...] = ()
     runs: dict[Identity, FinishedRun] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Collected:
 
 
 def collect(folders: Sequence[Path]) -> Collected:
-    """Reads the folders of sweeps; what cannot be counted is among the problems, and costs nothing else.
+    """Reads the folders of sweeps; what cannot be counted becomes a problem and stops nothing.
 
     InputError where a folder is not there, or is itself a run.
     """
@@ -87,7 +87,7 @@ def _folder_problems(folder: Path) -> list[str]:
 
 
 def _read_all(paths: Sequence[Path]) -> list[Reading]:
-    """What lies at each of some paths, read in as many processes as pay."""
+    """Reads the folders at some paths, in several processes where that is faster."""
     n_processes = min(machine.available_cores(), len(paths) // FEWEST)
     if n_processes > 1:
         try:
@@ -99,7 +99,7 @@ def _read_all(paths: Sequence[Path]) -> list[Reading]:
 
 
 def _reading(path: Path) -> Reading:
-    """The run at a path; what is no run's folder has none."""
+    """Reads one path; a path that is not a run's folder gives an empty reading."""
     folder = RunFolder(path)
     try:
         is_run = folder.is_done or folder.is_run  # the first is fast
@@ -109,7 +109,7 @@ def _reading(path: Path) -> Reading:
 
 
 def _count(runs: Sequence[FinishedRun], found: Collected) -> None:
-    """Takes runs in, each once."""
+    """Adds runs to the collection, each once."""
     for run, setting in zip(runs, settings_of(runs), strict=True):
         identity = Identity(run.key, setting, given_hparams(run.args))
         earlier = found.runs.setdefault(identity, run)
@@ -122,7 +122,7 @@ def _count(runs: Sequence[FinishedRun], found: Collected) -> None:
 
 
 def by_kind(problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """The texts of problems by their kinds."""
+    """The texts of problems by kind."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for problem in problems:
         kinds[problem.kind].append(problem.text)
@@ -130,7 +130,7 @@ def by_kind(problems: Sequence[Problem]) -> dict[str, list[str]]:
 
 
 def summary(problems: Sequence[Problem]) -> list[str]:
-    """A line for each kind of problem: how many of it, and the first of them."""
+    """A line for each kind of problem: how many there are, and the first of them."""
     lines = []
     for kind, own in by_kind(problems).items():
         more = f"; and {len(own) - NAMED} more" if len(own) > NAMED else ""

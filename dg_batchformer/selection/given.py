@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from dg_batchformer.registry import in_order
 
 NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
-"""hparams that say what network is trained, so that they are the setting's and not the algorithm's."""
+"""hparams that choose the network: they belong to the setting, not to the algorithm."""
 
 NONE_GIVEN = "{}"
-"""What `given_hparams` says of a run that was given none."""
+"""The `given_hparams` of a run without any."""
 
 
 class RowKey(NamedTuple):
@@ -25,12 +25,12 @@ class RowKey(NamedTuple):
 
 
 def given_hparams(args: Mapping[str, Any]) -> str:
-    """The hparams that a run was given, but for those of the network, as JSON with sorted names."""
+    """The hparams that a run was given, without those of the network, as JSON with sorted names."""
     return _given(args)[0]
 
 
 def given_network(args: Mapping[str, Any]) -> str:
-    """Those of the network."""
+    """The hparams of the network that a run was given, as JSON with sorted names."""
     return _given(args)[1]
 
 
@@ -62,7 +62,7 @@ def by_name(given: str) -> dict[str, str]:
 
 
 def given_to_all(rows: Iterable[RowKey]) -> dict[str, str]:
-    """The hparams that all of some rows were given alike."""
+    """The hparams that all rows were given with the same value."""
     found = [set(by_name(row.given).items()) for row in rows]
     return dict(set.intersection(*found)) if found else {}
 
@@ -73,7 +73,7 @@ def in_words(given: Mapping[str, str]) -> str:
 
 
 def given_in_words(rows: Sequence[RowKey]) -> str:
-    """What all rows were given, and beyond that what all of some algorithms' rows were, as no label says it."""
+    """What all rows were given, then what all rows of an algorithm were given: labels leave both out."""
     of_all = given_to_all(rows)
     found = {"all runs": in_words(of_all)} if of_all else {}
     by_words: dict[str, list[str]] = defaultdict(list)
@@ -85,7 +85,7 @@ def given_in_words(rows: Sequence[RowKey]) -> str:
 
 
 def labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
-    """What rows are called, by what sets an algorithm's apart, in the order of a table.
+    """The labels of rows, which name what rows of one algorithm differ in, in the order of a table.
 
     Of an algorithm's rows those come first that were given the fewest; of these the shortest, so that 8 precedes 16.
     """
@@ -95,7 +95,7 @@ def labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
         alike = given_to_all(other for other in rows if other.algorithm == row.algorithm)
         own = {name: value for name, value in by_name(row.given).items() if name not in alike}
         found[row] = f"{row.algorithm} ({in_words(own)})" if own else row.algorithm
-    # Odd names of hparams can make two rows sound alike.
+    # Odd names of hparams can give two rows the same label.
     said = list(found.values())
     found = {row: label if said.count(label) == 1 else f"{row.algorithm} {row.given}" for row, label in found.items()}
     order = in_order([row.algorithm for row in rows])

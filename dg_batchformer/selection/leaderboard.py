@@ -49,7 +49,7 @@ def leaderboard(
 
 
 def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
-    """Puts a published row into the table that it can be compared in, or into one of its own; what finds no column."""
+    """Adds a published row to the table of its setting, else in a new one; returns the numbers without a column."""
     for i, section in enumerate(sections):
         if (section.selection, section.setting) == (reference.selection, reference.setting):
             sections[i] = dataclasses.replace(section, rows=(*section.rows, _row(reference, section.columns)))

@@ -56,7 +56,7 @@ def training_domain(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun]
 
 
 def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
-    """The checkpoint whose runs with one environment more left out do best on that environment, on average.
+    """The checkpoint at which runs that leave out one more environment do best on that environment, on average.
 
     Needs, for the same hyper-parameters and step, a run that leaves out `env` and e for every other e.
     """

@@ -93,7 +93,7 @@ class FinishedRun:
 
 
 def catalogued(dataset: str) -> tuple[str, ...]:
-    """DomainBed's names of a dataset's environments; none of one that the catalogue has not."""
+    """DomainBed's names of a dataset's environments; empty for an unknown dataset."""
     if dataset in BENCHMARKS:
         return BENCHMARKS[dataset].environments
     return DOMAINBED_ENVIRONMENTS.get(dataset, ())
@@ -162,7 +162,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> tuple[FinishedRun | Non
 
 
 def _countable(folder: RunFolder, key: RunKey, rows: Sequence[Checkpoint], problems: list[Problem]) -> list[Checkpoint]:
-    """The records that are a run's own and whole; none where no table has such a run."""
+    """The complete records of this run; empty where no table could show it."""
     own = [row for row in rows if row.about.key == key]
     _note(STRANGERS, folder, len(rows) - len(own), "of another run", problems)
     described = [row for row in own if not row.about.invalid]
@@ -192,7 +192,7 @@ def _left_out_problem(test_envs: Sequence[int], n_environments: int) -> str:
 
 
 def _planned_args(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
-    """What a run's folder says it is of, where the sweep wrote that down."""
+    """The arguments in the `job.json` of a run's folder; None where there are none or invalid ones."""
     path = f"{folder}/{JOB}"
     try:
         with open(path, encoding="utf-8") as file:

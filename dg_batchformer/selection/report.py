@@ -1,4 +1,4 @@
-"""All that is published of some runs: the tables, paired differences, the edges of searches, and what is amiss."""
+"""All that is reported of runs: tables, paired differences, edges of searches, and problems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEEDS = {
 
 @dataclass(frozen=True)
 class Result:
-    """A table, and what is told of its rows, found when first asked for: not every format tells it."""
+    """A table with its comparisons and edges, which are computed on first use: not every format shows them."""
 
     section: Section
 
@@ -39,7 +39,7 @@ class Result:
 
     @cached_property
     def edges(self) -> Mapping[str, Sequence[Edge]]:
-        """By row's label the edges chosen suspiciously."""
+        """The suspicious edges by the label of their row."""
         if self.section.is_over_datasets:
             return {}
         suspicious = {row.label: [edge for edge in edges(row) if edge.is_suspicious] for row in self.section.rows}
@@ -78,7 +78,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """The results of some folders, what of them was not counted, and why some of them are not in one table."""
+    """The results of some folders, their problems, and why some results are not in one table."""
 
     title: str
     folders: Sequence[str]

@@ -18,7 +18,7 @@ from dg_batchformer.selection.given import NONE_GIVEN, given_network
 from dg_batchformer.selection.read import FinishedRun
 
 UNKNOWN = "not known before a run is done"
-"""The backbone where only plans are there; what they give of it follows."""
+"""The backbone where all runs are only planned; the hparams that they give for it follow."""
 
 NOT_RECORDED = "not recorded"
 
@@ -27,7 +27,7 @@ SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
 """Networks that always start at random; the last two are DomainBed's names for ours."""
 
 USUAL = {name: FIELDS[name].default for name in names_of(Role.SETTING) if name != "protocol"}
-"""The arguments that a table never mixes two values of; None is the protocol's and the dataset's."""
+"""Arguments of which a table never mixes two values, with their defaults; None: the protocol has it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -48,7 +48,7 @@ class Setting:
         return dataclasses.replace(self, dataset=dataset)
 
     def with_other(self, name: str, value: str) -> Setting:
-        """The same setting with something more that departs from the usual."""
+        """The same setting with one more difference from the usual."""
         return dataclasses.replace(self, others=tuple(sorted((*self.others, (name, value)))))
 
     def differences(self, other: Setting) -> list[str]:

@@ -57,7 +57,7 @@ class Row:
 
     @cached_property
     def accuracies(self) -> dict[Unit, dict[int, float]]:
-        """Those of the candidates by unit and hparams_seed, as shares."""
+        """The accuracies of the candidates, as shares, by unit and hparams_seed."""
         return {unit: {one.hparams_seed: one.accuracy for one in own} for unit, own in self.candidates.items()}
 
 
@@ -161,7 +161,7 @@ class Group:
         return sum(done[envs] for envs in wanted), len(wanted) * n_trials * n_rows
 
     def without_pairs(self, env: int) -> str:
-        """That there is no run without an environment and one more, where there is none."""
+        """What to say where no pair run leaves this environment out; "" where one does."""
         done, planned = (sum(n for envs, n in of.items() if len(envs) == 2 and env in envs) for of in self.left_out)
         if done:
             return ""
@@ -169,7 +169,7 @@ class Group:
 
 
 def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
-    """Runs by setting and row; those that are only planned are where runs of equal arguments are."""
+    """Runs by setting and row; a planned run takes the setting of finished runs with the same arguments."""
     groups: dict[Setting, dict[RowKey, Group]] = defaultdict(lambda: defaultdict(Group))
     settings: dict[Setting, dict[str, Setting]] = defaultdict(dict)
     for identity, run in collected.runs.items():
@@ -231,7 +231,7 @@ def _cells(
 
 
 def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
-    """What a cell lacks that has so many of so many trials, and behind it so many of so many runs."""
+    """What a cell lacks; `trials` and `counts`, of runs, are how many are done and how many are expected."""
     if not counts[1]:
         return "not run"
     if without_pairs:

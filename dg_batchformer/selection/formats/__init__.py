@@ -24,6 +24,6 @@ def render(report: Report, name: str) -> str:
 
 
 def _packages() -> dict[str, str]:
-    """The package of each format by name, as far as the files say: nothing is imported."""
+    """The package of each format by name, found by file names: no format is imported."""
     places = {__name__: __path__, page.__name__: page.__path__}
     return {module.name: package for package, path in places.items() for module in pkgutil.iter_modules(path)}

@@ -73,7 +73,7 @@ def _table(grid: Grid) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text of which LaTeX takes nothing for a command."""
+    """Text with the characters escaped that LaTeX would interpret."""
     return "".join(SPECIAL.get(character, character) for character in text)
 
 

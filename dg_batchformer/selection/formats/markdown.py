@@ -37,7 +37,7 @@ def _grid(grid: Grid) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of which nothing is taken for markup."""
+    """Text with the characters escaped that Markdown would interpret."""
     for character in "\\|*<>`":
         text = text.replace(character, f"\\{character}")
     return text

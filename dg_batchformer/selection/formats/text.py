@@ -49,7 +49,7 @@ def _print(console: Console, grid: Grid) -> None:
 
 
 def table(grid: Grid) -> Table:
-    """The grid without what stands around it."""
+    """The grid alone, without title and notes."""
     shown = Table(box=box.SIMPLE_HEAD)
     for name in grid.left:
         shown.add_column(Text(name))
