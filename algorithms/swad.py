@@ -15,7 +15,7 @@ from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.networks import has_free_batch_norm
-from dg_batchformer.registry import compose, register_modifier
+from dg_batchformer.registry import register_modifier
 
 from .loss_valley import Average, LossValley, Segment
 
@@ -48,7 +48,8 @@ def reestimate_batch_norm(algorithm: Any, inputs: list[Tensor]) -> None:
     algorithm.train()
 
 
-def with_swad(cls: type) -> Any:
+@register_modifier("SWAD", HYPERPARAMETERS)
+def with_swad(cls: Any) -> Any:
     """The algorithm `cls` with SWAD (Cha et al., NeurIPS 2021, https://arxiv.org/abs/2102.08604).
 
     The weights of every step are averaged over segments between checkpoints, and the segments over the valley of
@@ -60,16 +61,8 @@ def with_swad(cls: type) -> Any:
     found: the last segment is kept then, and the log says so. Where batch norm is free its statistics are
     re-estimated at the end from the inputs of the last steps.
     """
-    return compose(cls, "SWAD")
 
-
-@register_modifier("SWAD")
-def _swad(cls: Any) -> type:
     class WithSWAD(cls):
-        __doc__ = f"{cls.__name__} with SWAD.\n\n{cls.__doc__}"
-        __module__ = cls.__module__
-        hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
-
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
             valley = LossValley(*settings(hparams, HYPERPARAMETERS).values())
             super().__init__(input_shape, num_classes, num_domains, hparams)

@@ -76,8 +76,8 @@ class Protocol:
 
     def check(self, name: str, algorithm: Any) -> None:
         """InputError where the algorithm called `name`, as constructed, does not keep the protocol."""
-        from dg_batchformer.algorithms.adapter.dry_run import all_optimizers
         from dg_batchformer.networks import has_free_batch_norm
+        from dg_batchformer.optimizers import all_optimizers
 
         kinds = {type(optimizer).__name__ for optimizer in all_optimizers(algorithm)}
         if self.optimizer and kinds != {self.optimizer}:

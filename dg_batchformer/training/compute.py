@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dg_batchformer import machine
-from dg_batchformer.algorithms.adapter.dry_run import all_optimizers, optimizers_by_name
 from dg_batchformer.errors import InputError
+from dg_batchformer.optimizers import all_optimizers, optimizers_by_name
 from dg_batchformer.runs.run import Run
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
