@@ -14,7 +14,7 @@ from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.optimizers import all_optimizers, train_beside
 from dg_batchformer.registry import register_modifier
 
-from .adapter.dry_run import Task, dry_run
+from .adapter.dry_run import dry_run
 from .adapter.update import adapted
 
 HYPERPARAMETERS = (
@@ -71,7 +71,7 @@ def with_batchformer(cls: Any) -> Any:
             self.batchformer = module.requires_grad_(self._batchformer_trains)
             for optimizer in all_optimizers(self):
                 self._join(optimizer)
-            dry_run(self, WithBatchFormer, Task(input_shape, num_classes, num_domains))
+            dry_run(self, WithBatchFormer)
 
         def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
             z = super().features_by_environment(featurizer, minibatches)

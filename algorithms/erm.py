@@ -16,18 +16,13 @@ from dg_batchformer.optimizers import make_optimizer
 from dg_batchformer.registry import register_algorithm
 
 
-def features_in_one_pass(featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
-    """Features of each environment, from one forward pass over all of them."""
-    features = featurizer(torch.cat([x for x, _ in minibatches]))
-    return list(torch.split(features, [len(x) for x, _ in minibatches]))
-
-
 class ByEnvironment:
     """What a loss sees, environment by environment; modifiers change it."""
 
     def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
-        """Features (n_d, C) of each environment d, from the algorithm's featurizer or a copy of it."""
-        return features_in_one_pass(featurizer, minibatches)
+        """Features (n_d, C) of each environment d, in one pass of the algorithm's featurizer or of a copy of it."""
+        features = featurizer(torch.cat([x for x, _ in minibatches]))
+        return list(torch.split(features, [len(x) for x, _ in minibatches]))
 
     def labels_by_environment(self, minibatches: Minibatches) -> list[Tensor]:
         """Their labels (n_d,)."""

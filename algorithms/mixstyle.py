@@ -15,9 +15,9 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import register_modifier
 
-from .adapter.dry_run import Task, dry_run
+from .adapter.dry_run import dry_run
 from .adapter.update import adapted
-from .erm import features_in_one_pass
+from .erm import ByEnvironment
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),
@@ -147,10 +147,10 @@ def with_mixstyle(cls: Any) -> Any:
             self.style_mixer = StyleMixer(own["mixstyle_p"], own["mixstyle_alpha"], own["mixstyle_mix"])
             for layer in layers:
                 stages[layer].register_forward_hook(self.style_mixer)
-            dry_run(self, WithMixStyle, Task(input_shape, num_classes, num_domains))
+            dry_run(self, WithMixStyle)
 
         def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
             with self.style_mixer.over(minibatches):
-                return features_in_one_pass(featurizer, minibatches)
+                return ByEnvironment.features_by_environment(self, featurizer, minibatches)
 
     return WithMixStyle

@@ -38,10 +38,14 @@ MODIFIER_ORDER = ("MixStyle", "BatchFormer", "SWAD")
 """Modifiers, the innermost first."""
 
 
-class Modifier(NamedTuple):
-    """A function class -> class, and the hyper-parameters that it adds."""
+Modify = Callable[[Any], Any]
+"""Makes an algorithm's class of another."""
 
-    modify: Callable[[Any], Any]
+
+class Modifier(NamedTuple):
+    """How a modifier changes a class, and the hyper-parameters that it adds."""
+
+    modify: Modify
     hyperparameters: tuple[Hyperparameter, ...]
 
 
@@ -82,15 +86,10 @@ def _check_contract(cls: type) -> None:
         )
 
 
-def register_modifier(
-    name: str, hyperparameters: tuple[Hyperparameter, ...]
-) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-    """Decorator that makes a function class -> class the modifier called `name`.
+def register_modifier(name: str, hyperparameters: tuple[Hyperparameter, ...]) -> Callable[[Modify], Modify]:
+    """Decorator that makes a function the modifier called `name`; the function then composes in the canonical order."""
 
-    What it decorates then gives the one class of a composition, whatever the order it is built in.
-    """
-
-    def register(modify: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def register(modify: Modify) -> Modify:
         _modifiers[name] = Modifier(modify, hyperparameters)
         return functools.wraps(modify)(functools.partial(compose, modifier=name))
 

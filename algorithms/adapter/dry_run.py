@@ -6,7 +6,7 @@ import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,26 +17,17 @@ from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError, first_line
 
 from .rows import Rows, check_rows
-from .update import Adapter
+from .update import Adapter, Task
 
 SAMPLES = 2
 """Of each environment in a dry run."""
 
 
-class Task(NamedTuple):
-    """What an algorithm is constructed for."""
-
-    input_shape: tuple[int, ...]
-    num_classes: int
-    num_domains: int
-
-
-def dry_run(algorithm: Any, modified: type, task: Task) -> None:
+def dry_run(algorithm: Any, modified: type) -> None:
     """InputError, with the reason, where an update of others does not train on features as it does on inputs.
 
-    Tried once on random inputs, before training, with a copy that is of the class `modified`: what a later modifier
-    adds is not there yet. No generator and nothing in the algorithm itself is disturbed; our own objectives need no
-    trial.
+    A modifier's class `modified` calls it when it has added its part; what later modifiers add is left out. One update
+    of a copy on random inputs disturbs no generator and nothing in the algorithm itself. Our objectives need none.
     """
     if not isinstance(algorithm, Adapter):
         return
@@ -63,7 +54,7 @@ def dry_run(algorithm: Any, modified: type, task: Task) -> None:
     trial.featurizer.register_forward_hook(watch)
     with undisturbed_generators(device):
         try:
-            trial.update(random_minibatches(task, device))
+            trial.update(random_minibatches(trial.task, device))
         except (InputError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,17 @@ from dg_batchformer.optimizers import all_optimizers, trains
 
 from ..erm import ERM, ByEnvironment
 from .rows import RefusedError, Rows, Unlabeled, standing_in
+
+SEEN = ("features_by_environment", "labels_by_environment")
+"""What a loss sees: the methods of `ByEnvironment`, which modifiers override."""
+
+
+class Task(NamedTuple):
+    """What an algorithm is constructed for."""
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    num_domains: int
 
 
 def adapted(cls: Any, modifier: str) -> Any:
@@ -38,9 +49,8 @@ class Adapter:
     """Stands before a class of others, so that a modifier finds in it what it finds in our objectives.
 
     The class's own update gets rows of the identity in place of inputs, and its featurizer answers them with the
-    features of `features_by_environment`, which modifiers override, as they do `labels_by_environment`.
-    `beside` names a module that a modifier added for these features; `refused` begins what is said of a class that
-    cannot be adapted.
+    features that the modifiers compute. `beside` names a module that a modifier added for these features; `refused`
+    begins the message about a class that cannot be adapted.
     """
 
     refused: str
@@ -54,12 +64,13 @@ class Adapter:
             raise InputError(f"{self.refused} it cannot be constructed itself ({first_line(error)})") from error
         if problem := what_lacks(self):
             raise InputError(f"{self.refused} {problem}")
+        self.task = Task(input_shape, num_classes, num_domains)
 
     def update(self: Any, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
         """One step of the algorithm's own update, on features and labels as the modifiers give them."""
         theirs: Any = super()
-        # What the update itself asks for is its own class's: the modifiers' part is done.
-        own = {name: getattr(theirs, name) for name in vars(ByEnvironment) if name.endswith("_by_environment")}
+        # An update that extends ours asks for these too, and must not get the modifiers' a second time.
+        own = {name: getattr(theirs, name) for name in SEEN}
 
         def features(featurizer: nn.Module, beside: nn.Module | None) -> list[Tensor]:
             """What the modifiers compute, with the algorithm's modules or with copies of them."""
