@@ -10,6 +10,7 @@ setup(
         "dg_batchformer.data",
         "dg_batchformer.domainbed",
         "dg_batchformer.jobs",
+        "dg_batchformer.jobs.launchers",
         "dg_batchformer.runs",
         "dg_batchformer.selection",
         "dg_batchformer.selection.figures",

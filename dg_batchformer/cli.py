@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import shutil
 import signal
@@ -14,18 +13,17 @@ from typing import TYPE_CHECKING
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
-from dg_batchformer.flags import DATASETS, parser
-from dg_batchformer.jobs import status_view
+from dg_batchformer.flags import DATASETS, arguments_of, parser
+from dg_batchformer.jobs import status
 from dg_batchformer.jobs.folder import find
 from dg_batchformer.jobs.launch import confirmed, launch
 from dg_batchformer.jobs.launchers import find_launcher
-from dg_batchformer.jobs.options import Options
 from dg_batchformer.jobs.plan import Job, Sweep
-from dg_batchformer.jobs.states import Standing, look, summary
 from dg_batchformer.registry import ALGORITHMS
 from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.folder import State
 from dg_batchformer.runs.protocols import find_protocol
-from dg_batchformer.training.interrupt import Interrupted
+from dg_batchformer.training.process import Interrupted
 
 if TYPE_CHECKING:
     from dg_batchformer.selection.collect import Collected
@@ -79,9 +77,8 @@ def train(arguments: argparse.Namespace) -> int:
     from dg_batchformer.runs.failures import DivergedError
     from dg_batchformer.training.run import run
 
-    names = [field.name for field in dataclasses.fields(RunArguments)]
     try:
-        run(RunArguments(**{name: getattr(arguments, name) for name in names}), overwrite=arguments.overwrite)
+        run(RunArguments(**arguments_of(RunArguments, arguments)), overwrite=arguments.overwrite)
     except (DivergedError, LostError, TakenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -93,7 +90,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.action == "launch":
         return launch_sweep(arguments)
     if arguments.action == "status":
-        status_view.show(lambda: chosen(arguments), arguments.format, watch=arguments.watch)
+        status.show(lambda: chosen(arguments), arguments.format, watch=arguments.watch)
         return 0
     return delete_incomplete(arguments)
 
@@ -112,21 +109,21 @@ def chosen(arguments: argparse.Namespace) -> list[Job]:
 
 
 def delete_incomplete(arguments: argparse.Namespace) -> int:
-    """Deletes the runs that are not done and that no process has, if the user agrees."""
+    """Deletes the runs that are not done and that no process runs, if the user agrees."""
 
-    def of_nobody(standings: list[Standing]) -> list[Job]:
-        return [one.job for one in standings if one.state not in ("done", "running")]
+    def of_nobody(looks: list[status.Look]) -> list[Job]:
+        return [job for job, now in looks if now.state not in (State.DONE, State.RUNNING)]
 
-    standings = look(chosen(arguments))
-    doomed = of_nobody(standings)
-    running = sum(one.state == "running" for one in standings)
+    looks = status.look(chosen(arguments))
+    doomed = of_nobody(looks)
+    running = sum(one.now.state is State.RUNNING for one in looks)
     stay = f"; {running} that a process has stay" if running else ""
-    print(f"{summary(standings)}\nabout to delete the {len(doomed)} that are not done{stay}")
+    print(f"{status.summary(looks)}\nabout to delete the {len(doomed)} that are not done{stay}")
     if doomed and (arguments.skip_confirmation or confirmed()):
         # One of them may have begun while the user thought.
-        doomed = of_nobody(look(doomed))
+        doomed = of_nobody(status.look(doomed))
         for job in doomed:
-            shutil.rmtree(job.folder)
+            shutil.rmtree(job.folder.path)
         print(f"deleted {len(doomed)} runs")
     return 0
 
@@ -135,15 +132,14 @@ def launch_sweep(arguments: argparse.Namespace) -> int:
     """Launches a sweep as the flags say."""
     if arguments.pairs and arguments.single_test_envs:
         raise InputError("--pairs and --single_test_envs contradict each other: expected one of them")
-    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
-    options = Options(**{**given, "slurm": dict(arguments.slurm)})
-    launcher = find_launcher(arguments.command_launcher, options)
-    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sweep)}
+    launcher = find_launcher(arguments.command_launcher, vars(arguments))
+    given = arguments_of(Sweep, arguments)
     given["datasets"] = given["datasets"] or DATASETS
     given["algorithms"] = given["algorithms"] or ALGORITHMS
     if given["n_hparams"] is None:
         given["n_hparams"] = Sweep.n_hparams if find_protocol(arguments.protocol).searches else 1
-    return launch(Sweep(**given), launcher, options, ask=not arguments.skip_confirmation)
+    sweep = Sweep(**given, common=RunArguments(**arguments_of(RunArguments, arguments)))
+    return launch(sweep, launcher, ask=not arguments.skip_confirmation, dry_run=arguments.dry_run)
 
 
 @machine.without_garbage_collection()

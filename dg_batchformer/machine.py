@@ -29,6 +29,11 @@ def available_cores() -> int:
     return min(cores, int(os.environ.get("SLURM_CPUS_ON_NODE", cores)))
 
 
+def threads_of_each(n_workers: int) -> int:
+    """A worker's share of the cores."""
+    return max(1, available_cores() // n_workers)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that change results."""
     packages = ("dg-batchformer", "torch", "torchvision", "numpy", "pillow")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dg_batchformer import cli
@@ -13,25 +13,29 @@ from dg_batchformer.selection.formats.text import text
 from dg_batchformer.selection.report import report
 
 
-def launch_and_collect(dataset: str, argv: Sequence[str] | None, defaults: Sequence[str] = ()) -> int:
-    """Runs `sweep launch` on one dataset, then `collect`; prints the table and writes it as Markdown.
+def script(dataset: str, *defaults: str) -> Callable[[Sequence[str] | None], int]:
+    """The `main` of a script that runs `sweep launch` on one dataset, then `collect`.
 
-    Flags in `argv` are those of `sweep launch`, and win over `defaults`; `--table FILE` names the Markdown file
-    (default: `selection.md` in the output folder).
+    It prints the table and writes it as Markdown. Its flags are those of `sweep launch`, and win over `defaults`;
+    `--table FILE` names the Markdown file (default: `selection.md` in the output folder).
     """
-    own = argparse.ArgumentParser(
-        add_help=False,
-        description=f"Sweeps {dataset} and writes the selection table; flags as `sweep launch`.",
-    )
-    own.add_argument("--output_dir", default=f"sweep_output/{dataset}")
-    own.add_argument("--table")
-    given, flags = own.parse_known_args(sys.argv[1:] if argv is None else argv)
-    launch = ["sweep", "launch", "--datasets", dataset, "--output_dir", given.output_dir]
-    status = cli.main([*launch, "--skip_confirmation", *defaults, *flags])
-    if status > 1 or not Path(given.output_dir).is_dir():
-        return status
-    table = Path(given.table or Path(given.output_dir) / "selection.md")
-    return cli.guarded(lambda: show(Path(given.output_dir), table)) or status
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        own = argparse.ArgumentParser(
+            add_help=False,
+            description=f"Sweeps {dataset} and writes the selection table; flags as `sweep launch`.",
+        )
+        own.add_argument("--output_dir", default=f"sweep_output/{dataset}")
+        own.add_argument("--table")
+        given, flags = own.parse_known_args(sys.argv[1:] if argv is None else argv)
+        launch = ["sweep", "launch", "--datasets", dataset, "--output_dir", given.output_dir]
+        status = cli.main([*launch, "--skip_confirmation", *defaults, *flags])
+        if status > 1 or not Path(given.output_dir).is_dir():
+            return status
+        table = Path(given.table or Path(given.output_dir) / "selection.md")
+        return cli.guarded(lambda: show(Path(given.output_dir), table)) or status
+
+    return main
 
 
 def show(output_dir: Path, table: Path) -> int:

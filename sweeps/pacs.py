@@ -1,19 +1,11 @@
 """PACS: DomainBed's search, 20 draws of hyper-parameters in 3 trials, for the twelve algorithms.
 
-python -m dg_batchformer.sweeps.pacs --data_dir DATA
+python -m dg_batchformer.sweeps.pacs --data_dir DATA, and any flag of `sweep launch`.
 """
 
-from __future__ import annotations
+from dg_batchformer.sweeps import script
 
-from collections.abc import Sequence
-
-from dg_batchformer.sweeps import launch_and_collect
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Any flag of `sweep launch` may be given."""
-    return launch_and_collect("PACS", argv)
-
+main = script("PACS")
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(None))

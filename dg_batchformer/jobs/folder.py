@@ -10,10 +10,10 @@ from typing import Any
 
 from dg_batchformer import machine
 from dg_batchformer.data.benchmarks import path_free
-from dg_batchformer.errors import InputError
+from dg_batchformer.errors import InputError, Problems
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.registry import in_order
-from dg_batchformer.runs import records
+from dg_batchformer.runs import files, records
 from dg_batchformer.runs.arguments import RunArguments
 
 FORMAT = 1
@@ -24,19 +24,20 @@ SWEEP, DATA = "sweep.json", "data"
 
 def write(jobs: Sequence[Job]) -> None:
     """Makes the folders of runs and writes each one's arguments into it."""
-    for output_dir in {job.folder.parent for job in jobs}:
-        begin(output_dir)
+    for sweep_dir in {job.sweep_dir for job in jobs}:
+        begin(sweep_dir)
     for job in jobs:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        records.mark(job.folder / records.JOB, json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True))
+        job.folder.path.mkdir(parents=True, exist_ok=True)
+        arguments = json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True)
+        files.write_whole(job.folder / files.JOB, arguments)
 
 
 def begin(output_dir: Path) -> None:
     """Writes down what a sweep is begun with; what an older one without it was begun with nobody knows."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    if not any(output_dir.glob(f"*/{records.JOB}")):
+    if not any(output_dir.glob(f"*/{files.JOB}")):
         begun = {"format": FORMAT, "versions": machine.versions()}
-        records.mark_once(output_dir / SWEEP, json.dumps(begun, indent=1, sort_keys=True))
+        files.write_once(output_dir / SWEEP, json.dumps(begun, indent=1, sort_keys=True))
 
 
 def begun_with(output_dir: Path) -> dict[str, str]:
@@ -74,22 +75,10 @@ def find(output_dir: Path) -> list[Job]:
     if not output_dir.is_dir():
         raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
     begun_with(output_dir)
-    jobs, strangers = [], []
-    for path in sorted(output_dir.glob(f"*/{records.JOB}")):
-        try:
-            arguments = json.loads(path.read_text(encoding="utf-8"))
-            # The folder of the sweep may have moved since, and from a system with other separators.
-            own = PureWindowsPath(arguments["output_dir"]).name
-            jobs.append(Job(RunArguments(**{**arguments, "output_dir": str(path.parent)})))
-            if own != path.parent.name:
-                strangers.append(
-                    f"{path.parent} holds the run {own} ({jobs[-1].key}), as if copied or renamed: move it out of "
-                    f"{output_dir}, or give it its name back"
-                )
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path} is not a run's arguments ({error}): delete its folder to go on") from error
-    if strangers:
-        raise InputError("\n".join(strangers))
+    problems = Problems()
+    found = [problems.attempt(_read, path) for path in sorted(output_dir.glob(f"*/{files.JOB}"))]
+    problems.raise_any()
+    jobs = [job for job in found if job]
     algorithms = in_order(job.arguments.algorithm for job in jobs)
 
     def place(job: Job) -> tuple[object, ...]:
@@ -99,9 +88,26 @@ def find(output_dir: Path) -> list[Job]:
     return sorted(jobs, key=place)
 
 
+def _read(path: Path) -> Job:
+    """The run whose arguments a file has; InputError where it is another folder's."""
+    try:
+        arguments = json.loads(path.read_text(encoding="utf-8"))
+        # The folder of the sweep may have moved since, and from a system with other separators.
+        own = PureWindowsPath(arguments["output_dir"]).name
+        job = Job(RunArguments(**{**arguments, "output_dir": str(path.parent)}))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is not a run's arguments ({error}): delete its folder to go on") from error
+    if own != path.parent.name:
+        raise InputError(
+            f"{path.parent} holds the run {own} ({job.arguments.key}), as if copied or renamed: move it out of "
+            f"{path.parent.parent}, or give it its name back"
+        )
+    return job
+
+
 def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
     """InputError where a sweep's folder holds runs that these jobs would repeat or complete with other settings."""
-    present = {job.key: job for job in find(output_dir)} if output_dir.is_dir() else {}
+    present = {job.arguments.key: job for job in find(output_dir)} if output_dir.is_dir() else {}
     if len({job.arguments.fixed_hparams for job in (*present.values(), *jobs)}) > 1:
         # Also where none is repeated: the table compares rows, trials and algorithms with one another.
         raise InputError(
@@ -109,7 +115,7 @@ def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
             "for none, or another --output_dir"
         )
     for job in jobs:
-        other = present.get(job.key)
+        other = present.get(job.arguments.key)
         if other and other.folder.name != job.folder.name:
             raise InputError(
                 f"{output_dir} holds this sweep with other settings ({other}): expected the same --steps, "
@@ -126,7 +132,7 @@ def check_data(output_dir: Path, dataset: str, fingerprint: str) -> None:
     path = data_path(output_dir, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     noted = {"dataset": path_free(dataset), "fingerprint": fingerprint}
-    records.mark_once(path, json.dumps(noted, indent=1, sort_keys=True))
+    files.write_once(path, json.dumps(noted, indent=1, sort_keys=True))
     compare_data(output_dir, dataset, fingerprint)
 
 
@@ -150,42 +156,37 @@ def data_path(output_dir: Path, dataset: str) -> Path:
 
 
 def check_results(jobs: Sequence[Job]) -> None:
-    """InputError that lists the runs marked done whose results cannot be believed."""
-    problems = problems_of_done(jobs)
-    if problems:
-        raise InputError("\n".join(problems))
-
-
-def problems_of_done(jobs: Sequence[Job]) -> list[str]:
-    """What is wrong with the results of runs marked done, by the last record of each."""
-    found = [(job, problem_of_results(job)) for job in jobs if job.state == "done"]
-    return [
-        f"{job.folder / records.RESULTS} {problem}: restore it, or move its folder away and launch again"
-        for job, problem in found
-        if problem
-    ]
+    """InputError that lists the runs marked done whose last record is invalid."""
+    problems = Problems()
+    for job in jobs:
+        if job.folder.is_done and (problem := problem_of_results(job)):
+            problems.append(
+                f"{job.folder / files.RESULTS} {problem}: restore it, or move its folder away and launch again"
+            )
+    problems.raise_any()
 
 
 def problem_of_results(job: Job) -> str | None:
-    """Why the last record of a run cannot be believed, or None."""
-    if not (job.folder / records.RESULTS).exists():
+    """Why the last record of a run is invalid, or None."""
+    path = job.folder / files.RESULTS
+    if not path.exists():
         return "is missing, though its run is marked done"
     try:
-        record = json.loads("".join(records.last_lines(job.folder / records.RESULTS, 1)))
+        record = json.loads("".join(files.last_lines(path, 1)))
     except ValueError:
         return "does not end with a whole record, though its run is marked done"
     problem = records.record_problem(record)
     if problem:
         return f"ends with a record that {problem.text.rstrip(',')}"
-    key = records.RunKey.of(record["args"])
-    return None if key == job.key else f"holds a record of another run ({key}; expected {job.key})"
+    key, expected = records.RunKey.of(record["args"]), job.arguments.key
+    return None if key == expected else f"holds a record of another run ({key}; expected {expected})"
 
 
 def tidy(jobs: Sequence[Job]) -> None:
-    """Deletes what runs leave that are killed in the very moment in which they end: their states and claims."""
+    """Deletes the states and claims that a run leaves which is killed in the very moment in which it ends."""
     for job in jobs:
-        if job.state == "done":
-            for path in job.folder.iterdir():
+        if job.folder.is_done:
+            for path in job.folder.path.iterdir():
                 if path.name.startswith(("resume-", "claim-")):
                     path.unlink(missing_ok=True)
 

@@ -1,101 +1,79 @@
-"""A launch: what is to be run is said, checked and asked for, then run."""
+"""A launch: says what is to be run, checks it, asks, and has a launcher run it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+import math
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+from dg_batchformer import machine
 from dg_batchformer.errors import InputError
-from dg_batchformer.jobs.folder import check_folder, check_results, tidy, versions_note, write
-from dg_batchformer.jobs.launchers import Launcher
-from dg_batchformer.jobs.local import run_at, threads_of_each
-from dg_batchformer.jobs.options import Options
+from dg_batchformer.jobs.folder import check_folder, check_results, compare_data, tidy, versions_note, write
+from dg_batchformer.jobs.launchers import Dummy, Launcher
 from dg_batchformer.jobs.plan import Job, Sweep, plan
-from dg_batchformer.jobs.queue import Ended
-from dg_batchformer.jobs.states import look, summary
-from dg_batchformer.jobs.status import duration
-from dg_batchformer.jobs.workers import Place, warm_up
-from dg_batchformer.runs.arguments import parse_hparams
-from dg_batchformer.runs.failures import but_for_space
+from dg_batchformer.jobs.rates import duration, finished_runs, mean_seconds
+from dg_batchformer.jobs.status import look, summary
+from dg_batchformer.jobs.workers import warm_up
+from dg_batchformer.runs.failures import sentence
+from dg_batchformer.runs.run import resolve
+
+if TYPE_CHECKING:
+    from dg_batchformer.training.setup import Setup
+
+PROBE_STEPS = 3
 
 
-def launch(sweep: Sweep, launcher: Launcher, options: Options, *, ask: bool) -> int:
-    """Runs what is not done of a sweep, saying before what it will take; returns 1 where a run is still not, else 0."""
-    output_dir = Path(sweep.output_dir)
+def launch(sweep: Sweep, launcher: Launcher, *, ask: bool, dry_run: bool = False) -> int:
+    """Runs what is not done of a sweep, saying before what it will take; returns 1 where a run is still not, else 0.
+
+    With `dry_run` it says what would be run, and writes nothing.
+    """
+    output_dir = Path(sweep.common.output_dir)
     jobs = plan(sweep)
-    used = {name for job in jobs for name in parse_hparams(job.arguments.hparams)}
-    for name in parse_hparams(sweep.hparams).keys() - used:
+    used = {name for job in jobs for name in job.arguments.given_hparams()}
+    for name in sweep.common.given_hparams().keys() - used:
         print(f"note: none of these algorithms has the hparam {name!r}")
     check_folder(jobs, output_dir)
     check_results(jobs)
     if note := versions_note(output_dir):
         print(f"note: {note}")
-    to_do = [job for job in jobs if job.state != "done"]
+    to_do = [job for job in jobs if not job.folder.is_done]
     print(summary(look(jobs)))
     if not to_do:
         tidy(jobs)
         return 0
-    if launcher.places and not options.dry_run:
-        return run_here(launcher.places(to_do, options), jobs, to_do, options, ask=ask)
-    if launcher.submission and not options.dry_run:
-        return hand_over(launcher.submission(to_do, options), jobs, to_do, ask=ask)
-    launcher.preview(to_do, options)
-    return 0
-
-
-def run_here(places: list[Place], jobs: Sequence[Job], to_do: Sequence[Job], options: Options, *, ask: bool) -> int:
-    """Runs on this machine and waits; returns 1 where a run is not done in the end, else 0."""
-    warm_up()
-    from dg_batchformer.jobs.prepare import expected_seconds
-
-    seconds = expected_seconds(jobs, to_do, threads_of_each(len(places))) / len(places)
-    print(f"about to run {len(to_do)} in {len(places)} process(es), expected to take {duration(seconds)}")
+    if dry_run or isinstance(launcher, Dummy):
+        launcher.preview(to_do)
+        return 0
+    n_at_once = launcher.check(to_do)
+    announce(jobs, to_do, n_at_once)
     if ask and not confirmed():
         return 0
     tidy(jobs)
     write(to_do)
-    run_and_report(places, to_do, options, seconds)
-    print(summary(look(jobs)))
-    if all(job.state == "done" for job in to_do):
+    launcher.run(to_do)
+    if n_at_once is None:
         return 0
-    print(f"see: dg-batchformer sweep status --output_dir {to_do[0].folder.parent}")
+    print(summary(look(jobs)))
+    if all(job.folder.is_done for job in to_do):
+        return 0
+    print(f"see: dg-batchformer sweep status --output_dir {output_dir}")
     return 1
 
 
-def hand_over(submit: Callable[[], None], jobs: Sequence[Job], to_do: Sequence[Job], *, ask: bool) -> int:
-    """Hands the runs over and does not wait for them; returns 0."""
-    from dg_batchformer.jobs.prepare import check_runs
-
-    check_runs(to_do)
-    print(f"about to submit {len(to_do)} runs")
-    if not ask or confirmed():
-        tidy(jobs)
-        write(to_do)
-        submit()
-    return 0
-
-
-def run_and_report(places: list[Place], jobs: Sequence[Job], options: Options, expected: float) -> None:
-    """Runs jobs at places with a line as each try ends, and the time left."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]} left"))
-    with Progress(*columns, console=Console(soft_wrap=True)) as progress:
-        task = progress.add_task("", total=len(jobs), left=duration(expected))
-        seconds: list[float] = []
-
-        def report(ended: Ended) -> None:
-            seconds.append(ended.seconds)
-            progress.advance(task, 0 if ended.again else 1)
-            n_ended = round(progress.tasks[0].completed)
-            left = duration(sum(seconds) / len(seconds) * (len(jobs) - n_ended) / len(places))
-            progress.update(task, left=left)
-            line = f"[{n_ended}/{len(jobs)}] {ended}; {left} left"
-            with but_for_space():
-                progress.console.print(line, markup=False, highlight=False)
-
-        run_at(places, jobs, options, report)
+def announce(jobs: Sequence[Job], to_do: Sequence[Job], n_at_once: int | None) -> None:
+    """Checks data and algorithms of the runs to do, and says what they will take."""
+    if n_at_once is None:
+        for _ in checked(to_do):
+            pass
+        print(f"about to submit {len(to_do)} runs")
+        return
+    warm_up()
+    seconds = expected_seconds(jobs, to_do, machine.threads_of_each(n_at_once)) / n_at_once
+    print(f"about to run {len(to_do)} in {n_at_once} process(es), expected to take {duration(seconds)}")
 
 
 def confirmed() -> bool:
@@ -104,3 +82,84 @@ def confirmed() -> bool:
         return input("Are you sure? (y/n) ").strip().lower().startswith("y")
     except EOFError as error:
         raise InputError("no answer, so nothing was done: --skip_confirmation answers yes") from error
+
+
+def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
+    """Checks data and algorithms of the runs to do; returns their expected seconds, one after another.
+
+    Expected from the runs of a dataset that are done, else from a few steps of its first run to do (NaN if they fail).
+    """
+    measured = mean_seconds(finished_runs(jobs))
+    total = 0.0
+    for own, setup in checked(to_do):
+        name = own[0].arguments.dataset
+        if name not in measured:
+            print(f"{name}: timing a few steps", flush=True)
+            try:
+                measured[name] = probe_seconds(setup, threads)
+            except Exception as error:  # which is that run's, and costs no other
+                print(f"note: {name} could not be timed: {sentence(error)}")
+                measured[name] = math.nan
+        total += len(own) * measured[name]
+    if machine.device() == "cuda":
+        import torch
+
+        # What was tried here is not kept from the runs.
+        gc.collect()
+        torch.cuda.empty_cache()
+    return total
+
+
+def checked(to_do: Sequence[Job]) -> Iterator[tuple[list[Job], Setup]]:
+    """The runs of each dataset and the setup of the first one; writes nothing.
+
+    Prints the dataset's notes. Data that have changed since the sweep began are an InputError, as are algorithms that
+    cannot be constructed.
+    """
+    from dg_batchformer.training.setup import Setup, load_data
+
+    for name in dict.fromkeys(job.arguments.dataset for job in to_do):
+        own = [job for job in to_do if job.arguments.dataset == name]
+        dataset = load_data(own[0].arguments)
+        compare_data(own[0].sweep_dir, name, dataset.fingerprint)
+        for note in dataset.notes:
+            print(f"{name}: {note}")
+        one_each = {job.arguments.algorithm: job for job in reversed(own)}
+        # The first run comes last, for its setup is what is timed.
+        for job in one_each.values():
+            setup = Setup.from_run(resolve(job.arguments), dataset)
+        yield own, setup
+
+
+def probe_seconds(setup: Setup, threads: int) -> float:
+    """Expected seconds of a run with `threads` CPU threads, from three updates and one evaluated batch.
+
+    A first update, which warms up, is not counted; nothing is written.
+    """
+    import torch
+
+    from dg_batchformer.data.environments import Samples
+    from dg_batchformer.training.compute import EVALUATION_BATCH
+    from dg_batchformer.training.evaluate import correct_and_loss
+
+    torch.set_num_threads(threads)
+    batches = setup.minibatches()
+
+    def update() -> None:
+        minibatches = next(batches)
+        with setup.compute.autocast():
+            values = setup.algorithm.update(minibatches)
+        [float(value) for value in values.values()]  # which waits for a GPU
+
+    update()
+    started = time.monotonic()
+    for _ in range(PROBE_STEPS):
+        update()
+    per_step = (time.monotonic() - started) / PROBE_STEPS
+    setup.algorithm.eval()
+    chunk = setup.splits[0].inside[: EVALUATION_BATCH[setup.compute.device]]
+    started = time.monotonic()
+    float(correct_and_loss(setup.algorithm, setup.dataset, Samples(0, chunk), setup.compute)[1])
+    per_image = (time.monotonic() - started) / len(chunk)
+    n_evaluations = 1 + setup.run.steps // setup.run.checkpoint_freq
+    return setup.run.steps * per_step + n_evaluations * sum(setup.dataset.sizes) * per_image

@@ -1,4 +1,4 @@
-"""Which run is next: what nobody has, what another launcher has, and what failed and is tried again."""
+"""Which run is next: one that nobody runs, or that failed and is to be retried."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dg_batchformer.jobs.options import Options
+from dg_batchformer.jobs.launchers import Launcher
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.runs import failures
-from dg_batchformer.runs.claim import Watch, latest
+from dg_batchformer.runs.claim import Watch
+from dg_batchformer.runs.folder import Failure
 
 LOOK_SECONDS = 2.0
-"""Between two looks at the runs that other launchers have."""
+"""Between two looks at the runs that other launchers run."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a try of a run ended: `error` is None where it is done, and with `again` the run is tried again.
+    """How a try of a run ended: `error` is None where it is done, and with `again` the run is retried.
 
-    `elsewhere`: by another launcher, which had it at the time.
+    `elsewhere`: another launcher ran it.
     """
 
     job: Job
@@ -47,12 +47,11 @@ Report = Callable[[Ended], None]
 class Entry:
     """A run in the queue of one launcher.
 
-    `lost_claim` is the name of the claim on it that nobody has any more, if there is one, and `failure` the mark of a
-    failure that is known already, "" for none.
+    `failure` is the marked failure that is known already; `lost_claim` the name of a claim whose owner is dead, or "".
     """
 
     job: Job
-    failure: str
+    failure: Failure
     lost_claim: str = ""
     n_tries: int = 0
 
@@ -60,12 +59,12 @@ class Entry:
 class Queue:
     """The runs of one launch that have not ended; `report` is called at the end of each try.
 
-    Without `wait` it ends when nothing is left but what other launchers have, who have all shown signs of life.
+    Without `wait` it ends when only runs of other launchers are left, and these have all shown signs of life.
     """
 
-    def __init__(self, jobs: Sequence[Job], options: Options, report: Report, *, wait: bool = True) -> None:
-        self.options, self.report, self.wait = options, report, wait
-        self.waiting = deque(Entry(job, failures.read_mark(job.folder)[0]) for job in jobs)
+    def __init__(self, jobs: Sequence[Job], launcher: Launcher, report: Report, *, wait: bool = True) -> None:
+        self.launcher, self.report, self.wait = launcher, report, wait
+        self.waiting = deque(Entry(job, job.folder.failure()) for job in jobs)
         self.elsewhere: list[Entry] = []
         self.watch = Watch()
         self.closed = False
@@ -77,10 +76,10 @@ class Queue:
             return False
         if self.waiting or self.wait:
             return bool(self.waiting or self.elsewhere)
-        return not all(self.watch.is_alive(latest(entry.job.folder)) for entry in self.elsewhere)
+        return not all(self.watch.is_alive(entry.job.folder.latest_claim()) for entry in self.elsewhere)
 
     def next(self) -> Entry | None:
-        """The next run that nobody has."""
+        """The next run that nobody runs."""
         while self.waiting and not self.closed:
             entry = self.waiting.popleft()
             if self._is_free(entry):
@@ -88,50 +87,41 @@ class Queue:
         return None
 
     def taken(self, entry: Entry) -> None:
-        """Notes that another process has a run, which was given out a moment ago."""
+        """Notes that another process claimed a run that `next` has just returned."""
         self.elsewhere.append(entry)
 
     def look(self) -> None:
-        """Looks at the runs of other launchers: which have ended, and which nobody has any more."""
+        """Looks at the runs of other launchers: which have ended, and whose owner is dead."""
         entries, self.elsewhere = self.elsewhere, []
         self.waiting += [entry for entry in entries if self._is_free(entry)]
 
     def ended(
         self, entry: Entry, seconds: float, error: str | None, *, may_pass: bool, elsewhere: bool = False
     ) -> None:
-        """Reports a run that was tried, and puts it back if it failed and is to be tried again."""
+        """Reports a try of a run, and puts the run back if it failed and is to be retried."""
         entry.n_tries += 1
-        again = error is not None and may_pass and entry.n_tries <= self.options.retries and not self.closed
+        again = error is not None and may_pass and entry.n_tries <= self.launcher.retries and not self.closed
         self.report(Ended(entry.job, seconds, error, again=again, elsewhere=elsewhere))
         if again:
-            entry.failure = failures.read_mark(entry.job.folder)[0]
+            entry.failure = entry.job.folder.failure()
             self.waiting.append(entry)
-        elif error is not None and not self.options.keep_going:
+        elif error is not None and not self.launcher.keep_going:
             self.closed = True
             self.waiting.clear()
 
     def _is_free(self, entry: Entry) -> bool:
-        """Whether nobody has a run; reports one that another launcher has ended, and puts by one that it has."""
-        standing, reason = self._standing(entry)
-        if standing == "taken":
-            self.elsewhere.append(entry)
-        elif standing != "free":
-            self.ended(entry, 0.0, reason, may_pass=True, elsewhere=True)
-        return standing == "free" and not self.closed
-
-    def _standing(self, entry: Entry) -> tuple[str, str | None]:
-        """How a run stands by now: "done", "failed" and why, "taken" or "free"."""
-        folder = entry.job.folder
+        """Whether nobody runs a run; reports one that another launcher has ended, and sets aside one that it runs."""
+        folder, claim = entry.job.folder, None
+        done, failure = folder.is_done, folder.failure()
+        if done or failure.mark not in ("", entry.failure.mark):
+            self.ended(entry, 0.0, None if done else failure.reason, may_pass=True, elsewhere=True)
+            return False
         try:
-            if entry.job.state == "done":
-                return "done", None
-            failure, reason = failures.read_mark(folder)
-            if failure not in ("", entry.failure):
-                return "failed", reason
-            claim = latest(folder)
-            if self.watch.is_free(claim):
-                entry.lost_claim = claim.name if claim else ""
-                return "free", None
+            claim = folder.latest_claim()
+            free = self.watch.is_free(claim)
         except OSError:  # a shared folder may be away for a while
-            pass
-        return "taken", None
+            free = False
+        if not free:
+            self.elsewhere.append(entry)
+        entry.lost_claim = claim.name if claim else ""
+        return free and not self.closed

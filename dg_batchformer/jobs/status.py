@@ -1,174 +1,255 @@
-"""How far a sweep is: its runs by state, how fast they end, and the time they will take."""
+"""How far a sweep is: its runs by state, their rate, the time left, and the errors of those that failed."""
 
 from __future__ import annotations
 
-import datetime
-import functools
+import contextlib
+import io
 import json
-import math
+import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from statistics import fmean
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
 
+from rich import box
+from rich import live as rich_live
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.jobs.states import Standing, counts, look
-from dg_batchformer.runs import records
+from dg_batchformer.jobs.rates import duration, finished_runs, runs_per_hour, seconds_left
 from dg_batchformer.runs.claim import Watch
+from dg_batchformer.runs.folder import Live, Standing, State, standings
 
-HOUR = 3600.0
+WATCH_SECONDS = 2.0
+"""Between two looks of --watch."""
+MAX_ERRORS = 10
+"""Of this many different errors the picture shows the lines."""
+WIDTH = 10_000
+"""Of text: as wide as it needs to be, for a terminal wraps, and a pipe must not cut."""
+STYLES = {State.FAILED: "red", State.RUNNING: "green", State.ABANDONED: "yellow"}
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A finished run: when it ended, by its folder's clock, and how many seconds it took."""
+class Look(NamedTuple):
+    """A run of a sweep and its state at one look."""
 
-    dataset: str
-    ended: float
-    seconds: float
+    job: Job
+    now: Standing
+
+
+def look(jobs: Sequence[Job], watch: Watch | None = None) -> list[Look]:
+    """The states of runs now; a watch that has looked before knows better who is alive."""
+    return list(map(Look, jobs, standings([job.folder for job in jobs], watch)))
+
+
+def counts(looks: Iterable[Look]) -> dict[State, int]:
+    """Runs by state, in the order of `State`."""
+    found = Counter(one.now.state for one in looks)
+    return {state: found[state] for state in State}
+
+
+def summary(looks: Sequence[Look]) -> str:
+    """One line: "48 runs: 12 done, 1 failed, 3 running, 0 abandoned, 32 waiting"."""
+    return f"{len(looks)} runs: " + ", ".join(f"{n} {state}" for state, n in counts(looks).items())
 
 
 @dataclass(frozen=True)
 class Status:
     """A sweep at one look; rates and times are None where they cannot be known."""
 
-    standings: Sequence[Standing]
+    looks: Sequence[Look]
     runs_per_hour: float | None
     seconds_left: float | None
 
     @classmethod
-    def of(cls, jobs: Iterable[Job], watch: Watch | None = None) -> Status:
-        """How a sweep is now; a watch that has looked before knows better who is alive."""
-        standings = look(jobs, watch)
-        finished = finished_runs(one.job for one in standings if one.state == "done")
-        return cls(
-            standings,
-            runs_per_hour([(one.ended, one.seconds) for one in finished], time.time()),
-            seconds_left(runs_left(standings), finished, sum(one.state == "running" for one in standings)),
-        )
+    def from_jobs(cls, jobs: Sequence[Job], watch: Watch | None = None) -> Status:
+        """The status of a sweep now."""
+        looks = look(jobs, watch)
+        finished = finished_runs(one.job for one in looks if one.now.state is State.DONE)
+        n_running = sum(one.now.state is State.RUNNING for one in looks)
+        rate = runs_per_hour([(one.ended, one.seconds) for one in finished], time.time())
+        return cls(looks, rate, seconds_left(runs_left(looks), finished, n_running))
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to run."""
-        return all(one.state in ("done", "failed") for one in self.standings)
+        return all(one.now.state in (State.DONE, State.FAILED) for one in self.looks)
 
     @property
-    def groups(self) -> dict[tuple[str, str], dict[str, int]]:
+    def groups(self) -> dict[tuple[str, str], dict[State, int]]:
         """Runs by state, for each dataset and algorithm."""
-        found: dict[tuple[str, str], list[Standing]] = {}
-        for one in self.standings:
+        found: dict[tuple[str, str], list[Look]] = {}
+        for one in self.looks:
             found.setdefault((one.job.arguments.dataset, one.job.arguments.algorithm), []).append(one)
-        return {key: counts(standings) for key, standings in found.items()}
+        return {key: counts(looks) for key, looks in found.items()}
+
+    def as_json(self) -> dict[str, Any]:
+        """The status as plain values; times are seconds, `since` those of Unix time."""
+        groups = [{"dataset": name[0], "algorithm": name[1], **found} for name, found in self.groups.items()]
+        return {
+            "counts": counts(self.looks),
+            "runs_per_hour": self.runs_per_hour,
+            "seconds_left": self.seconds_left,
+            "groups": groups,
+            "runs": [run_as_json(one) for one in self.looks],
+        }
 
 
-def finished_runs(jobs: Iterable[Job]) -> list[Finished]:
-    """The runs of these that are done and say how long they took."""
-    found = []
-    for job in jobs:
-        try:
-            done = (job.folder / records.DONE).stat()
-        except FileNotFoundError:
-            continue
-        seconds = run_seconds(job.folder / records.RESULTS, done.st_mtime_ns)
-        if seconds is not None:
-            found.append(Finished(job.arguments.dataset, done.st_mtime, seconds))
-    return found
+def run_as_json(look: Look) -> dict[str, Any]:
+    """The state of a run as plain values; what is not known of it is None."""
+    now = look.now
+    named = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
+    return {
+        "folder": look.job.folder.name,
+        **{name: getattr(look.job.arguments, name) for name in named},
+        "state": now.state,
+        "begun": now.begun,
+        "owner": now.owner and now.owner.name,
+        "since": now.owner and now.owner.since,
+        "seconds_since_sign_of_life": now.silent_seconds,
+        **(asdict(now.live) if now.live else dict.fromkeys(one.name for one in fields(Live))),
+        "errors": list(now.errors),
+    }
 
 
-@functools.cache
-def run_seconds(results: Path, done_ns: int) -> float | None:
-    """What a run took by its last record, which is read once for each time at which the run was marked done."""
-    try:
-        (line,) = records.last_lines(results, 1)
-        return float(json.loads(line)["run_seconds"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def runs_per_hour(ended: Sequence[tuple[float, float]], now: float) -> float | None:
-    """The rate at which runs ended in the last hour, or since the first of them began if that is less.
-
-    `ended` has when each run ended, and the seconds that it took.
-    """
-    recent = [(min(when, now), seconds) for when, seconds in ended if now - when <= HOUR]
-    span = min(HOUR, now - min((when - seconds for when, seconds in recent), default=now))
-    return len(recent) * HOUR / span if span > 0 else None
-
-
-def runs_left(standings: Iterable[Standing]) -> dict[str, float]:
+def runs_left(looks: Iterable[Look]) -> dict[str, float]:
     """Runs that are left, by dataset; of one that is running, the share of its steps that is left."""
     left: dict[str, float] = {}
-    for one in standings:
-        if one.state in ("running", "abandoned", "waiting"):
-            share = 1 - one.live.step / one.live.steps if one.live else 1.0
-            left[one.job.arguments.dataset] = left.get(one.job.arguments.dataset, 0.0) + share
+    for job, now in looks:
+        if now.state not in (State.DONE, State.FAILED):
+            share = 1 - now.live.step / now.live.steps if now.live else 1.0
+            left[job.arguments.dataset] = left.get(job.arguments.dataset, 0.0) + share
     return left
 
 
-def seconds_left(left: Mapping[str, float], finished: Sequence[Finished], n_running: int) -> float | None:
-    """Seconds until all runs have ended, so many at once; None while none has finished or none is running.
+def show(find: Callable[[], list[Job]], form: str, *, watch: bool) -> None:
+    """Prints the status of the runs that `find` finds; with `watch`, until nothing is left to run or Ctrl-C."""
+    if watch and form == "json":
+        raise InputError("--watch shows text: expected it without --format json, which is one object for one look")
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            follow(find)
+    elif form == "json":
+        print(json.dumps(Status.from_jobs(find()).as_json(), indent=1))
+    else:
+        print(text(Status.from_jobs(find())))
 
-    A run takes as long as the mean of its dataset's finished ones, or of all where its dataset has none.
+
+def follow(find: Callable[[], list[Job]]) -> None:
+    """Shows one status after another: in place in a terminal, else as text whenever the counts have changed."""
+    console = plain_console(force_terminal=sys.stdout.isatty())
+    if console.is_terminal and not console.is_dumb_terminal:
+        with rich_live.Live(console=console, auto_refresh=False) as shown:
+            for status in statuses(find):
+                shown.update(picture(status), refresh=True)
+        return
+    printed = ""
+    for status in statuses(find):
+        if summary(status.looks) != printed:
+            printed = summary(status.looks)
+            print(text(status), end="\n\n", flush=True)
+
+
+def statuses(find: Callable[[], list[Job]]) -> Iterator[Status]:
+    """The status every few seconds, until nothing is left to run."""
+    watch = Watch()
+    while True:
+        status = Status.from_jobs(find(), watch)
+        yield status
+        if status.is_over:
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def plain_console(**given: Any) -> Console:
+    """A console that prints names as they are."""
+    return Console(highlight=False, markup=False, emoji=False, **given)
+
+
+def text(status: Status) -> str:
+    """A status without colours."""
+    file = io.StringIO()
+    plain_console(file=file, width=WIDTH, color_system=None).print(picture(status))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip()
+
+
+def picture(status: Status) -> Group:
+    """The summary and the rates, then tables of who runs what and of all runs, then the errors.
+
+    What changes most comes first, for a live picture that is higher than its terminal loses its end.
     """
-    if not left:
-        return 0.0
-    if not finished or not n_running:
-        return None
-    mean = fmean(one.seconds for one in finished)
-    means = mean_seconds(finished)
-    return sum(n * means.get(dataset, mean) for dataset, n in left.items()) / n_running
+    by_state = {state: [one for one in status.looks if one.now.state is state] for state in State}
+    left = "-" if status.seconds_left is None else duration(status.seconds_left)
+    parts: list[RenderableType] = [
+        summary(status.looks),
+        f"runs per hour: {number(status.runs_per_hour)}; time left: {left}",
+    ]
+    if begun := sum(one.now.begun for one in by_state[State.WAITING]):
+        parts.append(f"begun, and waiting to go on from the last state: {begun}")
+    if owned := by_state[State.RUNNING] + by_state[State.ABANDONED]:
+        parts += ["", owners(owned)]
+    parts += ["", groups(status)]
+    if failed := by_state[State.FAILED]:
+        parts += ["", *errors(failed)]
+    return Group(*parts)
 
 
-def mean_seconds(finished: Iterable[Finished]) -> dict[str, float]:
-    """Mean seconds of a finished run, by dataset."""
-    seconds: dict[str, list[float]] = {}
-    for one in finished:
-        seconds.setdefault(one.dataset, []).append(one.seconds)
-    return {dataset: fmean(values) for dataset, values in seconds.items()}
+def groups(status: Status) -> Table:
+    """Runs by state, a row for each dataset and algorithm."""
+    table = Table("Dataset", "Algorithm", box=box.SIMPLE_HEAD, show_edge=False)
+    for state in State:
+        table.add_column(state.capitalize(), justify="right", style=STYLES.get(state), no_wrap=True)
+    table.add_column("% done", justify="right", no_wrap=True)
+    for (dataset, algorithm), found in status.groups.items():
+        percent = 100 * found[State.DONE] // sum(found.values())
+        table.add_row(dataset, algorithm, *(str(n) for n in found.values()), str(percent))
+    return table
 
 
-def measured_seconds(jobs: Iterable[Job]) -> dict[str, float]:
-    """Mean seconds of a finished run of a sweep, by dataset."""
-    return mean_seconds(finished_runs(jobs))
+def owners(looks: Sequence[Look]) -> Table:
+    """Which process runs which run since when, and how far it is."""
+    table = Table("State", "Run", "Process", box=box.SIMPLE_HEAD, show_edge=False)
+    for column in ("Since", "Sign of life", "Step", "Images/s", "GPU GB", "Left"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for job, now in looks:
+        live = now.live
+        table.add_row(
+            Text(now.state, STYLES[now.state]),
+            job.name,
+            now.owner.name if now.owner else "-",
+            clock(now.owner.since) if now.owner else "-",
+            f"{duration(now.silent_seconds or 0)} ago",
+            f"{live.step}/{live.steps}" if live else "-",
+            number(live.images_per_second if live else None),
+            number(live.gpu_gb if live else None),
+            duration(live.seconds_left) if live else "-",
+        )
+    return table
 
 
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    if math.isnan(seconds):
-        return "an unknown time"
-    return str(datetime.timedelta(seconds=round(seconds)))
+def errors(failed: Sequence[Look]) -> Iterator[Text]:
+    """The last lines of what failed; runs whose very last line is the same are shown as one."""
+    kinds: dict[str, list[Look]] = {}
+    for one in failed:
+        kinds.setdefault(one.now.errors[-1] if one.now.errors else "", []).append(one)
+    shown = sorted(kinds.values(), key=len, reverse=True)
+    for alike in shown[:MAX_ERRORS]:
+        which = f"{alike[0].job}" if len(alike) == 1 else f"{len(alike)} runs, such as {alike[0].job}"
+        yield Text.assemble(("failed", STYLES[State.FAILED]), f": {which}")
+        # What libraries print may be coloured.
+        yield from (Text.assemble("    ", Text.from_ansi(line)) for line in alike[0].now.errors)
+    if rest := sum(map(len, shown[MAX_ERRORS:])):
+        yield Text(f"{rest} more failed with other errors: --format json has the lines of each")
 
 
-def as_json(status: Status) -> dict[str, Any]:
-    """A status as plain values; times are seconds, `since` those of Unix time."""
-    return {
-        "counts": counts(status.standings),
-        "runs_per_hour": status.runs_per_hour,
-        "seconds_left": status.seconds_left,
-        "groups": [
-            {"dataset": dataset, "algorithm": algorithm, **found}
-            for (dataset, algorithm), found in status.groups.items()
-        ],
-        "runs": [run_as_json(one) for one in status.standings],
-    }
+def clock(when: float) -> str:
+    """The time of day, or for another day than this the day and the time."""
+    then, today = time.localtime(when), time.localtime()
+    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
 
 
-def run_as_json(one: Standing) -> dict[str, Any]:
-    """How a run stands, as plain values; what is not known of it is None."""
-    figures = ("step", "steps", "images_per_second", "gpu_gb", "seconds_left")
-    return {
-        "folder": one.job.folder.name,
-        **{
-            name: getattr(one.job.arguments, name)
-            for name in ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
-        },
-        "state": one.state,
-        "begun": one.begun,
-        "owner": one.owner and one.owner.name,
-        "since": one.owner and one.owner.since,
-        "seconds_since_sign_of_life": one.silent_seconds,
-        **(asdict(one.live) if one.live else dict.fromkeys(figures)),
-        "errors": list(one.errors),
-    }
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -18,9 +18,9 @@ from typing import Any
 
 from dg_batchformer.jobs.folder import check_data
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.runs import failures
-from dg_batchformer.runs.arguments import data_arguments
-from dg_batchformer.runs.claim import LostError, TakenError, is_free
+from dg_batchformer.runs.arguments import DataArguments
+from dg_batchformer.runs.claim import LostError, TakenError
+from dg_batchformer.runs.failures import details, may_pass, sentence
 
 LEAVE_SECONDS = 60
 """For a worker that is stopped: a step, and writing its state."""
@@ -43,10 +43,8 @@ class Answer:
 Place = int | None
 """The GPU of a worker; None where it computes on the CPU."""
 
-DataArguments = tuple[tuple[str, Any], ...]
-
 Share = Callable[[DataArguments, Place], Any]
-"""Gives what all workers of a place share of a dataset, which the arguments of `load_dataset` name."""
+"""Gives what all workers of a place share of a dataset."""
 
 PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.run", "torch._dynamo"]
 """What workers need; the last is a second's import, which torch's optimizers make at their first step."""
@@ -103,7 +101,7 @@ def images_on_gpu(arguments: DataArguments, gpu: int) -> Any:
     from dg_batchformer.data.resident import resident_images
 
     with torch.cuda.device(gpu):
-        return (resident_images(load_dataset(**dict(arguments)), "cuda"),)
+        return (resident_images(load_dataset(**arguments._asdict()), "cuda"),)
 
 
 class Worker:
@@ -140,7 +138,7 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it has died, which `collect` finds
             self.connection.send((job, lost_claim))
             try:
-                self.connection.send(self.share(tuple(data_arguments(job.arguments).items()), self.place))
+                self.connection.send(self.share(job.arguments.data, self.place))
             except Exception:  # such as a GPU whose memory is full, or not to be shared: it loads them for itself
                 self.connection.send(None)
 
@@ -181,10 +179,10 @@ def death(code: int | None) -> str:
 
 
 def mark_unless_taken(job: Job, reason: str, details: str = "") -> None:
-    """Marks a run as failed, unless another launcher has it, or has ended it, by now."""
-    with contextlib.suppress(OSError):  # then it can be marked no more than looked at
-        if job.state != "done" and is_free(job.folder):
-            failures.mark(job.folder, reason, details)
+    """Marks a run as failed, unless another launcher runs it, or has ended it, by now."""
+    with contextlib.suppress(OSError):  # a folder that cannot be looked at cannot be marked either
+        if not job.folder.is_done and job.folder.can_be_claimed:
+            job.folder.mark_failed(reason, details)
 
 
 def stop(workers: Sequence[Worker]) -> None:
@@ -227,7 +225,7 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     import torch
 
-    from dg_batchformer.training.interrupt import Interrupted
+    from dg_batchformer.training.process import Interrupted
 
     torch.set_num_threads(threads)
     if place is not None:
@@ -249,21 +247,21 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
 
 def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments, Any], threads: int) -> Answer:
     """Runs a job; `loaded` has the last dataset by its arguments."""
-    from dg_batchformer.training.parts import load_data
     from dg_batchformer.training.run import FinishedError, run
+    from dg_batchformer.training.setup import load_data
 
-    earlier = failures.read_mark(job.folder)
+    earlier = job.folder.failure()
     try:
-        key = tuple(data_arguments(job.arguments).items())
+        key = job.arguments.data
         if key not in loaded:
             loaded.clear()
             loaded[key] = load_data(job.arguments, threads, shared)
-        check_data(job.folder.parent, job.arguments.dataset, loaded[key].fingerprint)
+        check_data(job.sweep_dir, job.arguments.dataset, loaded[key].fingerprint)
         run(job.arguments, loaded[key], echo=False, lost_claim=lost_claim)
         return Answer()
     except (FinishedError, LostError, TakenError):
         return Answer(taken=True)
     except Exception as error:
-        if failures.read_mark(job.folder) == earlier:
-            mark_unless_taken(job, failures.sentence(error), failures.details(error))
-        return Answer(failures.sentence(error), failures.may_pass(error))
+        if job.folder.failure() == earlier:
+            mark_unless_taken(job, sentence(error), details(error))
+        return Answer(sentence(error), may_pass(error))

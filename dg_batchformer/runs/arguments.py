@@ -8,13 +8,22 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.runs.records import RunKey
 
 PRECISIONS = ("fp32", "bf16")
+
+
+class DataArguments(NamedTuple):
+    """The arguments of `load_dataset`; runs that have the same ones share their data."""
+
+    name: str
+    data_dir: str | None
+    cache_dir: str | None
+    skip_corrupt: bool
 
 
 class Role(Enum):
@@ -57,8 +66,10 @@ class RunArguments:
     hparams_seed: int = argument(Role.VARIED, "0: the defaults, else a row of the search", 0)
     trial_seed: int = argument(Role.VARIED, "seeds the splits and the search", 0)
     seed: int = argument(Role.VARIED, "seeds everything else", 0)
-    steps: int | None = argument(Role.SETTING, "updates of a run", None, resolved=True)
-    checkpoint_freq: int | None = argument(Role.SETTING, "steps between evaluations", None, resolved=True)
+    steps: int | None = argument(Role.SETTING, "updates of a run; default: the dataset's", None, resolved=True)
+    checkpoint_freq: int | None = argument(
+        Role.SETTING, "steps between evaluations; default: the dataset's", None, resolved=True
+    )
     holdout_fraction: float = argument(Role.SETTING, "share of the out-splits", 0.2)
     output_dir: str = argument(Role.LAUNCH, "folder of the run", "train_output")
     skip_model_save: bool = argument(Role.LAUNCH, "write no model.pkl", False)
@@ -90,6 +101,11 @@ class RunArguments:
     def command(self) -> str:
         """The command that trains this run."""
         return command_line(("python", "-m", "dg_batchformer", "train"), dataclasses.asdict(self))
+
+    @property
+    def data(self) -> DataArguments:
+        """What names the run's data."""
+        return DataArguments(self.dataset, self.data_dir, self.cache_dir, self.skip_corrupt)
 
     def given_hparams(self) -> dict[str, Any]:
         """The hyper-parameters in `hparams`."""

@@ -29,13 +29,7 @@ def load_data(
     arguments: RunArguments, threads: int | None = None, shared: tuple[Resident | None] | None = None
 ) -> Dataset:
     """The dataset of a run, on the GPU if there is one; `shared` are the images that several processes have there."""
-    dataset = load_dataset(
-        arguments.dataset,
-        arguments.data_dir,
-        cache_dir=arguments.cache_dir,
-        skip_corrupt=arguments.skip_corrupt,
-        threads=threads,
-    )
+    dataset = load_dataset(**arguments.data._asdict(), threads=threads)
     if machine.device() == "cuda":
         return on_gpu(dataset, *(shared or (resident_images(dataset, "cuda"),)))
     return dataclasses.replace(dataset, resident=shared[0]) if shared else dataset

@@ -1,0 +1,103 @@
+"""Launchers: each is a way to run the runs of a sweep, with its own flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from dg_batchformer.errors import Problems, unknown
+from dg_batchformer.jobs.plan import Job
+
+
+def option(help: str, default: Any, **flag: Any) -> Any:
+    """A field of a launcher that is a flag of `sweep launch`; `flag` has what argparse needs."""
+    return field(default=default, metadata={"help": help, **flag})
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A way to run the runs of a sweep; its fields are its flags, these are those of all launchers.
+
+    A failed run is retried unless a retry would end the same. Without `keep_going` no run begins after one has failed
+    for good.
+    """
+
+    jobs_per_gpu: int = option("runs at once on a GPU, with one copy of the images (default 1)", 1, type=int)
+    retries: int = option("times that a failed run is retried (default 0)", 0, type=int)
+    timeout: float | None = option("minutes after which a try of a run has failed (default: none)", None, type=float)
+    keep_going: bool = option("go on when a run has failed (default); --no-keep_going begins no other", True)
+
+    name: ClassVar[str]
+
+    def problems(self) -> list[str]:
+        """Options out of their range."""
+        found = []
+        for name, least in (("n_workers", 1), ("jobs_per_gpu", 1), ("retries", 0)):
+            value = getattr(self, name, None)
+            if value is not None and value < least:
+                found.append(f"--{name} is {value}: expected at least {least}")
+        if self.timeout is not None and not self.timeout > 0:
+            found.append(f"--timeout is {self.timeout:g}: expected minutes above 0")
+        return found
+
+    def check(self, jobs: Sequence[Job]) -> int | None:
+        """How many runs it runs at once on this machine, or None where it hands them over and does not wait.
+
+        InputError where this machine cannot do it, before anything is written.
+        """
+        raise NotImplementedError
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs, whose folders exist, or hands them over."""
+        raise NotImplementedError
+
+    def preview(self, jobs: Sequence[Job]) -> None:
+        """Prints what would be run."""
+        for job in jobs:
+            print(job.arguments.command)
+
+
+class Dummy(Launcher):
+    """Prints the command of each run, and runs nothing."""
+
+    name = "dummy"
+
+
+@functools.cache
+def launchers() -> dict[str, type[Launcher]]:
+    """The launchers by name: those of the modules in this folder, and the dummy."""
+    modules = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
+    found = [cls for module in modules for cls in vars(module).values() if isinstance(cls, type)]
+    named = [cls for cls in found if issubclass(cls, Launcher) and "name" in vars(cls)]
+    return {cls.name: cls for cls in named} | {Dummy.name: Dummy}
+
+
+def options() -> dict[str, dataclasses.Field[Any]]:
+    """The options of all launchers by name."""
+    classes: list[type[Launcher]] = [Launcher, *launchers().values()]
+    return {one.name: one for cls in classes for one in dataclasses.fields(cls)}
+
+
+def find_launcher(name: str, given: Mapping[str, Any]) -> Launcher:
+    """The launcher called `name` with the options given; an InputError lists all that is wrong with them.
+
+    An option that differs from its default is an error where the launcher lacks it; the dummy ignores it.
+    """
+    problems = Problems()
+    if name not in launchers():
+        problems.append(unknown("launcher", name, launchers()))
+        problems.raise_any()
+    own = {one.name for one in dataclasses.fields(launchers()[name])}
+    launcher = launchers()[name](**{option: value for option, value in given.items() if option in own})
+    problems += launcher.problems()
+    for other, one in options().items():
+        if name != Dummy.name and other not in own and given.get(other, one.default) != one.default:
+            having = [cls.name for cls in launchers().values() if hasattr(cls, other)]
+            problems.append(f"--{other} is for --command_launcher {' or '.join(having)}, not {name}: leave it out")
+    problems.raise_any()
+    return launcher

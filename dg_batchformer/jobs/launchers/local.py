@@ -1,0 +1,173 @@
+"""Launchers that run in worker processes of this machine and wait: `local` and `multi_gpu`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from dg_batchformer import machine
+from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.jobs.launchers import Launcher, option
+from dg_batchformer.jobs.plan import Job
+from dg_batchformer.jobs.queue import LOOK_SECONDS, Ended, Entry, Queue, Report
+from dg_batchformer.jobs.rates import duration
+from dg_batchformer.jobs.workers import Place, Worker, sharing, stop
+from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.failures import but_for_space
+from dg_batchformer.training.process import Interrupted, handled
+
+
+@dataclass(frozen=True)
+class Workers(Launcher):
+    """Worker processes, one at each of some places."""
+
+    def places(self, jobs: Sequence[Job]) -> list[Place]:
+        """Where the workers compute; InputError where this machine does not have it."""
+        raise NotImplementedError
+
+    def check(self, jobs: Sequence[Job]) -> int | None:
+        return len(self.places(jobs))
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs with a line as each try ends, and the time left."""
+        places = self.places(jobs)
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+        with Progress(*columns, console=Console(soft_wrap=True)) as progress:
+            task = progress.add_task("", total=len(jobs), left="")
+            seconds: list[float] = []
+
+            def report(ended: Ended) -> None:
+                seconds.append(ended.seconds)
+                progress.advance(task, 0 if ended.again else 1)
+                n_ended = round(progress.tasks[0].completed)
+                left = duration(sum(seconds) / len(seconds) * (len(jobs) - n_ended) / len(places))
+                progress.update(task, left=f"{left} left")
+                with but_for_space():
+                    line = f"[{n_ended}/{len(jobs)}] {ended}; {left} left"
+                    progress.console.print(line, markup=False, highlight=False)
+
+            run_at(places, jobs, self, report)
+
+
+def n_workers_option() -> Any:
+    """The option of launchers that choose how many workers they have."""
+    return option("processes of the local launcher; default by cores and image size", None, type=int)
+
+
+@dataclass(frozen=True)
+class Local(Workers):
+    """Workers on the CPU: one a core for small inputs, one for four cores for large ones.
+
+    Where there is a GPU they share the first one, `jobs_per_gpu` at once.
+    """
+
+    n_workers: int | None = n_workers_option()
+    name = "local"
+
+    def places(self, jobs: Sequence[Job]) -> list[Place]:
+        if machine.device() == "cuda":
+            places: list[Place] = [0] * (self.n_workers or self.jobs_per_gpu)
+            return places[: len(jobs)]
+        small = all(has_small_inputs(job.arguments) for job in jobs)
+        usual = max(1, machine.available_cores() // (1 if small else 4))
+        return [None] * min(self.n_workers or usual, len(jobs))
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers of "0,2"."""
+    return tuple(int(part) for part in text.split(","))
+
+
+@dataclass(frozen=True)
+class MultiGpu(Workers):
+    """Workers on the GPUs of this machine: `jobs_per_gpu` on each of `gpus`, or of all that there are, in turn."""
+
+    gpus: tuple[int, ...] | None = option(
+        "those of the multi_gpu launcher, such as 0,2 (default: all)", None, type=numbers
+    )
+    name = "multi_gpu"
+
+    def places(self, jobs: Sequence[Job]) -> list[Place]:
+        n_gpus = machine.gpu_count()
+        if not n_gpus:
+            raise InputError("multi_gpu finds no GPU here: expected at least one, or --command_launcher local")
+        gpus = self.gpus if self.gpus is not None else tuple(range(n_gpus))
+        wrong = [gpu for gpu in gpus if not 0 <= gpu < n_gpus]
+        if wrong or not gpus or len(set(gpus)) < len(gpus):
+            given = ",".join(map(str, gpus))
+            raise InputError(f"--gpus is {given!r}: expected some of {', '.join(map(str, range(n_gpus)))}, each once")
+        places: list[Place] = [*gpus] * self.jobs_per_gpu
+        return places[: len(jobs)]
+
+
+def has_small_inputs(arguments: RunArguments) -> bool:
+    """Whether a run trains on small images, or on the features of a frozen backbone."""
+    return bool(arguments.given_hparams().get("freeze_backbone")) or arguments.dataset in SMALL_IMAGES
+
+
+def run_at(
+    places: Sequence[Place], jobs: Sequence[Job], launcher: Launcher, report: Report, *, wait_for_others: bool = True
+) -> None:
+    """Runs jobs in a worker process for each place, each with its share of the cores.
+
+    A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the run
+    it had, which is marked failed, and is replaced. `report` is called as tries end. Several workers on a GPU read one
+    copy of the decoded images there. A run of another launcher is left to it, and taken over if that one dies.
+    SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and Ctrl-C make the workers save their runs and leave.
+    """
+    queue = Queue(jobs, launcher, report, wait=wait_for_others)
+    share, threads = sharing(places), machine.threads_of_each(len(places))
+    workers: list[Worker] = []
+    running: dict[Worker, Entry] = {}
+    with signals_raise():
+        try:
+            for place in places:
+                workers.append(Worker(threads, share, place))
+            while queue.is_open or running:
+                for worker in workers:
+                    if worker not in running and (entry := queue.next()):
+                        worker.give(entry.job, entry.lost_claim)
+                        running[worker] = entry
+                collect(queue, running, launcher.timeout)
+                queue.look()
+        finally:
+            stop(workers)
+
+
+def collect(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -> None:
+    """Waits until a run ends, or it is time to look at runs that last too long or run elsewhere."""
+    if not running and not queue.elsewhere:
+        return  # what was left has just ended elsewhere
+    # A connection ends when its process does.
+    ready = wait([worker.connection for worker in running], LOOK_SECONDS if queue.elsewhere or timeout else None)
+    for worker, entry in list(running.items()):
+        if worker.connection in ready:
+            del running[worker]
+            answer = worker.collect()
+            if answer.taken:
+                queue.taken(entry)
+            else:
+                queue.ended(entry, worker.seconds, answer.error, may_pass=answer.may_pass)
+        elif timeout and worker.seconds > 60 * timeout:
+            worker.leave(f"took longer than the {timeout:g} minutes of --timeout; another try goes on from there")
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """While this lasts, a signal to leave raises Interrupted, once, as Ctrl-C raises KeyboardInterrupt."""
+    asked: list[str] = []
+
+    def leave(name: str) -> None:
+        if not asked:
+            asked.append(name)
+            raise Interrupted(name)
+
+    with handled(("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"), leave):
+        yield

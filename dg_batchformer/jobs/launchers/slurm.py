@@ -1,0 +1,275 @@
+"""A sweep as a SLURM job array: each task is a launcher of its own, and takes run after run that nobody has."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dg_batchformer import machine
+from dg_batchformer.errors import InputError, Problems, unknown
+from dg_batchformer.jobs.folder import find
+from dg_batchformer.jobs.launchers import Launcher, option
+from dg_batchformer.jobs.launchers.local import Local, MultiGpu, n_workers_option, run_at
+from dg_batchformer.jobs.plan import Job
+from dg_batchformer.jobs.queue import Ended
+from dg_batchformer.runs.failures import but_for_space
+from dg_batchformer.training.process import Interrupted
+
+if TYPE_CHECKING:
+    import submitit
+
+MAX_TASKS = 100
+"""Of an array, unless `n_workers` says otherwise."""
+
+MAX_TIMEOUTS = 10_000
+"""How often a task may reach its time limit: a sweep ends when its runs have ended."""
+
+DEFAULTS: dict[str, str | int] = {
+    "job_name": "dg-batchformer",
+    "time": 240,
+    "wckey": "submitit",
+    "signal_delay_s": 90,
+    "array_parallelism": 256,
+}
+"""Submitit's but for the first two: its own limit is 5 minutes."""
+
+ALWAYS = {"requeue": True}
+"""Whatever the cluster's default: requeued jobs are how runs resume."""
+
+PARAMETERS = (
+    *("account", "array_parallelism", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency"),
+    *("exclude", "exclusive", "gpus_per_node", "gpus_per_task", "gres", "job_name", "mail_type", "mail_user", "mem"),
+    *("mem_per_cpu", "mem_per_gpu", "nodelist", "partition", "qos", "signal_delay_s", "time", "wckey"),
+)
+"""Parameters of submitit that a user may give: but for `NUMBERS` they are options of sbatch."""
+
+OWN_PARAMETERS = {
+    *("nodes", "ntasks_per_node", "num_gpus"),  # a task is one launcher on one node
+    *("setup", "teardown", "srun_args", "additional_parameters", "use_srun", "stderr_to_stdout"),  # not plain values
+}
+"""Parameters of submitit that are the launcher's own."""
+
+NUMBERS = ("signal_delay_s", "array_parallelism")
+"""Parameters that submitit calculates with."""
+
+MAYBE_LATER = "Requested node configuration is not available"
+"""What sbatch says of nodes that are down for a while, as of those that no cluster has."""
+
+TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+
+
+def pair(text: str) -> tuple[str, str | int]:
+    """The name and value of "time=120"; a value of digits is a number."""
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise ValueError
+    return name, int(value) if value.isdecimal() else value
+
+
+@dataclass(frozen=True)
+class Slurm(Launcher):
+    """Submits a job array of `n_workers` tasks, says how to watch it, and does not wait."""
+
+    n_workers: int | None = n_workers_option()
+    slurm: Sequence[tuple[str, str | int]] = option(
+        "of a job, such as partition=gpu time=120 mem=16GB cpus_per_task=4 gpus_per_node=1",
+        (),
+        type=pair,
+        nargs="+",
+        metavar="KEY=VALUE",
+    )
+    name = "slurm"
+
+    def check(self, jobs: Sequence[Job]) -> int | None:
+        """Asks sbatch whether it would take the script."""
+        try:
+            import submitit  # noqa: F401
+        except ImportError as error:
+            raise InputError("the slurm launcher needs submitit: pip install dg-batchformer[slurm]") from error
+        missing = [command for command in ("sbatch", "srun", "squeue", "scontrol") if shutil.which(command) is None]
+        if missing:
+            raise InputError(f"no {missing[0]} on this machine: expected one that submits to a SLURM cluster")
+        folder = logs_folder(jobs)
+        if "%" in str(folder):
+            raise InputError(
+                f"{folder} has a % in its name, which SLURM takes for a pattern: give another --output_dir"
+            )
+        text = script(checked_parameters(dict(self.slurm)), self.n_tasks(jobs))
+        with outside_a_job():
+            asked = subprocess.run(["sbatch", "--test-only"], input=text, text=True, capture_output=True)
+        if asked.returncode and MAYBE_LATER not in asked.stderr:
+            reason = asked.stderr.strip().splitlines()[-1]
+            raise InputError(f"sbatch does not take these SLURM parameters ({reason}): given {dict(self.slurm)}")
+        return None
+
+    def preview(self, jobs: Sequence[Job]) -> None:
+        """Prints the script that would be submitted, but for the command of its tasks."""
+        self.check(jobs)
+        print(script(checked_parameters(dict(self.slurm)), self.n_tasks(jobs)), end="")
+        print(f"# Each task launches runs that nobody runs; logs in {logs_folder(jobs)}")
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        import submitit
+
+        parameters = checked_parameters(dict(self.slurm))
+        if "cpus_per_task" in parameters:
+            # Since 22.05 srun does not take this over from sbatch.
+            parameters["srun_args"] = [f"--cpus-per-task={parameters['cpus_per_task']}"]
+        executor = submitit.SlurmExecutor(logs_folder(jobs), max_num_timeout=MAX_TIMEOUTS)
+        executor.update_parameters(**parameters, additional_parameters=dict(ALWAYS))
+        tasks = self.tasks(jobs)
+        with outside_a_job(), executor.batch():
+            submitted = [executor.submit(task) for task in tasks]
+        job_id = submitted[0].job_id.partition("_")[0]
+        print(f"submitted {len(tasks)} task(s) as SLURM job {job_id}, logs in {executor.folder}")
+        status = shlex.join(["dg-batchformer", "sweep", "status", "--output_dir", str(executor.folder.parent)])
+        print(f"watch: squeue --jobs {job_id}; {status}")
+        print(f"stop, to go on at the next launch: scancel {job_id}")
+
+    def n_tasks(self, jobs: Sequence[Job]) -> int:
+        """How many tasks the array has."""
+        return min(self.n_workers or MAX_TASKS, len(jobs))
+
+    def tasks(self, jobs: Sequence[Job]) -> list[Task]:
+        """What the array's tasks do: the same runs, each begun at another place, so that few meet at one."""
+        names = [job.folder.name for job in jobs]
+        options = {one.name: getattr(self, one.name) for one in dataclasses.fields(Launcher)}
+        starts = [i * len(jobs) // self.n_tasks(jobs) for i in range(self.n_tasks(jobs))]
+        output_dir = str(jobs[0].sweep_dir.absolute())
+        return [Task(output_dir, (*names[start:], *names[:start]), options) for start in starts]
+
+
+def logs_folder(jobs: Sequence[Job]) -> Path:
+    """Where the logs of the tasks go."""
+    return jobs[0].sweep_dir.absolute() / "slurm"
+
+
+def checked_parameters(given: Mapping[str, str | int]) -> dict[str, Any]:
+    """submitit's parameters; an InputError lists all that is wrong with those given."""
+    problems = Problems()
+    for name in given:
+        if name in OWN_PARAMETERS:
+            problems.append(f"SLURM parameter {name!r} is the launcher's own: leave it out")
+        elif name not in PARAMETERS:
+            problems.append(unknown("SLURM parameter", name, PARAMETERS))
+    parameters: dict[str, Any] = {**DEFAULTS, **given}
+    for name in NUMBERS:
+        if not re.fullmatch(r"[1-9]\d*", str(parameters[name])):
+            problems.append(f"SLURM parameter {name} is {parameters[name]!r}: expected a whole number, at least 1")
+    parameters["time"] = problems.attempt(minutes, parameters["time"])
+    problems.raise_any()
+    parameters |= {name: int(parameters[name]) for name in NUMBERS}
+    if parameters["time"] * 60 <= parameters["signal_delay_s"]:
+        raise InputError(
+            f"SLURM parameter time is {given.get('time')!r}: expected more than the {parameters['signal_delay_s']} s "
+            "(signal_delay_s) before its end at which runs are saved"
+        )
+    return parameters
+
+
+def script(parameters: Mapping[str, Any], n_tasks: int) -> str:
+    """The options that sbatch is given, as the head of a script."""
+    options = {name: value for name, value in parameters.items() if name not in NUMBERS} | ALWAYS
+    options |= {"nodes": 1, "signal": f"USR2@{parameters['signal_delay_s']}", "open-mode": "append"}
+    if n_tasks > 1:
+        options["array"] = f"0-{n_tasks - 1}%{min(n_tasks, parameters['array_parallelism'])}"
+    flags = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={shlex.quote(str(value))}")
+        for name, value in sorted(options.items())
+    ]
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {flag}" for flag in flags), ""])
+
+
+def minutes(time: str | int) -> int:
+    """Minutes of a time as SLURM writes it: "90", "90:00", "1:30:00", "0-1", "0-1:30" or "0-1:30:00"."""
+    match = TIME.fullmatch(str(time))
+    total = 0.0
+    if match:
+        days, first, second, third = match.groups()
+        parts = [int(part or 0) for part in (first, second, third)]
+        if days is None and third is None:
+            parts = [0, *parts[:2]]
+        total = int(days or 0) * 24 * 60 + parts[0] * 60 + parts[1] + parts[2] / 60
+    if total < 1:
+        raise InputError(f"SLURM parameter time is {time!r}: expected minutes, hours:minutes:seconds or days-hours")
+    return int(total)
+
+
+@contextmanager
+def outside_a_job() -> Iterator[None]:
+    """Hides the SLURM job that this process may be part of, which sbatch would take parameters from."""
+    from submitit.helpers import clean_env
+
+    with clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
+        yield
+
+
+@dataclass(frozen=True)
+class Task:
+    """What submitit calls in a task of the array, and again when the task is requeued."""
+
+    output_dir: str
+    runs: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def __call__(self) -> None:
+        """Runs what nobody has, until nothing is left.
+
+        SLURM warns of the end of the time, and of preemption, by a signal: the runs are saved first, and only then
+        submitit, whose handler that is, requeues the task.
+        """
+        warning = preemption_signal()
+        requeue: Any = signal.getsignal(warning)
+        present = {job.folder.name: job for job in find(Path(self.output_dir))}
+        try:
+            work([present[name] for name in self.runs if name in present], self.options)
+        except Interrupted as error:
+            print(f"runs are saved, asked by {error.signal_name}")
+            if error.signal_name == signal.SIGTERM.name and not is_to_go_on():
+                sys.exit(128 + signal.SIGTERM)
+            requeue(warning, None)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """The same again: what is done and what was saved stands in the runs' folders."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def work(jobs: Sequence[Job], options: Mapping[str, Any]) -> None:
+    """Runs jobs on all that this task was given, and leaves those that other launchers run to them."""
+    launcher = MultiGpu(**options) if machine.gpu_count() else Local(**options)
+    run_at(launcher.places(jobs), jobs, launcher, say, wait_for_others=False)
+
+
+def say(ended: Ended) -> None:
+    """A line of the task's log as a try of a run ends."""
+    with but_for_space():
+        print(ended, flush=True)
+
+
+def preemption_signal() -> signal.Signals:
+    """SLURM's warning, as submitit has it sent."""
+    from submitit import JobEnvironment
+
+    return signal.Signals["SIG" + JobEnvironment.USR_SIG]
+
+
+def is_to_go_on() -> bool:
+    """Whether SIGTERM was a warning, of preemption after a while of grace, at which a job has to requeue itself.
+
+    One that is cancelled, or requeued already, is no longer running by SLURM's books.
+    """
+    command = ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ['SLURM_JOB_ID']}"]
+    return subprocess.run(command, text=True, capture_output=True).stdout.strip() == "RUNNING"
