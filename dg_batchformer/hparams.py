@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from dg_batchformer.data.benchmarks import CATALOGUE
 from dg_batchformer.errors import InputError, unknown
 
-# RotatedDigits is ours; the others are the small-image datasets of DomainBed.
-SMALL_IMAGES = ("Debug28", "RotatedMNIST", "ColoredMNIST", "RotatedDigits")
+SMALL_IMAGES = tuple(name for name, benchmark in CATALOGUE.items() if benchmark.small)
 
 Sampler = Callable[[np.random.RandomState], Any]
 

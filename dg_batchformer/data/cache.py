@@ -24,7 +24,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from dg_batchformer.data.fingerprint import fingerprint
+from dg_batchformer.data.environments import fingerprint
 from dg_batchformer.data.folders import CACHE, Folder
 from dg_batchformer.errors import InputError, first_line
 

@@ -7,15 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dg_batchformer.data import cache as caches
-from dg_batchformer.data.benchmarks import (
-    Benchmark,
-    corrupt_images,
-    find_benchmark,
-    images_root,
-    load_dataset,
-    path_free,
-)
+from dg_batchformer.data.benchmarks import Benchmark, find_benchmark, images_root, load_dataset, path_free
 from dg_batchformer.data.folders import Tree, scan
+from dg_batchformer.data.images import corrupt_images
 from dg_batchformer.errors import InputError
 from dg_batchformer.machine import available_cores
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dg_batchformer.data import augment
 from dg_batchformer.data.transfer import sent
-
-if TYPE_CHECKING:
-    from dg_batchformer.data.resident import Resident
 
 
 class Environment(Protocol):
@@ -96,6 +94,12 @@ class ImageEnvironment:
         return x
 
 
+class Store(Protocol):
+    """A copy of all images from which whole steps are made, as on a GPU."""
+
+    def inputs(self, samples: Sequence[Samples], interpolation: str) -> list[Tensor]: ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A benchmark, loaded: its environments in DomainBed's order and what a run needs to know of them.
@@ -109,12 +113,10 @@ class Dataset:
     environments: list[Environment]
     input_shape: tuple[int, ...]
     num_classes: int
-    steps: int
-    checkpoint_freq: int
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     cache: Path | None = None
-    resident: Resident | None = None
+    resident: Store | None = None
     interpolation: str = "bilinear"
     fingerprint: str = ""
 
@@ -130,3 +132,12 @@ class Dataset:
             sent(self.environments[one.environment].inputs(one.indices, one.draws, self.interpolation), device)
             for one in samples
         ]
+
+
+def fingerprint(parts: Iterable[bytes]) -> str:
+    """16 hexadecimal digits that follow from the parts and their order: SHA-256 of the parts' own."""
+    whole = hashlib.sha256()
+    for part in parts:
+        # Of one length each, so that no part runs into the next.
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()[:16]

@@ -4,7 +4,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from dg_batchformer.data.benchmarks import BENCHMARKS, load_dataset
-from dg_batchformer.data.digits import rotated_digits
+from dg_batchformer.data.in_memory import rotated_digits
 
 
 def test_every_digit_is_in_one_environment():

@@ -3,8 +3,8 @@
 import re
 
 from dg_batchformer.data.benchmarks import load_dataset
-from dg_batchformer.data.digits import digits_fingerprint
-from dg_batchformer.data.fingerprint import fingerprint
+from dg_batchformer.data.environments import fingerprint
+from dg_batchformer.data.in_memory import digits_fingerprint
 
 
 def test_other_parts_are_other_fingerprints():
