@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BENCHMARKS", "CATALOGUE", "Benchmark", "find_benchmark", "images_root", "load_dataset", "path_free"]
 
 
+# Loading is imported when something is loaded: reading results needs no torch.
 def images(benchmark: Benchmark, source: Source) -> Dataset:
     """Image files in folders."""
     from dg_batchformer.data.images import load_images
@@ -82,10 +83,7 @@ CATALOGUE = {
             load=images,
         ),
         Benchmark("DomainNet", ("clip", "info", "paint", "quick", "real", "sketch"), checkpoint_freq=1000),
-        Benchmark(
-            "SVIRO",
-            ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe"),
-        ),
+        Benchmark("SVIRO", ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe")),
     )
 }
 
