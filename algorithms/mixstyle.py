@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
-from dg_batchformer.data.transfer import sent
+from dg_batchformer.data.environments import sent
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import register_modifier

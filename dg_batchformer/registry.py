@@ -134,13 +134,20 @@ def get_algorithm_class(name: str) -> Any:
     return _composed(_parse(name))
 
 
-def split_name(name: str) -> tuple[str, list[str]]:
-    """The objective and the modifiers that a name is made of; modifiers alone stand on ERM."""
+class NameParts(NamedTuple):
+    """The objective and the modifiers that an algorithm's name is made of."""
+
+    objective: str
+    modifiers: list[str]
+
+
+def split_name(name: str) -> NameParts:
+    """The parts of a name; modifiers alone stand on ERM."""
     parts = name.split("_")
     modifiers: list[str] = []
     while parts and parts[-1] in MODIFIER_ORDER:
         modifiers.insert(0, parts.pop())
-    return ("_".join(parts) or "ERM") if modifiers else name, modifiers
+    return NameParts(("_".join(parts) or "ERM") if modifiers else name, modifiers)
 
 
 def _parse(name: str) -> Composition:

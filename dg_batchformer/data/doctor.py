@@ -16,9 +16,8 @@ from dg_batchformer.machine import available_cores
 
 
 class Found(NamedTuple):
-    """Where a benchmark's images lie, what was found there, and where their cache lies or would lie."""
+    """A benchmark's images, and where their cache lies or would lie."""
 
-    root: Path
     tree: Tree
     cache: Path
 
@@ -28,23 +27,22 @@ def find(dataset: str, data_dir: str | None, cache_dir: str | None = None) -> Fo
     benchmark = find_benchmark(dataset)
     if not benchmark.root:
         raise InputError(f"{dataset} has no image files: there is nothing to check or to cache")
-    root = images_root(benchmark, data_dir)
-    tree = scan(root, benchmark.folders or None)
-    return Found(root, tree, caches.place_of(path_free(benchmark.name), root, tree.folders, cache_dir))
+    tree = scan(images_root(benchmark, data_dir), benchmark.folders or None)
+    return Found(tree, caches.place_of(path_free(benchmark.name), tree, cache_dir))
 
 
 def check(dataset: str, data_dir: str | None) -> list[str]:
     """Decodes every image and writes nothing; InputError that names the corrupt ones."""
-    root, tree, _ = find(dataset, data_dir)
-    paths = [path for folder in tree.folders for path in folder.paths]
+    tree = find(dataset, data_dir).tree
+    paths = tree.paths
     with ThreadPoolExecutor(available_cores()) as pool:
         problems = [
-            f"{path.relative_to(root)}: {image}"
+            f"{path.relative_to(tree.root)}: {image}"
             for path, image in zip(paths, pool.map(caches.decoded, paths), strict=True)
             if isinstance(image, str)
         ]
     if problems:
-        raise InputError(corrupt_images(root, problems))
+        raise InputError(corrupt_images(tree.root, problems))
     return [*contents(tree), f"all {len(paths)} images can be decoded"]
 
 
@@ -59,7 +57,7 @@ def cache(dataset: str, data_dir: str | None, cache_dir: str | None, *, skip_cor
 
 def info(dataset: str, data_dir: str | None, cache_dir: str | None) -> list[str]:
     """Environments, classes and the state of the cache."""
-    _, tree, place = find(dataset, data_dir, cache_dir)
+    tree, place = find(dataset, data_dir, cache_dir)
     state = megabytes(place) if place.is_dir() else "not there, or of files that have changed since"
     return [*contents(tree), f"cache {place}: {state}"]
 

@@ -19,8 +19,8 @@ from dg_batchformer.errors import InputError
 def load_images(benchmark: Benchmark, root: Path, source: Source) -> Dataset:
     """The images of a benchmark's environments, which are folders of `root`."""
     tree = scan(root, benchmark.folders or None)
-    cache = open_cache(path_free(benchmark.name), root, tree.folders, source.cache_dir, source.threads)
-    paths = [path for folder in tree.folders for path in folder.paths]
+    cache = open_cache(path_free(benchmark.name), tree, source.cache_dir, source.threads)
+    paths = tree.paths
     skipped = [f"{paths[i].relative_to(root)}: {problem}" for i, problem in sorted(cache.corrupt.items())]
     if skipped and not source.skip_corrupt:
         raise InputError(corrupt_images(root, skipped))
