@@ -90,7 +90,7 @@ def with_batchformer(cls: Any) -> Any:
             return [torch.cat(both) for both in zip(before, after, strict=True)]
 
         def __setattr__(self, name: str, value: Any) -> None:
-            """Joins BatchFormer to whatever optimizer the algorithm makes, and whenever it does."""
+            """Joins BatchFormer to every optimizer that the algorithm makes, at any time."""
             super().__setattr__(name, value)
             # The algorithm's own __init__ makes its first optimizers before BatchFormer is there.
             if isinstance(value, torch.optim.Optimizer) and "batchformer" in vars(self).get("_modules", ()):

@@ -8,8 +8,9 @@ from collections import deque
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dg_batchformer.backbones import batch_norms
 from dg_batchformer.batchformer import without_batchformer
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 @torch.no_grad()
 def reestimate_batch_norm(algorithm: Any, inputs: list[Tensor]) -> None:
     """Sets the running statistics of free batch norm to those of `inputs` under the present weights."""
-    norms = [m for m in algorithm.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms: list[Any] = [norm for norm in batch_norms(algorithm) if norm.training]
     momenta = [norm.momentum for norm in norms]
     algorithm.eval()
     for norm in norms:
@@ -57,8 +58,8 @@ def with_swad(cls: Any) -> Any:
     `on_validation(step, loss)` at each checkpoint and `finish()` after the last step, which leaves the averaged
     weights in the algorithm. hparams: `swad_n_converge`, `swad_n_tolerance`, `swad_tolerance_ratio`.
 
-    `swad_window` is None until `finish()`, then (start step, end step) of the valley; it stays None where none was
-    found: the last segment is kept then, and the log says so. Where batch norm is free its statistics are
+    `swad_window` is None until `finish()`, then (start step, end step) of the valley; without a
+    valley it stays None, the last segment is kept, and the log reports it. Where batch norm is free its statistics are
     re-estimated at the end from the inputs of the last steps.
     """
 
@@ -81,7 +82,7 @@ def with_swad(cls: Any) -> Any:
 
         @property
         def remembers(self) -> int:
-            """How many steps' inputs are kept, which a run that goes on gives to `observe` again."""
+            """How many steps' inputs are kept; a resumed run gives them to `observe` again."""
             return BATCH_NORM_STEPS if has_free_batch_norm(self) else 0
 
         def observe(self, minibatches: Minibatches) -> None:

@@ -122,7 +122,7 @@ OURS = ("backbone", "weights", "freeze_backbone", "head_widths", "optimizer")
 
 
 def weights_identity(weights: str | None) -> str | None:
-    """What stands for hparam `weights` whatever its path: the hash of a file's content, else `weights` itself."""
+    """The identity of hparam `weights`, free of paths: the hash of a file's content, else `weights` itself."""
     if weights is None or weights in ("imagenet", "offline"):
         return weights
     stat = Path(weights).stat()

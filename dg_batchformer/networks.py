@@ -12,7 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dg_batchformer.backbones import Backbone, make_backbone
+from dg_batchformer.backbones import Backbone, batch_norms, make_backbone
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import require
 from dg_batchformer.weights import backbone_name
@@ -167,7 +167,7 @@ def make_classifier(n_inputs: int, num_classes: int, nonlinear: bool) -> nn.Modu
 
 def has_free_batch_norm(module: nn.Module) -> bool:
     """Whether training updates running statistics in `module`, which must be in training mode."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in module.modules())
+    return any(norm.training for norm in batch_norms(module))
 
 
 def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str]:
@@ -175,7 +175,6 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
 
     Call it on a featurizer in training mode; the weights of one that is not from here are "unknown".
     """
-    norms = [m for m in featurizer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if isinstance(featurizer, Head):
         name, weights = f"{backbone_name(hparams)}, frozen", hparams["weights"] or "random"
     elif isinstance(featurizer, Backbone):
@@ -183,5 +182,5 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
     else:
         own = isinstance(featurizer, MLP | ConvNet | WideResNet)
         name, weights = type(featurizer).__name__, "random" if own else "unknown"
-    mode = "none" if not norms else "free" if has_free_batch_norm(featurizer) else "frozen"
+    mode = "none" if not batch_norms(featurizer) else "free" if has_free_batch_norm(featurizer) else "frozen"
     return {"backbone": name, "weights": weights, "batch_norm": mode}

@@ -35,7 +35,7 @@ def optimizers_by_name(algorithm: Any) -> dict[str, Optimizer]:
 
 
 def all_optimizers(algorithm: Any) -> list[Optimizer]:
-    """An algorithm's optimizers, under whatever names."""
+    """An algorithm's optimizers, under any names."""
     return list(optimizers_by_name(algorithm).values())
 
 
@@ -60,7 +60,7 @@ def train_beside(optimizer: Optimizer, featurizer: nn.Module, beside: nn.Module,
 
 
 def follow(optimizer: Optimizer, *step: Any) -> None:
-    """Sets such a group's learning rate by that of the featurizer's, whatever schedule that one is on."""
+    """Sets such a group's learning rate by that of the featurizer's, which may be on any schedule."""
     for group in optimizer.param_groups:
         if "batchformer_follows" in group:
             group["lr"] = group["batchformer_lr_scale"] * optimizer.param_groups[group["batchformer_follows"]]["lr"]

@@ -1,7 +1,7 @@
 """A benchmark's images, decoded once into a memory-mapped file.
 
 The file is built whole or not at all, and anew when a name, size or time of the images changes. Images keep their size
-where all share one of at most SIDE pixels a side; others are resized to SIDE x SIDE, whatever their aspect, which is
+where all share one of at most SIDE pixels a side; others are resized to SIDE x SIDE at any aspect, which is
 kept beside them, as is the fingerprint of the files, taken as they are read.
 """
 
