@@ -38,32 +38,35 @@ def trained(cls, **hparams):
     return {"values": values, **weights(algorithm), "gradients": gradients, "random": torch.rand(())}
 
 
+OBJECTIVES = ("ERM", "CORAL", "IRM", "VREx")
+OTHERWISE = [
+    {"batchformer_scope": "environment"},
+    {"batchformer_shared_classifier": False},
+    {"batchformer_as_released": True},
+    {"batchformer_lr_scale": 0.1, "optimizer": "sgd"},
+]
+
+
 @pytest.mark.parametrize(
-    "hparams",
+    ("name", "hparams"),
     [
-        {},
-        {"batchformer_scope": "environment"},
-        {"batchformer_shared_classifier": False},
-        {"batchformer_as_released": True},
-        {"batchformer_lr_scale": 0.1, "optimizer": "sgd"},
+        *(
+            (f"{one}{more}_BatchFormer", {})
+            for one in OBJECTIVES
+            for more in ("", "_MixStyle", "_SWAD", "_MixStyle_SWAD")
+        ),
+        *((f"{one}_BatchFormer", hparams) for one in OBJECTIVES for hparams in OTHERWISE),
+        ("ERM_MixStyle", {}),
+        ("CORAL_MixStyle_SWAD", {}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize(
-    "name",
-    [f"{objective}{more}" for objective in ("ERM", "CORAL", "IRM", "VREx") for more in ("", "_MixStyle", "_SWAD")],
-)
 def test_our_objectives_take_the_same_steps_through_the_adapter_to_the_bit(name, hparams):
-    name += "_BatchFormer"
-    anneal = {f"{name.lower().split('_')[0]}_penalty_anneal_iters": 2} if name.startswith(("IRM", "VREx")) else {}
     ours, theirs = get_algorithm_class(name), as_of_others(name)
     assert [issubclass(cls, Adapter) for cls in (ours, theirs)] == [False, True]
-    torch.testing.assert_close(trained(theirs, **hparams, **anneal), trained(ours, **hparams, **anneal), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("name", ["ERM_MixStyle", "CORAL_MixStyle_SWAD"])
-def test_mixstyle_alone_takes_the_same_steps_through_the_adapter_to_the_bit(name):
-    torch.testing.assert_close(trained(as_of_others(name)), trained(get_algorithm_class(name)), rtol=0, atol=0)
+    annealing = {hp.name: 2 for hp in ours.hyperparameters if hp.name.endswith("_penalty_anneal_iters")}
+    one, other = (trained(cls, **hparams, **annealing) for cls in (ours, theirs))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_any_algorithm_with_the_contract_is_wrapped():
