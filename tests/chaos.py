@@ -22,7 +22,7 @@ from pathlib import Path
 from factories import TIMES
 
 from dg_batchformer.jobs.folder import find
-from dg_batchformer.runs import records
+from dg_batchformer.runs import files
 from dg_batchformer.runs.claim import latest, owner_of
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.flat import csv_table
@@ -70,7 +70,7 @@ class Chaos:
     def disturb(self, n_kills: int, pause: float) -> None:
         """Kills so many processes, and tears files and fills the disk beside it."""
         while self.done["kills"] < n_kills:
-            done = len(list((self.folder / "sweep").glob(f"*/{records.DONE}")))
+            done = len(list((self.folder / "sweep").glob(f"*/{files.DONE}")))
             if done == self.n_runs:
                 raise TooSoonError(f"the sweep was over after {self.done['kills']} kills: give it more --steps")
             self.keep_two()
@@ -102,7 +102,7 @@ class Chaos:
 
     def run_of(self, pid: int) -> Path | None:
         """The folder of the run that a process has."""
-        for arguments in (self.folder / "sweep").glob(f"*/{records.JOB}"):
+        for arguments in (self.folder / "sweep").glob(f"*/{files.JOB}"):
             folder = arguments.parent
             path = latest(folder)
             owner = owner_of(path) if path and path.suffix == ".json" else None
@@ -115,7 +115,7 @@ class Chaos:
         states = sorted(folder.glob("resume-*.pt"), key=lambda path: int(path.stem.split("-")[1]))
         kind = self.random.choice(["a state cut", "a state garbled", "a foreign state", "half a record"])
         if kind == "half a record":
-            with (folder / records.RESULTS).open("a") as file:
+            with (folder / files.RESULTS).open("a") as file:
                 file.write('{"step": 3, "args": {"data')
         elif kind == "a foreign state":
             others = sorted((self.folder / "sweep").glob("*/resume-*.pt"))
@@ -151,7 +151,7 @@ class Chaos:
         for one in self.launchers:
             one.wait(timeout=600)
         for _ in range(3):
-            if all(job.state == "done" for job in find(self.folder / "sweep")):
+            if all(job.folder.is_done for job in find(self.folder / "sweep")):
                 return
             self.launch().wait(timeout=600)
 
@@ -213,7 +213,7 @@ def table(folder: Path) -> tuple[str, list[str]]:
 
 def results(folder: Path) -> dict[str, list[dict]]:
     """All records of each run of a sweep but for times."""
-    paths = [*folder.glob(f"*/{records.RESULTS}"), *folder.glob(f"*/{records.PROGRESS}")]
+    paths = [*folder.glob(f"*/{files.RESULTS}"), *folder.glob(f"*/{files.PROGRESS}")]
     lines = {f"{path.parent.name}/{path.name}": path.read_text().splitlines() for path in paths}
     rows = {name: [json.loads(line) for line in own] for name, own in lines.items()}
     return {name: [{k: v for k, v in row.items() if k not in TIMES} for row in own] for name, own in rows.items()}
@@ -236,12 +236,12 @@ def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: flo
         finally:
             wild.end()
         jobs = find(wild.folder / "sweep")
-        assert [job.state for job in jobs] == ["done"] * len(jobs), wild.logs()
+        assert [job.folder.marked for job in jobs] == ["done"] * len(jobs), wild.logs()
         assert len(jobs) == wild.n_runs
         assert table(wild.folder / "sweep") == table(calm.folder / "sweep")
         assert results(wild.folder / "sweep") == results(calm.folder / "sweep")
         logs = wild.logs()
-        went_on = sum((job.folder / records.OUT).read_text().count("going on after") for job in jobs)
+        went_on = sum((job.folder / files.OUT).read_text().count("going on after") for job in jobs)
     failures = Counter(line.partition("FAILED")[2][:70] for line in logs.splitlines() if "FAILED" in line)
     return [
         f"{len(jobs)} runs, {wild.n_launches} launches",

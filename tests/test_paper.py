@@ -3,11 +3,11 @@
 import shlex
 
 import pytest
+from factories import jobs_of
 
 from dg_batchformer import cli
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import parser
-from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.paper import listing, rows
 
 
@@ -24,17 +24,8 @@ def test_the_rows_are_those_of_the_tables():
 @pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.table}-{row.backbone}-{row.dataset}-{row.algorithm}")
 def test_every_command_plans_the_rows_runs(row, tmp_path):
     given = parser().parse_args(shlex.split(row.command(str(tmp_path)))[1:])
-    jobs = plan(
-        Sweep(
-            given.datasets,
-            str(tmp_path / "out"),
-            given.algorithms,
-            n_hparams=1,
-            n_trials=given.n_trials,
-            hparams=given.hparams,
-            protocol=given.protocol,
-        )
-    )
+    own = {"n_trials": given.n_trials, "hparams": given.hparams, "protocol": given.protocol}
+    jobs = jobs_of(tmp_path / "out", given.datasets, given.algorithms, **own)
     assert len(jobs) == 4 * (5 if row.is_own_baseline else 3)
     assert {(job.arguments.algorithm, job.arguments.protocol) for job in jobs} == {(row.algorithm, row.protocol)}
     assert f'"backbone": "{row.backbone}"' in jobs[0].arguments.hparams

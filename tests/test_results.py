@@ -1,7 +1,6 @@
 """Published results: tables are those of the records, records those of the commands, quotes those of the tables."""
 
 import csv
-import dataclasses
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ import rebuild
 
 from dg_batchformer import ALGORITHMS, flags
 from dg_batchformer.jobs.plan import Sweep, plan
+from dg_batchformer.runs.arguments import RunArguments
 
 RESULTS = Path(rebuild.__file__).parent
 PUBLISHED = [path.name for path in rebuild.published()]
@@ -70,9 +70,8 @@ def test_a_quote_that_is_out_of_date_is_renewed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_records_are_of_the_runs_that_the_script_plans(name, tmp_path):
-    wanted = {
-        f"{Path(sweep.output_dir).name}/{job.folder.name}" for sweep in planned(name, tmp_path) for job in plan(sweep)
-    }
+    jobs = [job for sweep in planned(name, tmp_path) for job in plan(sweep)]
+    wanted = {f"{job.sweep_dir.name}/{job.folder.name}" for job in jobs}
     with tarfile.open(RESULTS / name / rebuild.RECORDS) as archive:
         paths = [PurePosixPath(member.name) for member in archive if member.isfile()]
     assert {path.name for path in paths} <= {"results.jsonl", "progress.jsonl", "job.json", "done"}
@@ -94,7 +93,7 @@ def test_records_name_no_folder_of_the_machine_that_made_them(name):
 def test_the_network_is_fine_tuned_under_two_protocols(tmp_path):
     domainbed, swad = planned("PACS-tf_efficientnet_lite0", tmp_path)
     assert list(domainbed.algorithms) == list(ALGORITHMS)
-    assert (swad.protocol, swad.algorithms) == ("swad", ["SWAD", "SWAD_BatchFormer"])
+    assert (swad.common.protocol, swad.algorithms) == ("swad", ["SWAD", "SWAD_BatchFormer"])
     assert [len(plan(sweep)) for sweep in (domainbed, swad)] == [12 * 4 * 3, 2 * 4 * 3]
 
 
@@ -128,6 +127,6 @@ def planned(name, folder):
         elif module != "dg_batchformer":
             continue
         given = flags.parser().parse_args(words)
-        fields = {field.name: getattr(given, field.name) for field in dataclasses.fields(Sweep)}
-        sweeps.append(Sweep(**{**fields, "algorithms": fields["algorithms"] or ALGORITHMS}))
+        own = {**flags.arguments_of(Sweep, given), "algorithms": given.algorithms or ALGORITHMS}
+        sweeps.append(Sweep(**own, common=RunArguments(**flags.arguments_of(RunArguments, given))))
     return sweeps

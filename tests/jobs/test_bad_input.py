@@ -118,7 +118,7 @@ def test_clocks_that_go_backwards(sweep, capsys, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1e9 - next(ticks))
     run(victim.arguments, echo=False)
     assert said(capsys, *command) == (0, "")
-    assert [job.state for job in find(folder)] == ["done"] * 3
+    assert [job.folder.marked for job in find(folder)] == ["done"] * 3
     assert 0 < json.loads((victim.folder / "results.jsonl").read_text().splitlines()[-1])["run_seconds"] < 600
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from factories import record
+from factories import record, sweep_of
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
@@ -20,28 +20,16 @@ from dg_batchformer.jobs.folder import (
     versions_note,
     write,
 )
-from dg_batchformer.jobs.plan import Sweep, plan
-from dg_batchformer.runs import records
-from dg_batchformer.runs.records import state_of
+from dg_batchformer.jobs.plan import plan
+from dg_batchformer.runs.files import DONE, JOB, RESULTS
 
 
 def sweep(tmp_path, **changes):
-    defaults = {"datasets": ["RotatedDigits"], "algorithms": ["ERM"], "n_hparams": 1, "n_trials": 1}
-    return Sweep(**{**defaults, **changes, "output_dir": str(tmp_path / "sweep")})
+    return sweep_of(tmp_path / "sweep", **{"datasets": ["RotatedDigits"], **changes})
 
 
 def files(root):
     return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def test_states_on_the_disk(tmp_path):
-    (job, *_) = plan(sweep(tmp_path))
-    assert job.state == "not launched"
-    write([job])
-    assert job.state == "not launched"
-    for name, state in (("out.txt", "incomplete"), ("failed", "failed"), ("done", "done")):
-        (job.folder / name).touch()
-        assert state_of(job.folder) == job.state == state
 
 
 def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
@@ -50,7 +38,7 @@ def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
     (tmp_path / "sweep").rename(tmp_path / "moved")
     found = find(tmp_path / "moved")
     assert {job.folder.name for job in found} == {job.folder.name for job in jobs}
-    assert all(job.folder.parent == tmp_path / "moved" for job in found)
+    assert all(job.sweep_dir == tmp_path / "moved" for job in found)
     with pytest.raises(InputError, match="is not a folder"):
         find(tmp_path / "sweep")
     (found[0].folder / "job.json").write_text("{")
@@ -84,7 +72,7 @@ def test_an_older_sweep_that_knows_no_fixed_hparams_goes_on(tmp_path):
     jobs = plan(sweep(tmp_path))
     write(jobs)
     for job in jobs:
-        path = job.folder / records.JOB
+        path = job.folder / JOB
         older = {name: value for name, value in json.loads(path.read_text()).items() if name != "fixed_hparams"}
         path.write_text(json.dumps(older))
     check_folder(plan(sweep(tmp_path, n_trials=2)), tmp_path / "sweep")
@@ -151,17 +139,17 @@ def test_folders_that_are_no_runs_are_passed_over(tmp_path):
 def test_runs_in_folders_of_others_are_all_named(tmp_path):
     jobs = plan(sweep(tmp_path))
     write(jobs)
-    shutil.copytree(jobs[0].folder, tmp_path / "sweep" / "copy")
-    jobs[1].folder.rename(tmp_path / "sweep" / "renamed")
+    shutil.copytree(jobs[0].folder.path, tmp_path / "sweep" / "copy")
+    jobs[1].folder.path.rename(tmp_path / "sweep" / "renamed")
     before = files(tmp_path)
     with pytest.raises(InputError) as error:
         check_folder(jobs, tmp_path / "sweep")
     assert str(error.value).splitlines() == [
-        f"{tmp_path / 'sweep' / name} holds the run {job.folder.name} ({job.key}), as if copied or renamed: move it "
-        f"out of {tmp_path / 'sweep'}, or give it its name back"
+        f"{tmp_path / 'sweep' / name} holds the run {job.folder.name} ({job.arguments.key}), as if copied or renamed: "
+        f"move it out of {tmp_path / 'sweep'}, or give it its name back"
         for name, job in (("copy", jobs[0]), ("renamed", jobs[1]))
     ]
-    assert str(jobs[1].key) == "ERM on RotatedDigits, test_envs [1], trial_seed 0, hparams_seed 0"
+    assert str(jobs[1].arguments.key) == "ERM on RotatedDigits, test_envs [1], trial_seed 0, hparams_seed 0"
     assert files(tmp_path) == before
 
 
@@ -227,8 +215,8 @@ def test_of_several_at_once_with_different_data_one_goes_on(tmp_path):
 def finished(job, *lines):
     """Marks a run done; without lines its results are those of a sound one."""
     sound = json.dumps(record(0, [0.5] * 4, [0.5] * 4, vars(job.arguments))) + "\n"
-    (job.folder / records.RESULTS).write_text("".join(lines) or sound)
-    (job.folder / records.DONE).touch()
+    (job.folder / RESULTS).write_text("".join(lines) or sound)
+    (job.folder / DONE).touch()
     return sound
 
 
@@ -237,19 +225,19 @@ def test_results_that_cannot_be_believed_are_all_named(tmp_path):
     write(jobs)
     lines = [finished(job) for job in jobs[:6]]
     check_results(jobs)
-    (jobs[0].folder / records.RESULTS).unlink()
+    (jobs[0].folder / RESULTS).unlink()
     finished(jobs[1], lines[1], lines[1][:40])
     finished(jobs[2], lines[3])
     finished(jobs[3], lines[3], "[]\n")
-    (jobs[4].folder / records.RESULTS).write_bytes(b"")
-    (jobs[6].folder / records.RESULTS).write_text("not done, so nothing is said")
+    (jobs[4].folder / RESULTS).write_bytes(b"")
+    (jobs[6].folder / RESULTS).write_text("not done, so nothing is said")
     before = files(tmp_path)
     with pytest.raises(InputError) as error:
         check_results(jobs)
     what = {
         0: "is missing, though its run is marked done",
         1: "does not end with a whole record, though its run is marked done",
-        2: f"holds a record of another run ({jobs[3].key}; expected {jobs[2].key})",
+        2: f"holds a record of another run ({jobs[3].arguments.key}; expected {jobs[2].arguments.key})",
         3: "ends with a record that has no step",
         4: "does not end with a whole record, though its run is marked done",
     }

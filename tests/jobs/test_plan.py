@@ -3,18 +3,17 @@
 import json
 
 import pytest
-from factories import image_tree
+from factories import image_tree, sweep_of
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.jobs.plan import Sweep, plan, test_env_sets
+from dg_batchformer.jobs.plan import plan, test_env_sets
 
 test_env_sets.__test__ = False  # its name is DomainBed's word, not a test's
 
 
 def sweep(tmp_path, **changes):
-    defaults = {"datasets": ["RotatedDigits"], "algorithms": ["ERM"], "n_hparams": 1, "n_trials": 1}
-    return Sweep(**{**defaults, **changes, "output_dir": str(tmp_path / "sweep")})
+    return sweep_of(tmp_path / "sweep", **{"datasets": ["RotatedDigits"], **changes})
 
 
 def test_environments_left_out():
@@ -129,7 +128,7 @@ def test_the_command_of_a_job_runs_it(tmp_path):
 
     from dg_batchformer.flags import parser
 
-    words = shlex.split(job.command)
+    words = shlex.split(job.arguments.command)
     assert words[:4] == ["python", "-m", "dg_batchformer", "train"]
     parsed = vars(parser().parse_args(words[3:]))
     assert parsed.pop("command") is not None

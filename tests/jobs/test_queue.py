@@ -1,17 +1,18 @@
 """Which run is next, and what becomes of those that fail or are another's."""
 
 import pytest
+from factories import jobs_of
 
 from dg_batchformer.jobs.folder import write
-from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, plan
+from dg_batchformer.jobs.launchers import Launcher
 from dg_batchformer.jobs.queue import Queue
-from dg_batchformer.runs import claim, failures, records
+from dg_batchformer.runs import claim
+from dg_batchformer.runs.files import DONE
 
 
 @pytest.fixture
 def jobs(tmp_path):
-    jobs = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
+    jobs = jobs_of(tmp_path / "sweep")
     write(jobs)
     return jobs
 
@@ -23,7 +24,7 @@ def queue_of(jobs, wait=True, **options):
     def report(ended):
         reported.append((ended.job, ended.error, ended.again, ended.elsewhere))
 
-    return Queue(jobs, Options(**options), report, wait=wait), reported
+    return Queue(jobs, Launcher(**options), report, wait=wait), reported
 
 
 def claim_elsewhere(job, number=1):
@@ -82,17 +83,17 @@ def test_another_launchers_runs_are_left_to_it(jobs):
     queue.look()
     assert queue.is_open
     assert queue.next() is None
-    (jobs[0].folder / records.DONE).touch()
+    (jobs[0].folder / DONE).touch()
     queue.look()
     assert reported == [(jobs[0], None, False, True)]
     assert not queue.is_open
 
 
 def test_what_another_launcher_ended_before_it_was_its_turn_is_not_run_again(jobs):
-    failures.mark(jobs[1].folder, "an earlier launch's failure, which this one is for")
+    jobs[1].folder.mark_failed("an earlier launch's failure, which this one is for")
     queue, reported = queue_of(jobs)
-    (jobs[0].folder / records.DONE).touch()
-    failures.mark(jobs[2].folder, "no luck there")
+    (jobs[0].folder / DONE).touch()
+    jobs[2].folder.mark_failed("no luck there")
     assert queue.next().job is jobs[1]
     assert queue.next() is None
     assert reported == [(jobs[0], None, False, True), (jobs[2], "no luck there", False, True)]
@@ -100,7 +101,7 @@ def test_what_another_launcher_ended_before_it_was_its_turn_is_not_run_again(job
 
 def test_what_failed_elsewhere_may_be_tried_here(jobs):
     queue, reported = queue_of(jobs[:1], retries=1)
-    failures.mark(jobs[0].folder, "no luck there")
+    jobs[0].folder.mark_failed("no luck there")
     assert queue.next().job is jobs[0]
     assert reported == [(jobs[0], "no luck there", True, True)]
 
@@ -136,7 +137,7 @@ def test_the_claim_that_was_judged_is_the_one_that_is_named(jobs, monkeypatch):
     monkeypatch.setattr(queue.watch, "is_free", is_free)
     assert queue.next().lost_claim == "claim-1.ended"
     with pytest.raises(claim.TakenError):
-        claim.claimed(jobs[0].folder, "claim-1.ended").__enter__()
+        jobs[0].folder.claimed("claim-1.ended").__enter__()
 
 
 def test_a_folder_that_is_away_for_a_while_ends_no_launcher(jobs, monkeypatch):
@@ -146,7 +147,7 @@ def test_a_folder_that_is_away_for_a_while_ends_no_launcher(jobs, monkeypatch):
         raise OSError(116, "Stale file handle")
 
     with monkeypatch.context() as patch:
-        patch.setattr("dg_batchformer.jobs.queue.latest", away)
+        patch.setattr("dg_batchformer.runs.folder.latest", away)
         assert queue.next() is None
         queue.look()
         assert queue.is_open

@@ -58,7 +58,7 @@ def test_a_sweep_whose_launchers_are_killed_ends_the_same(tmp_path, undisturbed)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         time.sleep(1)  # for its workers, which end when it does
-    states = [job.state for job in find(tmp_path / "sweep")]
+    states = [job.folder.marked for job in find(tmp_path / "sweep")]
     assert 0 < states.count("done") < N_RUNS
     printed = launch(tmp_path / "sweep").communicate(timeout=300)[0]
     assert f"{N_RUNS} runs: {N_RUNS} done, 0 failed, 0 running" in printed, printed

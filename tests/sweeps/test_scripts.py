@@ -35,7 +35,7 @@ def test_each_launches_its_benchmark_and_collects(monkeypatch, tmp_path, script,
 @pytest.mark.parametrize("status", [0, 2])
 def test_without_runs_there_is_no_table(monkeypatch, capsys, tmp_path, status):
     monkeypatch.setattr(cli, "main", lambda argv: status)
-    assert sweeps.launch_and_collect("PACS", ["--output_dir", str(tmp_path / "none")]) == status
+    assert sweeps.script("PACS")(["--output_dir", str(tmp_path / "none")]) == status
     assert capsys.readouterr() == ("", "")
 
 

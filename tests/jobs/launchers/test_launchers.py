@@ -1,17 +1,16 @@
-"""Launchers by name."""
+"""Launchers by name, and the options that each has."""
 
 import pytest
+from factories import jobs_of
 
 from dg_batchformer.errors import InputError
-from dg_batchformer.jobs.launchers import find_launcher
-from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, plan
+from dg_batchformer.jobs.launchers import find_launcher, launchers
 
 
 def test_dummy_prints_the_commands(tmp_path, capsys):
-    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
-    find_launcher("dummy", Options()).preview(jobs, Options())
-    assert capsys.readouterr().out.splitlines() == [job.command for job in jobs]
+    jobs = jobs_of(tmp_path / "sweep")
+    find_launcher("dummy", {"gpus": (7,)}).preview(jobs)
+    assert capsys.readouterr().out.splitlines() == [job.arguments.command for job in jobs]
     assert not (tmp_path / "sweep").exists()
 
 
@@ -32,13 +31,14 @@ def test_dummy_prints_the_commands(tmp_path, capsys):
 )
 def test_what_a_launcher_cannot_have(name, options, messages):
     with pytest.raises(InputError) as error:
-        find_launcher(name, Options(**options))
+        find_launcher(name, options)
     said = str(error.value).splitlines()
     assert len(said) == len(messages)
     assert all(line.startswith(message) for line, message in zip(said, messages, strict=True))
 
 
-@pytest.mark.parametrize("name", ["local", "multi_gpu", "slurm", "dummy"])
-def test_each_has_a_way_to_run_runs_or_to_show_them(name):
-    launcher = find_launcher(name, Options())
-    assert bool(launcher.places) + bool(launcher.submission) == (name != "dummy")
+def test_launchers_and_their_options():
+    assert list(launchers()) == ["local", "multi_gpu", "slurm", "dummy"]
+    assert find_launcher("slurm", {"n_workers": 3, "slurm": [("time", 5)], "retries": 2}) == launchers()["slurm"](
+        n_workers=3, slurm=[("time", 5)], retries=2
+    )

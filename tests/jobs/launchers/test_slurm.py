@@ -9,30 +9,25 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories import assert_same
+from factories import assert_same, jobs_of
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import find, write
-from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, plan
-from dg_batchformer.jobs.slurm import checked_executor, minutes, preview, submission, tasks_of
-from dg_batchformer.runs.claim import is_free
+from dg_batchformer.jobs.launchers.local import Local
+from dg_batchformer.jobs.launchers.slurm import Slurm, minutes
 from dg_batchformer.training.run import run
 
 LONG_ENOUGH = 120
 
 
 def sweep(folder, **given):
-    usual = {"n_hparams": 1, "n_trials": 1, "steps": 400, "checkpoint_freq": 200, "hparams": '{"batch_size": 8}'}
-    return plan(Sweep(["RotatedDigits"], str(folder), ["ERM"], **{**usual, **given}))
+    usual = {"steps": 400, "checkpoint_freq": 200, "hparams": '{"batch_size": 8}'}
+    return jobs_of(folder, ["RotatedDigits"], **{**usual, **given})
 
 
 def submit(jobs, **given):
-    hand_over(jobs, Options(**given))
-
-
-def hand_over(jobs, options):
-    preview(jobs, options) if options.dry_run else submission(jobs, options)()
+    Slurm(**given).check(jobs)
+    Slurm(**given).run(jobs)
 
 
 # What needs no cluster: commands of its name stand for SLURM's.
@@ -52,19 +47,18 @@ def no_cluster(tmp_path, monkeypatch):
 
 def test_a_dry_run_prints_the_script_and_writes_nothing(tmp_path, no_cluster, capsys):
     parameters = {"partition": "gpu", "time": "2-12:30:00", "mem": "16GB", "cpus_per_task": 4, "gpus_per_node": 1}
-    submit(sweep(tmp_path / "sweep"), n_workers=3, slurm=parameters, dry_run=True)
+    Slurm(n_workers=3, slurm=parameters).preview(sweep(tmp_path / "sweep"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "#!/bin/bash"
     expected = ["array=0-2%3", "partition=gpu", "time=3630", "mem=16GB", "cpus-per-task=4", "gpus-per-node=1"]
     expected += ["requeue", "signal=USR2@90", "job-name=dg-batchformer", "open-mode=append"]
     assert {f"#SBATCH --{one}" for one in expected} < set(lines)
-    assert "--cpus-per-task=4" in lines[-1]
-    assert f"{sys.executable} -u -m submitit.core._submit {tmp_path}/sweep/slurm" in lines[-1]
+    assert f"logs in {tmp_path}/sweep/slurm" in lines[-1]
     assert not (tmp_path / "sweep").exists()
 
 
 def test_a_single_task_is_no_array(tmp_path, no_cluster, capsys):
-    submit(sweep(tmp_path / "sweep"), n_workers=1, dry_run=True)
+    Slurm(n_workers=1).preview(sweep(tmp_path / "sweep"))
     assert "--array" not in capsys.readouterr().out
 
 
@@ -105,7 +99,7 @@ def test_what_sbatch_says_is_said(tmp_path, no_cluster):
 def test_nodes_that_are_down_for_a_while_are_waited_for(tmp_path, no_cluster):
     said = "allocation failure: Requested node configuration is not available"
     (no_cluster / "sbatch").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
-    checked_executor(sweep(tmp_path / "sweep"), Options())
+    Slurm().check(sweep(tmp_path / "sweep"))
 
 
 def test_a_machine_without_slurm(tmp_path, monkeypatch):
@@ -128,14 +122,13 @@ def test_a_folder_that_slurm_would_misread(tmp_path, no_cluster):
 def test_tasks_begin_at_different_runs(tmp_path):
     jobs = sweep(tmp_path / "sweep", n_trials=2)
     names = [job.folder.name for job in jobs]
-    options = Options(n_workers=3, gpus=(0, 1), retries=2, slurm={"mem": "16GB"})
-    tasks = tasks_of(jobs, options)
+    tasks = Slurm(n_workers=3, retries=2, slurm={"mem": "16GB"}).tasks(jobs)
     assert [task.runs[0] for task in tasks] == [names[0], names[2], names[5]]
     assert all(sorted(task.runs) == sorted(names) for task in tasks)
-    assert [task.options for task in tasks] == [Options(retries=2)] * 3
-    assert len(tasks_of(jobs, Options())) == 8
+    assert [Local(**task.options) for task in tasks] == [Local(retries=2)] * 3
+    assert len(Slurm().tasks(jobs)) == 8
     many = [replace(jobs[0], arguments=replace(jobs[0].arguments, output_dir=f"sweep/{i}")) for i in range(300)]
-    assert len(tasks_of(many, Options())) == 100
+    assert len(Slurm().tasks(many)) == 100
 
 
 # What needs one.
@@ -168,16 +161,13 @@ class Array:
     """A sweep that was submitted as tasks of one core."""
 
     def __init__(self, jobs, n_tasks, capsys):
-        self.jobs, self.folder = jobs, jobs[0].folder.parent
-        self.options = Options(n_workers=n_tasks, slurm={"time": 10, "mem": "2GB", "signal_delay_s": 30})
-        self.capsys = capsys
+        self.jobs, self.folder = jobs, jobs[0].sweep_dir
+        self.launcher = Slurm(n_workers=n_tasks, slurm={"time": 10, "mem": "2GB", "signal_delay_s": 30})
         write(jobs)
-        self.printed = self.submit(self.options)
+        self.launcher.check(jobs)
+        self.launcher.run(jobs)
+        self.printed = capsys.readouterr().out
         self.id = self.printed.split("SLURM job ")[1].split(",")[0]
-
-    def submit(self, options):
-        hand_over(self.jobs, options)
-        return self.capsys.readouterr().out
 
     @property
     def is_queued(self):
@@ -218,15 +208,18 @@ def submitted(cluster, capsys):
 
 
 @pytest.mark.slurm
-def test_an_array_runs_a_sweep(tmp_path, submitted):
+def test_an_array_runs_a_sweep(tmp_path, submitted, capsys):
     array = submitted(sweep(tmp_path / "it's été 日本", steps=4, checkpoint_freq=2), 2)
-    dry = array.submit(replace(array.options, dry_run=True))
+    array.launcher.preview(array.jobs)
+    preview = capsys.readouterr().out.splitlines()
     array.end()
-    assert [job.state for job in find(array.folder)] == ["done"] * 4, array.log
+    assert [job.folder.marked for job in find(array.folder)] == ["done"] * 4, array.log
     begun = [(job.folder / "out.txt").read_text().count("test environments [") for job in array.jobs]
     assert begun == [1] * 4
     assert array.printed.startswith(f"submitted 2 task(s) as SLURM job {array.id}, logs in {array.folder}/slurm\n")
-    assert dry == (array.folder / "slurm" / f"{array.id}_submission.sh").read_text()
+    submission = (array.folder / "slurm" / f"{array.id}_submission.sh").read_text().splitlines()
+    logs = {line for line in submission if line.startswith(("#SBATCH --output", "#SBATCH --error"))}
+    assert {line for line in submission if line.startswith("#SBATCH")} - logs == set(preview[1:-1])
 
 
 @pytest.mark.slurm
@@ -251,7 +244,7 @@ def undisturbed(cluster, tmp_path_factory):
         run(job.arguments, echo=False)
     finally:
         torch.set_num_threads(threads)
-    return job.folder
+    return job.folder.path
 
 
 DISTURBANCES = {
@@ -272,9 +265,9 @@ def test_a_requeued_task_goes_on(tmp_path, submitted, undisturbed, what):
     array.wait_to_train()
     said_by(*DISTURBANCES[what].format(id=array.id).split())
     array.end()
-    assert job.state == "done", array.log
+    assert job.folder.is_done, array.log
     assert "going on after" in (job.folder / "out.txt").read_text()
-    assert_same(undisturbed, job.folder)
+    assert_same(undisturbed, job.folder.path)
 
 
 @pytest.mark.slurm
@@ -284,9 +277,9 @@ def test_a_cancelled_task_saves_and_stays_away(tmp_path, submitted, undisturbed)
     array.wait_to_train()
     said_by("scancel", array.id)
     array.end()
-    assert job.state == "incomplete"
-    assert is_free(job.folder)
+    assert not job.folder.is_done
+    assert job.folder.can_be_claimed
     again = submitted([job], 1)
     again.end()
     assert "going on after" in (job.folder / "out.txt").read_text()
-    assert_same(undisturbed, job.folder)
+    assert_same(undisturbed, job.folder.path)

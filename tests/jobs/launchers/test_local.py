@@ -11,22 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from factories import image_tree
+from factories import image_tree, jobs_of
 
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.resident import resident_images
 from dg_batchformer.errors import InputError
-from dg_batchformer.jobs import local
 from dg_batchformer.jobs.folder import write
-from dg_batchformer.jobs.local import cpu_places, gpu_places
-from dg_batchformer.jobs.options import Options
-from dg_batchformer.jobs.plan import Sweep, plan
+from dg_batchformer.jobs.launchers import local
+from dg_batchformer.jobs.launchers.local import Local, MultiGpu
 from dg_batchformer.jobs.queue import Queue
-from dg_batchformer.jobs.states import look, summary
-from dg_batchformer.jobs.status import Status, measured_seconds
-from dg_batchformer.jobs.status_view import text
+from dg_batchformer.jobs.rates import finished_runs, mean_seconds
+from dg_batchformer.jobs.status import Status, look, summary, text
 from dg_batchformer.jobs.workers import Worker, mark_unless_taken, stop, warm_up
-from dg_batchformer.runs.claim import claimed
 
 TROUBLE = """
 import os
@@ -93,8 +89,8 @@ class Threads(ERM):
 """
 
 
-def run_local(jobs, options, report):
-    local.run_at(cpu_places(jobs, options), jobs, options, report)
+def run_local(jobs, launcher, report):
+    local.run_at(launcher.places(jobs), jobs, launcher, report)
 
 
 @pytest.fixture
@@ -106,30 +102,20 @@ def trouble(tmp_path, monkeypatch):
 def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: 2)
     algorithms = ["trouble_for_test:Fails", "trouble_for_test:Dies", "trouble_for_test:Threads"]
-    jobs = plan(
-        Sweep(
-            ["RotatedDigits"],
-            str(tmp_path / "sweep"),
-            algorithms,
-            n_hparams=1,
-            n_trials=1,
-            steps=2,
-            hparams='{"batch_size": 4}',
-        )
-    )
+    jobs = jobs_of(tmp_path / "sweep", ["RotatedDigits"], algorithms, steps=2, hparams='{"batch_size": 4}')
     write(jobs)
     ended = []
-    run_local(jobs, Options(n_workers=2), ended.append)
+    run_local(jobs, Local(n_workers=2), ended.append)
     assert len(ended) == len(jobs) == 12
     by_algorithm = {name: [one for one in ended if one.job.arguments.algorithm == name] for name in algorithms}
     fails, dies, fine = by_algorithm.values()
     assert {one.error for one in fails} == {"RuntimeError: no luck"}
     assert {one.error for one in dies} == {"its process ended with code 9"}
     assert {one.error for one in fine} == {None}
-    assert {one.job.state for one in fine} == {"done"}
-    assert {one.job.state for one in (*fails, *dies)} == {"failed"}
+    assert {one.job.folder.marked for one in fine} == {"done"}
+    assert {one.job.folder.marked for one in (*fails, *dies)} == {"failed"}
     assert summary(look(jobs)) == "12 runs: 4 done, 8 failed, 0 running, 0 abandoned, 0 waiting"
-    said = text(Status.of(jobs))
+    said = text(Status.from_jobs(jobs))
     assert said.count("\nfailed: 4 runs, such as RotatedDigits trouble_for_test:") == 2
     assert said.count("\n    RuntimeError: no luck\n") == 1
     assert said.count("\n    its process ended with code 9") == 1
@@ -140,18 +126,17 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     # Two workers share two cores; four runs needed no more than the two that were there or replaced dead ones.
     assert {record["loss"] for record in records} == {1.0}
     assert len({record["process"] for record in records}) <= 2
-    assert 0 < measured_seconds(jobs)["RotatedDigits"] < 60
+    assert 0 < mean_seconds(finished_runs(jobs))["RotatedDigits"] < 60
 
 
 def launched(tmp_path, algorithms, steps=4, **options):
     """Runs a small sweep with one environment left out; returns the tries as they ended."""
     hparams = '{"batch_size": 4}'
-    small = {"n_hparams": 1, "n_trials": 1, "steps": steps, "hparams": hparams}
-    sweep = Sweep(["Debug28"], str(tmp_path / "sweep"), algorithms, **small)
-    jobs = [job for job in plan(sweep) if job.arguments.test_envs == [0]]
+    jobs = jobs_of(tmp_path / "sweep", algorithms=algorithms, steps=steps, hparams=hparams)
+    jobs = [job for job in jobs if job.arguments.test_envs == [0]]
     write(jobs)
     ended = []
-    run_local(jobs, Options(n_workers=1, **options), ended.append)
+    run_local(jobs, Local(n_workers=1, **options), ended.append)
     return ended
 
 
@@ -173,7 +158,7 @@ def test_what_failed_is_tried_again_and_what_lacks_memory_costs_no_other(tmp_pat
     assert errors[2] == errors[5]
     assert errors[2].startswith("out of memory (RuntimeError: ")
     assert errors[3] is errors[4] is None
-    assert [one.job.state for one in ended[3:]] == ["done", "done", "failed"]
+    assert [one.job.folder.marked for one in ended[3:]] == ["done", "done", "failed"]
 
 
 def test_a_run_that_lasts_too_long_is_saved_and_the_next_try_goes_on(tmp_path, trouble):
@@ -184,7 +169,7 @@ def test_a_run_that_lasts_too_long_is_saved_and_the_next_try_goes_on(tmp_path, t
     }
     assert tries[-1].error is None
     folder = tries[0].job.folder
-    assert tries[0].job.state == "done"
+    assert tries[0].job.folder.marked == "done"
     assert (folder / "out.txt").read_text().count("going on after") == len(tries) - 1
     assert "took longer than the 0.0" in (folder / "err.txt").read_text()
 
@@ -193,21 +178,21 @@ def test_a_run_that_does_not_leave_is_killed(tmp_path, trouble, monkeypatch):
     monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1)
     (stuck,) = launched(tmp_path, ["trouble_for_test:Stuck"], timeout=1 / 60)
     assert stuck.error.startswith("took longer than the 0.0")
-    assert stuck.job.state == "failed"
+    assert stuck.job.folder.marked == "failed"
 
 
 def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tmp_path, trouble):
     """The runs have nowhere to write that, and the launcher says it all the same."""
     hparams = '{"batch_size": 4}'
-    jobs = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1, steps=2, hparams=hparams))
+    jobs = jobs_of(tmp_path / "sweep", steps=2, hparams=hparams)
     write(jobs)
-    full, barred, fine = (job.folder for job in jobs)
+    full, barred, fine = (job.folder.path for job in jobs)
     with mounted(full, "size=16k"), mounted(barred, "ro"):
         with contextlib.suppress(OSError):
             (full / "ballast").write_bytes(b"x" * 2**20)
         ended = []
-        run_local(jobs, Options(n_workers=1), ended.append)
-        errors = {one.job.folder: one.error for one in ended}
+        run_local(jobs, Local(n_workers=1), ended.append)
+        errors = {one.job.folder.path: one.error for one in ended}
         assert errors[full].startswith("the disk is full (OSError: [Errno 28] No space left on device")
         assert errors[barred] == f"InputError: --output_dir {barred} cannot be written to: {barred} allows no writing"
         assert errors[fine] is None
@@ -216,8 +201,7 @@ def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tm
 def test_a_worker_whose_run_ends_when_it_is_asked_to_leave_keeps_nobody_waiting(tmp_path, trouble, monkeypatch):
     """Its signal was for a run that heeds it no more."""
     monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1000)
-    sweep = Sweep(["Debug28"], str(tmp_path / "sweep"), ["trouble_for_test:Ends"], n_hparams=1, n_trials=1, steps=1)
-    (job, *_) = plan(sweep)
+    (job, *_) = jobs_of(tmp_path / "sweep", algorithms=["trouble_for_test:Ends"], steps=1)
     write([job])
     worker = Worker(1, lambda arguments, place: None, None)
     worker.give(job, "")
@@ -226,18 +210,18 @@ def test_a_worker_whose_run_ends_when_it_is_asked_to_leave_keeps_nobody_waiting(
         time.sleep(0.05)
     stop([worker])
     assert worker.process.exitcode == 0
-    assert list(job.folder.glob("claim-1.ended")) or job.state == "done"
+    assert (job.folder / "claim-1.ended").exists() or job.folder.is_done
 
 
 def test_a_run_that_another_has_is_not_marked_by_one_that_could_not_begin(tmp_path, trouble):
-    (job, *_) = plan(Sweep(["Debug28"], str(tmp_path / "sweep"), ["ERM"], n_hparams=1, n_trials=1))
+    (job, *_) = jobs_of(tmp_path / "sweep")
     write([job])
     mark_unless_taken(job, "no data here")
-    assert job.state == "failed"
+    assert job.folder.marked == "failed"
     (job.folder / "failed").unlink()
-    with claimed(job.folder):
+    with job.folder.claimed():
         mark_unless_taken(job, "no data here")
-    assert job.state == "not launched"
+    assert job.folder.marked == "waiting"
 
 
 def test_a_worker_that_has_just_begun_leaves_when_asked():
@@ -289,7 +273,7 @@ def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble,
 
 def test_nothing_is_waited_for_where_the_last_runs_ended_elsewhere(monkeypatch):
     monkeypatch.setattr(local, "wait", lambda connections, seconds: pytest.fail("waits for nothing"))
-    local.collect(Queue([], Options(), lambda ended: None), {}, Options())
+    local.collect(Queue([], Local(), lambda ended: None), {}, None)
 
 
 @pytest.mark.parametrize(
@@ -304,36 +288,36 @@ def test_nothing_is_waited_for_where_the_last_runs_ended_elsewhere(monkeypatch):
 def test_workers_by_cores_and_size_of_the_inputs(tmp_path, monkeypatch, dataset, cores, hparams, workers):
     monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: cores)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    jobs = plan(Sweep([dataset], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1, hparams=hparams))
-    assert cpu_places(jobs, Options()) == [None] * workers
-    assert cpu_places(jobs, Options(n_workers=50)) == [None] * len(jobs)
+    jobs = jobs_of(tmp_path, [dataset], n_hparams=2, hparams=hparams)
+    assert Local().places(jobs) == [None] * workers
+    assert Local(n_workers=50).places(jobs) == [None] * len(jobs)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert [cpu_places(jobs, Options(jobs_per_gpu=n)) for n in (1, 3)] == [[0], [0, 0, 0]]
+    assert [Local(jobs_per_gpu=n).places(jobs) for n in (1, 3)] == [[0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("options", "places"),
+    ("launcher", "places"),
     [
-        (Options(), [0, 1, 2]),
-        (Options(gpus=(0, 2), jobs_per_gpu=3), [0, 2, 0, 2, 0, 2]),
-        (Options(gpus=(2,)), [2]),
-        (Options(jobs_per_gpu=9), [0, 1, 2, 0, 1, 2, 0, 1]),  # one for each run
+        (MultiGpu(), [0, 1, 2]),
+        (MultiGpu(gpus=(0, 2), jobs_per_gpu=3), [0, 2, 0, 2, 0, 2]),
+        (MultiGpu(gpus=(2,)), [2]),
+        (MultiGpu(jobs_per_gpu=9), [0, 1, 2, 0, 1, 2, 0, 1]),  # one for each run
     ],
 )
-def test_gpus_and_their_workers(tmp_path, monkeypatch, options, places):
+def test_gpus_and_their_workers(tmp_path, monkeypatch, launcher, places):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path), ["ERM"], n_hparams=2, n_trials=1))
-    assert gpu_places(jobs, options) == places
+    jobs = jobs_of(tmp_path, ["RotatedDigits"], n_hparams=2)
+    assert launcher.places(jobs) == places
 
 
 @pytest.mark.parametrize("gpus", [(0, 3), (-1,), (), (1, 1)])
 def test_gpus_that_are_not_there_are_refused(monkeypatch, gpus):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     with pytest.raises(InputError, match="expected some of 0, 1, 2, each once"):
-        gpu_places([], Options(gpus=gpus))
+        MultiGpu(gpus=gpus).places([])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(InputError, match="multi_gpu finds no GPU here"):
-        gpu_places([], Options(gpus=gpus))
+        MultiGpu(gpus=gpus).places([])
 
 
 def alive(pid):
@@ -347,13 +331,12 @@ def alive(pid):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see processes")
 def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
     """Or they would go on beside those of the next launch, in the same folders."""
-    jobs = plan(Sweep(["RotatedDigits"], str(tmp_path / "sweep"), ["trouble_for_test:Sleeps"], n_hparams=1, n_trials=1))
+    jobs = jobs_of(tmp_path / "sweep", ["RotatedDigits"], ["trouble_for_test:Sleeps"])
     write(jobs)
     code = (
-        "from pathlib import Path; from dg_batchformer.jobs.local import run_at; "
-        "from dg_batchformer.jobs.options import Options; "
+        "from pathlib import Path; from dg_batchformer.jobs.launchers.local import Local, run_at; "
         "from dg_batchformer.jobs.folder import find\n"
-        f"if __name__ == '__main__': run_at([None, None], find(Path({str(tmp_path / 'sweep')!r})), Options(), print)"
+        f"if __name__ == '__main__': run_at([None, None], find(Path({str(tmp_path / 'sweep')!r})), Local(), print)"
     )
     (tmp_path / "launch.py").write_text(code)
     launcher = subprocess.Popen([sys.executable, str(tmp_path / "launch.py")], cwd=tmp_path)
@@ -379,22 +362,21 @@ def test_workers_share_one_copy_of_the_images(tmp_path, monkeypatch):
     import torch.multiprocessing  # noqa: F401
 
     dataset = f"folder:{image_tree(tmp_path / 'mine')}"
-    given = {"steps": 1, "n_hparams": 1, "n_trials": 1, "skip_model_save": True}
     hparams = '{"batch_size": 2, "resnet18": true, "weights": null}'
-    jobs = plan(Sweep([dataset], str(tmp_path / "sweep"), ["ERM"], hparams=hparams, **given))
+    jobs = jobs_of(tmp_path / "sweep", [dataset], steps=1, skip_model_save=True, hparams=hparams)
     made = []
 
     def black(arguments, place):
         """Not the dataset's own images, so that it shows whose were read."""
-        made.append(resident_images(load_dataset(**dict(arguments)), "cpu"))
+        made.append(resident_images(load_dataset(**arguments._asdict()), "cpu"))
         made[-1].images.zero_()
         return (made[-1],)
 
     monkeypatch.setattr(local, "sharing", lambda places: functools.cache(black))
     write(jobs)
-    run_local(jobs, Options(n_workers=2), lambda ended: None)
+    run_local(jobs, Local(n_workers=2), lambda ended: None)
     assert len(made) == 1
-    assert [job.state for job in jobs] == ["done"] * 3
+    assert [job.folder.marked for job in jobs] == ["done"] * 3
     accuracies = [json.loads((job.folder / "results.jsonl").read_text()) for job in jobs]
     # Of images that are all the same, the two classes of each environment get one prediction.
     assert all(record[f"env{i}_in_acc"] * 7 in (3, 4) for record in accuracies for i in range(3))
