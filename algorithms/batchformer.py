@@ -11,7 +11,7 @@ from dg_batchformer.batchformer import BatchFormer, attend
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
-from dg_batchformer.optimizers import all_optimizers, train_beside
+from dg_batchformer.optimizers import optimizers_by_name, train_beside
 from dg_batchformer.registry import register_modifier
 
 from .adapter.dry_run import dry_run
@@ -69,7 +69,7 @@ def with_batchformer(cls: Any) -> Any:
             self._batchformer_trains = own["batchformer_trainable"] and not own["batchformer_as_released"]
             module = BatchFormer(width, own["batchformer_layers"], heads, own["batchformer_dropout"])
             self.batchformer = module.requires_grad_(self._batchformer_trains)
-            for optimizer in all_optimizers(self):
+            for optimizer in optimizers_by_name(self).values():
                 self._join(optimizer)
             dry_run(self, WithBatchFormer)
 

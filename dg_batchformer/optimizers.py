@@ -34,15 +34,10 @@ def optimizers_by_name(algorithm: Any) -> dict[str, Optimizer]:
     return dict(reversed(named.values()))
 
 
-def all_optimizers(algorithm: Any) -> list[Optimizer]:
-    """An algorithm's optimizers, under any names."""
-    return list(optimizers_by_name(algorithm).values())
-
-
-def trains(optimizer: Optimizer, module: nn.Module) -> bool:
-    """Whether an optimizer holds parameters of a module."""
+def groups_of(optimizer: Optimizer, module: nn.Module) -> list[int]:
+    """The groups of an optimizer, by index, that hold parameters of a module."""
     own = set(module.parameters())
-    return any(not own.isdisjoint(group["params"]) for group in optimizer.param_groups)
+    return [i for i, group in enumerate(optimizer.param_groups) if not own.isdisjoint(group["params"])]
 
 
 def train_beside(optimizer: Optimizer, featurizer: nn.Module, beside: nn.Module, lr_scale: float) -> None:
@@ -50,9 +45,7 @@ def train_beside(optimizer: Optimizer, featurizer: nn.Module, beside: nn.Module,
     own = set(beside.parameters())
     for group in optimizer.param_groups:
         group["params"] = [parameter for parameter in group["params"] if parameter not in own]
-    backbone = set(featurizer.parameters())
-    followed = [i for i, group in enumerate(optimizer.param_groups) if not backbone.isdisjoint(group["params"])]
-    if followed:
+    if followed := groups_of(optimizer, featurizer):
         options = {**optimizer.param_groups[followed[0]], "params": list(beside.parameters())}
         optimizer.add_param_group({**options, "batchformer_follows": followed[0], "batchformer_lr_scale": lr_scale})
         follow(optimizer)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError, first_line
-from dg_batchformer.optimizers import all_optimizers, trains
+from dg_batchformer.optimizers import groups_of, optimizers_by_name
 
 from ..erm import ERM, ByEnvironment
 from .rows import RefusedError, Rows, Unlabeled, standing_in
@@ -107,7 +107,7 @@ def what_lacks(algorithm: Any) -> str | None:
         return "it has no `featurizer`"
     if not hasattr(featurizer, "n_outputs"):
         return "its `featurizer` has no `n_outputs`, the width of the features"
-    if not any(trains(optimizer, featurizer) for optimizer in all_optimizers(algorithm)):
+    if not any(groups_of(optimizer, featurizer) for optimizer in optimizers_by_name(algorithm).values()):
         return "it has no optimizer that holds the parameters of its `featurizer`"
     return None
 
