@@ -179,9 +179,10 @@ def publish(report: Report, arguments: argparse.Namespace) -> int:
         print("\n".join(provenance.explain(report, arguments.command_of)))
         return 0
     if arguments.figures:
-        from dg_batchformer.selection import figures
+        from dg_batchformer.charts import files
+        from dg_batchformer.selection.formats.document import document
 
-        drawn = figures.draw(report, Path(arguments.figures))
+        drawn = files.draw(document(report, with_curves=True), Path(arguments.figures))
         print("\n".join(f"wrote {path}" for path in drawn) or "no figure: no table has a number")
         return 0
     if arguments.output:

@@ -142,7 +142,7 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         metavar="CELL",
         help="print the runs behind a cell, DATASET/ALGORITHM/COLUMN, and the commands that repeat them",
     )
-    p.add_argument("--figures", metavar="DIR", help="draw figures into this folder, as PNG and PDF (extra `plots`)")
+    p.add_argument("--figures", metavar="DIR", help="draw figures into this folder, as PNG, SVG and PDF (extra `plots`)")
 
 
 def _data_parser(p: argparse.ArgumentParser) -> None:

@@ -17,9 +17,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dg_batchformer.selection import figures
+from dg_batchformer.charts import files
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.all import FORMATS
+from dg_batchformer.selection.formats.document import document
 from dg_batchformer.selection.formats.markdown import markdown
 from dg_batchformer.selection.formats.wording import comparison_name, interval, signed
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
@@ -37,7 +38,7 @@ def main() -> None:
     for folder in published():
         for name, whole in reports(folder):
             write_tables(whole, folder / name)
-            figures.draw(chosen_by(TRAINING_DOMAIN, whole), folder / name / "figures")
+            files.draw(document(chosen_by(TRAINING_DOMAIN, whole), with_curves=True), folder / name / "figures")
             print(f"wrote {folder.name}/{name}")
     for page in pages():
         page.write_text(quoting(page), encoding="utf-8")

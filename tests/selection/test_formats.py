@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 from factories import args, record, write_run
+from page.documents import embedded
 
 from dg_batchformer import flags
 from dg_batchformer.selection.cells import Cell
@@ -187,9 +188,7 @@ def test_json_says_what_was_passed_over(made):
 
 
 def test_html_is_the_document_in_a_page(made):
-    page = FORMATS["html"](made)
-    embedded = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
-    document = json.loads(embedded[1])
+    document = embedded(FORMATS["html"](made))["document"]
     assert document["results"][0]["rows"][2]["label"] == NASTY
     assert document["results"][0]["rows"][0]["curves"][0]["test"] == [50.0]
 

@@ -1,0 +1,151 @@
+"""Points with intervals, row by row: accuracies by environment, and paired differences as a forest plot."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import altair as alt
+
+from dg_batchformer.charts import Chart, counts
+from dg_batchformer.charts.style import BLUE, FAINT, INK, Looks, panels
+from dg_batchformer.selection.formats.wording import p_value
+from dg_batchformer.selection.pairs import HYPER_PARAMETER, SIGNIFICANT
+
+ACCURACIES = (
+    "Accuracy in percent; each panel has its own axis, which does not start at 0. Filled: with BatchFormer; hollow: "
+    "without it; squares: published. Whiskers: standard error over trials; without caps: standard deviation, as "
+    "published. *: some of the runs are missing."
+)
+FOREST = (
+    "Runs of equal environment, trial and hparams_seed are compared. Diamond: mean; thick: 95 % bootstrap interval; "
+    "thin: 95 % Student's t; dots: the pairs. Right: wins/ties/losses of the change, and p of the paired t-test, "
+    f"corrected (Holm) for all comparisons of a table; in blue where p < {SIGNIFICANT}."
+)
+LINE = 11
+"""Pixels between the lines of a label."""
+WIDTH = 190
+"""Pixels of the forest plot."""
+
+
+def accuracies(result: Mapping[str, Any], looks: Looks) -> Chart:
+    """The accuracies of a result; algorithms that differ by BatchFormer alone stand together and share a hue."""
+    rows = list(accuracy_rows(result, looks))
+    return Chart("accuracies", "accuracy", ACCURACIES, accuracies_of(step(rows)), rows)
+
+
+def forest(result: Mapping[str, Any]) -> Iterator[Chart]:
+    """The forest plot of a result's comparisons, grouped by modifier; none where no runs are paired."""
+    rows = [row for one in result["comparisons"] if one["overall"]["n"] for row in difference_rows(one)]
+    if rows:
+        yield Chart("forest", "what was changed", FOREST, forest_of(step(rows)), rows)
+
+
+def accuracy_rows(result: Mapping[str, Any], looks: Looks) -> Iterator[dict[str, Any]]:
+    """A row for each algorithm and environment, and for the average."""
+    columns = [name for name in result["columns"] if name == "Avg" or name in result["environments"]]
+    for row in sorted(result["rows"], key=lambda row: looks[row["algorithm"]].place):
+        look = looks[row["algorithm"]]
+        name = f"{row['label']} ({row['source']})" if row["source"] else row["label"]
+        for place, column in enumerate(columns):
+            cell = row["cells"].get(column, {})
+            mean, error = cell.get("mean"), cell.get("error")
+            ends = [mean - error, mean + error] if mean is not None and error is not None else None
+            yield {
+                "names": [name],
+                "label": label(name),
+                "panel": "Average" if column == "Avg" else column,
+                "place": place,
+                "mean": mean,
+                "ends": ends,
+                "caps": ends if ends and cell["error_kind"] == "stderr" else None,
+                "colour": look.colour,
+                "fill": look.fill,
+                "published": bool(row["source"]),
+                "star": "*" if mean is not None and cell["missing"] else "",
+                "none": "no number" if mean is None else "",
+            }
+
+
+def difference_rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row for the mean of a comparison, with its intervals, and one for each pair of runs."""
+    overall, p = comparison["overall"], comparison["p_holm"]
+    # A row that was given more may have several bases; else the modifier above says what the base is without.
+    is_given = comparison["modifier"] == HYPER_PARAMETER
+    name = f"{comparison['change']}, {comparison['base']}" if is_given else comparison["variant"]
+    names = [comparison["variant"], comparison["base"]]
+    common = {"names": names, "label": label(name), "modifier": comparison["modifier"], "counts": "", "p": ""}
+    yield {
+        **common,
+        **{name: overall[name] for name in ("mean", "bootstrap", "t")},
+        "counts": counts(overall),
+        "p": "" if p is None else p_value(p),
+        "colour": BLUE if p is not None and p < SIGNIFICANT else FAINT,
+    }
+    for unit in overall["units"]:
+        yield {**common, **unit}
+
+
+def label(text: str) -> str:
+    """A text in lines that are short enough to stand beside a panel."""
+    return "\n".join(textwrap.wrap(text, 32, break_on_hyphens=False))
+
+
+def step(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Pixels that each of some rows needs for the longest of their labels."""
+    return max(26, LINE * max(row["label"].count("\n") + 1 for row in rows) + 8)
+
+
+def lines() -> Any:
+    """Rows by their label, whose lines stand around the middle of the row, in the colour that each row names."""
+    lines = "split(datum.label, '\\n')"
+    lift = [{"test": f"length({lines}) == {n}", "value": -LINE * (n - 1) / 2} for n in range(2, 16)]
+    offset = {"condition": lift, "value": 0}
+    axis = alt.Axis(labelExpr=lines, labelOffset=offset, labelLineHeight=LINE, ticks=False, domain=False)
+    y = alt.Y("label:N", sort=None, title=None, axis=axis)
+    return alt.Chart().encode(y=y, color=alt.Color("colour:N", scale=None))
+
+
+@cache
+def accuracies_of(step: int) -> dict[str, Any]:
+    """The specification for rows of so many pixels."""
+    base = lines()
+    mean = alt.X("mean:Q", title=None, scale=alt.Scale(zero=False, padding=4), axis=alt.Axis(tickCount=4))
+    cap = base.mark_tick(size=7)
+    shape = alt.Shape("published:N", scale=alt.Scale(domain=[False, True], range=["circle", "square"]), legend=None)
+    told = ["names:N", "panel:N", alt.Tooltip("mean:Q", format=".1f")]
+    layers = [
+        base.mark_rule().encode(x="ends[0]:Q", x2="ends[1]:Q"),
+        cap.encode(x="caps[0]:Q"),
+        cap.encode(x="caps[1]:Q"),
+        base.mark_point(size=45).encode(x=mean, fill=alt.Fill("fill:N", scale=None), shape=shape, tooltip=told),
+        base.mark_text(dx=7, dy=-5, fontSize=13).encode(x=mean, text="star:N"),
+        base.mark_text(align="left").encode(x=alt.value(4), text="none:N", color=alt.value(FAINT)),
+    ]
+    facet = alt.Facet("panel:N", sort=alt.EncodingSortField("place", op="min"))
+    return dict(panels(layers, 105, alt.Step(step), facet=facet, columns=3).resolve_scale(x="independent").to_dict())
+
+
+@cache
+def forest_of(step: int) -> dict[str, Any]:
+    """The specification for rows of so many pixels."""
+    base = lines()
+    points, axis = "points, with the change less without it", alt.Axis(tickCount=5)
+    mean = alt.X("mean:Q", title=points, axis=axis, scale=alt.Scale(padding=4))
+    pair = base.mark_point(size=7, filled=True, yOffset=7)
+    beside = base.mark_text(align="right")
+    told = ["names:N", alt.Tooltip("mean:Q", format="+.1f"), "counts:N", "p:N"]
+    told_of_pair = ["environment:N", "trial_seed:N", alt.Tooltip("difference:Q", format="+.1f")]
+    layers = [
+        alt.Chart().mark_rule(color=INK).encode(x=alt.datum(0)),
+        base.mark_rule().encode(x="t[0]:Q", x2="t[1]:Q"),
+        base.mark_rule(size=3).encode(x="bootstrap[0]:Q", x2="bootstrap[1]:Q"),
+        pair.encode(x=alt.X("difference:Q"), color=alt.value("#9a9a9a"), tooltip=told_of_pair),
+        base.mark_point(shape="diamond", size=55, filled=True).encode(x=mean, tooltip=told),
+        beside.encode(x=alt.value(WIDTH + 42), text="counts:N"),
+        beside.encode(x=alt.value(WIDTH + 82), text="p:N"),
+    ]
+    row = alt.Row("modifier:N", sort=None, header=alt.Header(labelOrient="top", labelAnchor="start", labelAngle=0))
+    return dict(panels(layers, WIDTH, alt.Step(step), row=row).resolve_scale(y="independent").to_dict())
