@@ -79,11 +79,9 @@ def register_algorithm(cls: type) -> type:
 
 
 def _check_contract(cls: type) -> None:
-    missing = [method for method in ("update", "predict") if not callable(getattr(cls, method, None))]
-    if missing:
-        raise InputError(
-            f"{cls.__name__} has no {' and no '.join(missing)}: expected an algorithm with update and predict"
-        )
+    if missing := [method for method in ("update", "predict") if not callable(getattr(cls, method, None))]:
+        lacks = f"{cls.__name__} has no {' and no '.join(missing)}"
+        raise InputError(f"{lacks}: expected an algorithm with update and predict")
 
 
 def register_modifier(name: str, hyperparameters: tuple[Hyperparameter, ...]) -> Callable[[Modify], Modify]:
@@ -131,7 +129,13 @@ def _composed(composition: Composition) -> Any:
 def get_algorithm_class(name: str) -> Any:
     """The class of an algorithm by its name; an unknown one is an InputError that lists the nearest names."""
     _fill()
-    return _composed(_parse(name))
+    stem, modifiers = split_name(name)
+    if len(set(modifiers)) < len(modifiers):
+        raise InputError(f"algorithm {name!r} names a modifier twice")
+    objective = _imported(stem) if ":" in stem else _objectives.get(stem) or _domainbed_class(stem)
+    if objective is None:
+        raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS})))
+    return _composed(Composition(objective, frozenset(modifiers)))
 
 
 class NameParts(NamedTuple):
@@ -148,16 +152,6 @@ def split_name(name: str) -> NameParts:
     while parts and parts[-1] in MODIFIER_ORDER:
         modifiers.insert(0, parts.pop())
     return NameParts(("_".join(parts) or "ERM") if modifiers else name, modifiers)
-
-
-def _parse(name: str) -> Composition:
-    stem, modifiers = split_name(name)
-    if len(set(modifiers)) < len(modifiers):
-        raise InputError(f"algorithm {name!r} names a modifier twice")
-    objective = _imported(stem) if ":" in stem else _objectives.get(stem) or _domainbed_class(stem)
-    if objective is None:
-        raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS})))
-    return Composition(objective, frozenset(modifiers))
 
 
 def _fill() -> None:
