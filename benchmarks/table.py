@@ -5,9 +5,9 @@
 `DomainBed` is a checkout (or the environment variable DOMAINBED) whose imports are installed
 (`pip install 'dg-batchformer[fidelity]'`). FOLDER is filled once and kept, by default it is a temporary one: 28,800
 runs in DomainBed's layout (12 algorithms, 4 datasets, each environment and each pair left out, 20 draws of
-hyper-parameters, 3 trials) with 17 checkpoints each, whose accuracies are drawn. Ours is called twice, without the
-index and with the one that the first call leaves. All records are read once before, so that nobody waits for the disk;
-seconds and memory are those of the whole command, and both tables have to show the same numbers.
+hyper-parameters, 3 trials) with 17 checkpoints each, whose accuracies are drawn. All records are read once before, so
+that nobody waits for the disk; seconds and memory are those of the whole command, and both tables have to show the same
+numbers.
 """
 
 from __future__ import annotations
@@ -29,13 +29,11 @@ from generated import MARK, STEPS, Shape, generate, sweep
 SELECTION = ["--selection", "training-domain", "leave-one-domain-out", "oracle"]
 """DomainBed's methods."""
 
-OURS = ("ours", ["-m", "dg_batchformer", "collect", *SELECTION, "--format", "csv", "--input_dir"])
-CALLS = {
-    "ours, first call": OURS,
-    "ours, second call": OURS,
-    "DomainBed": ("DomainBed", ["-m", "domainbed.scripts.collect_results", "--input_dir"]),
+COMMANDS = {
+    "ours": ["-m", "dg_batchformer", "collect", *SELECTION, "--format", "csv", "--input_dir"],
+    "DomainBed": ["-m", "domainbed.scripts.collect_results", "--input_dir"],
 }
-"""What is measured in each turn: side and command."""
+"""What is measured in each turn."""
 METHODS = {
     "training-domain validation set": "training-domain",
     "leave-one-domain-out cross-validation": "leave-one-domain-out",
@@ -72,7 +70,7 @@ def measure(command: Sequence[object], environment: Mapping[str, str], folder: P
 
 
 def forget(folder: Path) -> None:
-    """Removes what earlier calls left beside the runs: the index, DomainBed's copy of its table."""
+    """Removes what earlier calls left beside the runs: DomainBed's copy of its table."""
     for path in folder.iterdir():
         if path.name != MARK and not path.is_dir():
             path.unlink()
@@ -119,20 +117,18 @@ def differing(ours: Mapping[Key, tuple[float, ...]], theirs: Mapping[Key, tuple[
 def take_turn(
     folder: Path, scratch: Path, environment: Mapping[str, dict[str, str]], limit: float
 ) -> dict[str, Measured]:
-    """Our two calls and DomainBed's; ends the benchmark where the tables are not the same."""
+    """Our call and DomainBed's; ends the benchmark where the tables are not the same."""
     forget(folder)
     took: dict[str, Measured] = {}
-    for name, (side, command) in CALLS.items():
-        took[name] = one = measure([*command, folder], environment[side], scratch, limit)
-        print(f"{name:18} {one.more}{one.seconds:.1f} s, {one.more}{one.mib:.0f} MiB", flush=True)
-    first, second, theirs = took.values()
-    if first.status or second.status:
+    for side, command in COMMANDS.items():
+        took[side] = one = measure([*command, folder], environment[side], scratch, limit)
+        print(f"{side:9} {one.more}{one.seconds:.1f} s, {one.more}{one.mib:.0f} MiB", flush=True)
+    ours, theirs = took.values()
+    if ours.status:
         raise SystemExit("ours took longer than --limit_minutes: expected a limit for DomainBed's alone")
-    if first.printed != second.printed:
-        raise SystemExit("our two calls printed different tables")
     if not theirs.status:
         cells = their_cells(theirs.printed)
-        wrong = differing(our_cells(first.printed), cells)
+        wrong = differing(our_cells(ours.printed), cells)
         if wrong or not cells:
             raise SystemExit(f"{len(wrong)} of {len(cells)} cells differ from DomainBed's: {wrong[:10]}")
         print(f"all {len(cells)} cells are DomainBed's to the printed decimal", flush=True)
@@ -159,12 +155,10 @@ def main() -> None:
         size = sum(len(path.read_bytes()) for path in folder.glob("*/results.jsonl"))
         print(f"{runs} runs, {runs * len(STEPS)} records, {size / 1e6:.0f} MB", flush=True)
         turns = [take_turn(folder, scratch, environment, args.limit_minutes) for _ in range(args.turns)]
-    *ours, domainbed = CALLS
-    for name in ours:
-        for unit, of in (("seconds", "seconds"), ("memory", "mib")):
-            theirs, own = ([getattr(turn[side], of) for turn in turns] for side in (domainbed, name))
-            more = max(turn[domainbed].more for turn in turns)
-            print(f"ratio of {unit}, DomainBed's to {name}: {more}{spread(ratios(theirs, own))}")
+    for unit, of in (("seconds", "seconds"), ("memory", "mib")):
+        theirs, own = ([getattr(turn[side], of) for turn in turns] for side in ("DomainBed", "ours"))
+        more = max(turn["DomainBed"].more for turn in turns)
+        print(f"ratio of {unit}, DomainBed's to ours: {more}{spread(ratios(theirs, own))}")
 
 
 if __name__ == "__main__":

@@ -171,8 +171,7 @@ def read_runs(folders: Sequence[str]) -> Collected:
 def publish(report: Report, arguments: argparse.Namespace) -> int:
     """Prints or writes a report, or what stands behind one of its cells; problems go to the error stream."""
     from dg_batchformer.selection import provenance
-    from dg_batchformer.selection.formats.all import FORMATS
-    from dg_batchformer.selection.formats.text import text
+    from dg_batchformer.selection.formats import render, text
 
     say_problems(report)
     if arguments.command_of:
@@ -180,18 +179,18 @@ def publish(report: Report, arguments: argparse.Namespace) -> int:
         return 0
     if arguments.figures:
         from dg_batchformer.charts import files
-        from dg_batchformer.selection.formats.document import document
+        from dg_batchformer.selection.formats.json import document
 
         drawn = files.draw(document(report, with_curves=True), Path(arguments.figures))
         print("\n".join(f"wrote {path}" for path in drawn) or "no figure: no table has a number")
         return 0
     if arguments.output:
-        Path(arguments.output).write_text(FORMATS[arguments.format](report), encoding="utf-8")
+        Path(arguments.output).write_text(render(report, arguments.format), encoding="utf-8")
         print(f"wrote {arguments.output}")
     elif arguments.format == "text":
-        print(text(report, color=sys.stdout.isatty()), end="")
+        print(text.render(report, color=sys.stdout.isatty()), end="")
     else:
-        print(FORMATS[arguments.format](report), end="")
+        print(render(report, arguments.format), end="")
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 from dg_batchformer.jobs.launchers import launchers, options
 from dg_batchformer.jobs.plan import Sweep
 from dg_batchformer.runs.arguments import FIELDS, Role, RunArguments, names_of
+from dg_batchformer.selection import formats
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
@@ -133,8 +134,7 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         help=f"selection methods, of {', '.join(METHODS)} (default: {' '.join(selections)})",
     )
     p.add_argument("--ddof", type=int, choices=[0, 1], default=0, help="of standard errors (default 0, DomainBed's)")
-    formats = ["text", "markdown", "latex", "csv", "differences", "json", "html"]
-    p.add_argument("--format", default="text", choices=formats)
+    p.add_argument("--format", default="text", choices=formats.names())
     p.add_argument("--output", help="file to write to instead of printing")
     p.add_argument(
         "--command",
@@ -142,7 +142,9 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         metavar="CELL",
         help="print the runs behind a cell, DATASET/ALGORITHM/COLUMN, and the commands that repeat them",
     )
-    p.add_argument("--figures", metavar="DIR", help="draw figures into this folder, as PNG, SVG and PDF (extra `plots`)")
+    p.add_argument(
+        "--figures", metavar="DIR", help="draw figures into this folder, as PNG, SVG and PDF (extra `plots`)"
+    )
 
 
 def _data_parser(p: argparse.ArgumentParser) -> None:

@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dg_batchformer.charts import files
+from dg_batchformer.selection.blocks import interval, signed
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.formats.all import FORMATS
-from dg_batchformer.selection.formats.document import document
-from dg_batchformer.selection.formats.markdown import markdown
-from dg_batchformer.selection.formats.wording import comparison_name, interval, signed
+from dg_batchformer.selection.formats import render
+from dg_batchformer.selection.formats.json import document
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.statistics import Interval, t_interval
@@ -72,11 +71,11 @@ def write_tables(whole: Report, folder: Path) -> None:
     """Writes a Markdown table for every selection method, one of differences, and the files that have all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for selection in METHODS:
-        (folder / f"{selection}.md").write_text(markdown(chosen_by(selection, whole)), encoding="utf-8")
+        (folder / f"{selection}.md").write_text(render(chosen_by(selection, whole), "markdown"), encoding="utf-8")
     (result,) = chosen_by(TRAINING_DOMAIN, whole).results
     (folder / "by-environment.md").write_text(by_environment(result), encoding="utf-8")
     for form, file in FILES.items():
-        (folder / file).write_text(FORMATS[form](whole), encoding="utf-8")
+        (folder / file).write_text(render(whole, form), encoding="utf-8")
 
 
 def by_environment(result: Result) -> str:
@@ -91,7 +90,7 @@ def by_environment(result: Result) -> str:
         means = [one.columns[name].mean for name in names]
         known = [mean for mean in means if mean is not None]
         cells = [shown(each.mean, each.t) for each in (*(one.columns[name] for name in names), one.overall)]
-        lines.append([comparison_name(one), *cells, shown(sum(known) / len(known), t_interval(known))])
+        lines.append([one.name, *cells, shown(sum(known) / len(known), t_interval(known))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dg_batchformer import cli
-from dg_batchformer.selection.formats.markdown import markdown
-from dg_batchformer.selection.formats.text import text
+from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.report import report
 
 
@@ -42,6 +41,6 @@ def show(output_dir: Path, table: Path) -> int:
     """Writes the table of a sweep as Markdown and prints it."""
     found = report(cli.read_runs([str(output_dir)]))
     cli.say_problems(found)
-    table.write_text(markdown(found), encoding="utf-8")
-    print(f"{text(found)}wrote {table}")
+    table.write_text(render(found, "markdown"), encoding="utf-8")
+    print(f"{render(found, 'text')}wrote {table}")
     return 0

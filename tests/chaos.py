@@ -25,7 +25,7 @@ from dg_batchformer.jobs.folder import find
 from dg_batchformer.runs import files
 from dg_batchformer.runs.claim import latest, owner_of
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.formats.flat import csv_table
+from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.report import report
 
 ALGORITHMS = ("ERM_BatchFormer", "IRM_MixStyle", "SWAD_BatchFormer")
@@ -208,7 +208,7 @@ def small_disk(folder: Path):
 def table(folder: Path) -> tuple[str, list[str]]:
     """The table of a sweep, and what was passed over."""
     made = report(collect([folder]))
-    return csv_table(made), [problem.text for problem in made.problems]
+    return render(made, "csv"), [problem.text for problem in made.problems]
 
 
 def results(folder: Path) -> dict[str, list[dict]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from dg_batchformer import default_hparams, get_algorithm_class
 from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import PROGRESS, RESULTS
+from dg_batchformer.runs.records import Checkpoint, Problem
+from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.read import FinishedRun
+from dg_batchformer.selection.table import Section, build
 
 SHAPE, CLASSES, DOMAINS = (1, 16, 16), 4, 3
 
@@ -125,6 +131,76 @@ def assert_same(one: Path, other: Path) -> None:
     assert rows == other_rows
     assert model.keys() == other_model.keys()
     assert all(torch.equal(value, other_model[name]) for name, value in model.items())
+
+
+def run_of(
+    folder: Path,
+    test_envs=0,
+    accuracy: float = 0.5,
+    *,
+    algorithm="ERM",
+    dataset="PACS",
+    trial=0,
+    hparams_seed=0,
+    n_environments=4,
+    steps=(300,),
+    done=True,
+    name="",
+    given=(),
+    **fields: Any,
+) -> Path:
+    """A run with `accuracy` on what it leaves out; `given` are more args, `fields` more of its records."""
+    test_envs = [test_envs] if isinstance(test_envs, int) else list(test_envs)
+    of = {**args(test_envs, algorithm, dataset, trial, hparams_seed), **dict(given)}
+    ins = [accuracy if i in test_envs else 0.9 for i in range(n_environments)]
+    name = name or "-".join(map(str, (dataset, algorithm, *test_envs, f"t{trial}", f"h{hparams_seed}")))
+    while (folder / name).exists():
+        name += "+"
+    rows = [{**record(step, ins, [0.5] * n_environments, of), **fields} for step in steps]
+    return write_run(folder / name, rows, done=done)
+
+
+def sweep(
+    folder: Path, *, algorithms=("ERM",), envs=range(4), trials=range(1), hparams_seeds=range(1), **options: Any
+) -> Path:
+    """A run of each; options of `run_of` may be functions of algorithm, environment, trial and hparams_seed."""
+    for key in itertools.product(algorithms, envs, trials, hparams_seeds):
+        algorithm, env, trial, hparams_seed = key
+        own = {name: value(*key) if callable(value) else value for name, value in options.items()}
+        run_of(folder, env, algorithm=algorithm, trial=trial, hparams_seed=hparams_seed, **own)
+    return folder
+
+
+def finished_run(rows: Sequence[dict[str, Any]]) -> FinishedRun:
+    """The run of some records."""
+    return FinishedRun.from_records("sweep/a", [Checkpoint.from_record(row) for row in rows])
+
+
+def planned(folder: Path, name: str, **of: Any) -> None:
+    """The folder of a run that has not begun."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "job.json").write_text(json.dumps(of))
+
+
+def tables(folder: Path, selection="training-domain", ddof=0) -> list[Section]:
+    """The tables of a folder under one method."""
+    return build(collect([folder]), ddof, [selection])
+
+
+def table(folder: Path, selection="training-domain", dataset="PACS", ddof=0) -> Section:
+    """The one table of a dataset."""
+    (found,) = [one for one in tables(folder, selection, ddof) if one.dataset == dataset]
+    return found
+
+
+def rows(folder: Path, *which: Any, **more: Any) -> dict[str, Any]:
+    """The cells of that table by label and column."""
+    return {row.label: row.cells for row in table(folder, *which, **more).rows}
+
+
+def texts(problems: Sequence[Problem], kind="") -> list[str]:
+    """What the problems, all or those of a kind, say."""
+    return [problem.text for problem in problems if kind in ("", problem.kind)]
 
 
 def sweep_of(output_dir: Path, datasets=("Debug28",), algorithms=("ERM",), **given: Any) -> Sweep:

@@ -187,7 +187,7 @@ def test_collect_says_what_it_passed_over(tmp_path, capsys):
     assert status == 0
     assert out.startswith("selection,protocol,backbone,others,dataset,")
     (note,) = err.splitlines()
-    assert note.startswith("note: lines that are not whole records (1): ")
+    assert note.startswith("note: torn lines (1): ")
     assert note.endswith(f": {tmp_path}/0/results.jsonl:2 is not a whole record and was skipped")
     (tmp_path / "0" / "done").unlink()
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path)

@@ -11,8 +11,8 @@ import altair as alt
 
 from dg_batchformer.charts import Chart, counts
 from dg_batchformer.charts.style import BLUE, FAINT, INK, Looks, panels
-from dg_batchformer.selection.formats.wording import p_value
-from dg_batchformer.selection.pairs import HYPER_PARAMETER, SIGNIFICANT
+from dg_batchformer.selection.blocks import p_value
+from dg_batchformer.selection.compare import HYPER_PARAMETER, SIGNIFICANT
 
 ACCURACIES = (
     "Accuracy in percent; each panel has its own axis, which does not start at 0. Filled: with BatchFormer; hollow: "

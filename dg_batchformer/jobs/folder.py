@@ -178,7 +178,7 @@ def problem_of_results(job: Job) -> str | None:
     problem = records.record_problem(record)
     if problem:
         return f"ends with a record that {problem.text.rstrip(',')}"
-    key, expected = records.RunKey.of(record["args"]), job.arguments.key
+    key, expected = records.RunKey.from_args(record["args"]), job.arguments.key
     return None if key == expected else f"holds a record of another run ({key}; expected {expected})"
 
 

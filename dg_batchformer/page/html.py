@@ -14,10 +14,17 @@ from importlib.resources import files
 from typing import Any
 
 from dg_batchformer.charts import charts, counts
-from dg_batchformer.selection.formats.wording import COMPARISON_COLUMNS, interval, p_value, signed
+from dg_batchformer.selection.blocks import COMPARISON_COLUMNS, interval, p_value, signed
+from dg_batchformer.selection.formats.json import document as document_of
+from dg_batchformer.selection.report import Report
 
 SCRIPTS = ("dom.js", "table.js", "details.js", "charts.js", "page.js")
 """In the order in which the page runs them."""
+
+
+def render(report: Report) -> str:
+    """The page of a report."""
+    return html(document_of(report, with_curves=True))
 
 
 def html(document: Mapping[str, Any]) -> str:

@@ -95,7 +95,7 @@ class RunArguments:
     @property
     def key(self) -> RunKey:
         """Which run of a sweep this is."""
-        return RunKey.of(dataclasses.asdict(self))
+        return RunKey.from_args(dataclasses.asdict(self))
 
     @property
     def command(self) -> str:

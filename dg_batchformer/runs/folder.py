@@ -229,8 +229,8 @@ class RunFolder:
             for line in (self / name).read_bytes().splitlines():
                 with contextlib.suppress(ValueError):
                     record: Record = json.loads(line)
-                    if record_problem(record) is None and RunKey.of(record["args"]) != key:
-                        return RunKey.of(record["args"])
+                    if record_problem(record) is None and RunKey.from_args(record["args"]) != key:
+                        return RunKey.from_args(record["args"])
         return None
 
     def saved_states(self) -> list[Path]:

@@ -1,58 +1,55 @@
-"""The records of a run, DomainBed's: what they hold, and what is wrong with them."""
+"""The records of a run, DomainBed's: what they hold, how they are read, and what is wrong with them."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
+import math
+import operator
 import reprlib
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import msgspec
 
 from dg_batchformer.data.benchmarks import path_free
-from dg_batchformer.runs import files
 from dg_batchformer.runs.protocols import DOMAINBED
 
 Record = dict[str, Any]
+"""A line of `results.jsonl`."""
 
-# Until the readers of selection take them from `files`.
-RESULTS, PROGRESS, DONE, JOB = files.RESULTS, files.PROGRESS, files.DONE, files.JOB
+LARGEST = 2**63 - 1
+"""The largest count that a record may have."""
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+Accuracy = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
-def state_of(folder: Path) -> str:
-    """What the marks in a run's folder say: "done", "failed", "incomplete" or "not launched"."""
-    if (folder / files.DONE).exists():
-        return "done"
-    if (folder / files.FAILED).exists():
-        return "failed"
-    return "incomplete" if (folder / files.OUT).exists() or (folder / files.RESULTS).exists() else "not launched"
+NEEDED_ARGS = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder among those of a sweep is a run's."""
-    return any((folder / name).exists() for name in (files.JOB, *files.WRITTEN))
-
-
-@dataclass(frozen=True, order=True)
-class RunKey:
-    """Which run of a sweep: what its row and column in the table follow from."""
+class RunKey(msgspec.Struct, frozen=True, order=True):
+    """Which run of a sweep: the arguments from which its row and column in the table follow."""
 
     dataset: str
     algorithm: str
-    test_envs: tuple[int, ...]
-    trial_seed: int
-    hparams_seed: int
+    test_envs: tuple[Count, ...]
+    trial_seed: Count
+    hparams_seed: Count
     protocol: str = DOMAINBED
 
     @classmethod
-    def of(cls, args: dict[str, Any]) -> RunKey:
-        return cls(
-            path_free(args["dataset"]),
-            args["algorithm"],
-            tuple(args["test_envs"]),
-            args["trial_seed"],
-            args["hparams_seed"],
-            args.get("protocol", DOMAINBED),
-        )
+    def from_args(cls, args: dict[str, Any]) -> RunKey:
+        """The key of a run with these arguments; msgspec.ValidationError where they are not those of a run."""
+        key = msgspec.convert(args, cls)
+        return msgspec.structs.replace(key, dataset=path_free(key.dataset))
+
+    @property
+    def is_printable(self) -> bool:
+        """Whether its names can stand for themselves in a table."""
+        return self.dataset.isprintable() and self.algorithm.isprintable() and self.protocol.isprintable()
 
     def __str__(self) -> str:
         protocol = f", protocol {self.protocol}" if self.protocol != DOMAINBED else ""
@@ -64,7 +61,7 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something of a run that is not counted: what kind of thing it is, and which one."""
+    """Something of a run that is not counted: its kind, and a sentence about this one."""
 
     kind: str
     text: str
@@ -73,17 +70,102 @@ class Problem:
         return self.text
 
 
-TORN = "lines that are not whole records"
+TORN = "torn lines"
 FOREIGN = "lines that are not records of a run"
-OUT_OF_RANGE = "records with an accuracy that is none"
-REPEATED = "steps recorded more than once"
+OUT_OF_RANGE = "accuracy out of range"
+REPEATED = "repeated steps"
 
 
-def read(path: Path) -> tuple[list[Record], list[Problem]]:
-    """The records of a `results.jsonl` by rising step, one a step (the last written), and what was passed over."""
-    by_step: dict[int, Record] = {}
+def is_name(value: Any) -> bool:
+    """Whether a value can stand for itself in a table."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+DESCRIPTION: dict[str, Callable[[Any], bool]] = {
+    "hparams": _is_object,
+    "environments": _are_names,
+    "backbone": is_name,
+    "weights": is_name,
+    "data_fingerprint": is_name,
+    "versions": _is_object,
+}
+"""What a record may say of how it was made, each with the check of a valid value."""
+
+
+@dataclass(frozen=True, eq=False)
+class About:
+    """What a record says besides its accuracies: all of it as `record`, its run, and how many environments it has."""
+
+    record: Record
+    key: RunKey
+    n_environments: int
+
+    @classmethod
+    def from_record(cls, record: Record) -> About:
+        return cls(record, RunKey.from_args(record["args"]), count_environments(record))
+
+    @functools.cached_property
+    def invalid(self) -> list[str]:
+        """The names under which it has no valid description of how it was made."""
+        given = {name: self.record[name] for name in DESCRIPTION if self.record.get(name) is not None}
+        return [name for name, value in given.items() if not DESCRIPTION[name](value)]
+
+
+class Checkpoint(NamedTuple):
+    """A record of a run, with its accuracies in a fixed order.
+
+    `accuracies` are shares by environment: on the in-splits, on the out-splits, and those on the in-splits averaged
+    over classes, NaN where they were not recorded.
+    """
+
+    step: int
+    accuracies: tuple[float, ...]
+    about: About
+
+    @classmethod
+    def from_record(cls, record: Record) -> Checkpoint:
+        """The checkpoint of a record in which there is no `record_problem`."""
+        about = About.from_record(record)
+        names = accuracy_names(about.n_environments)
+        return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about)
+
+
+def count_environments(names: Container[str]) -> int:
+    """How many environments there are both accuracies of among the names of a record, counted as DomainBed does."""
+    n = 0
+    while f"env{n}_in_acc" in names and f"env{n}_out_acc" in names:
+        n += 1
+    return n
+
+
+@functools.cache
+def accuracy_names(n_environments: int) -> tuple[str, ...]:
+    """The names of a record's accuracies, in their order."""
+    parts = ("in_acc", "out_acc", "in_macro_acc")
+    return tuple(f"env{i}_{part}" for part in parts for i in range(n_environments))
+
+
+def read(path: Path) -> tuple[list[Checkpoint], list[Problem]]:
+    """The records of a `results.jsonl` by rising step, one a step (the last written), and what was skipped.
+
+    Where all records are of one run, they share what the last one says about it.
+    """
+    content = path.read_bytes()
+    return _read_whole(content) or _read_by_line(path, content)
+
+
+def _read_by_line(path: Path, content: bytes) -> tuple[list[Checkpoint], list[Problem]]:
+    by_step: dict[int, Checkpoint] = {}
     problems = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -92,36 +174,68 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
         if problem := record_problem(record):
             problems.append(Problem(problem.kind, f"{path}:{number} {problem} and was skipped"))
             continue
-        if record["step"] in by_step:
-            text = f"{path}:{number} repeats step {record['step']}, which counts once"
-            problems.append(Problem(REPEATED, text))
-        by_step[record["step"]] = record
+        found = Checkpoint.from_record(record)
+        if found.step in by_step:
+            problems.append(Problem(REPEATED, f"{path}:{number} repeats step {found.step}, which counts once"))
+        by_step[found.step] = found
     return [by_step[step] for step in sorted(by_step)], problems
 
 
-LARGEST = 2**63 - 1
-"""The largest count that a record may have."""
+class TypedRecord(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A record as msgspec decodes it; subclasses have a field for every other name, accuracies typed as such."""
+
+    absent: ClassVar[float] = math.nan
+
+    step: Count
+    args: msgspec.Raw
+
+
+def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None:
+    """The records of a file of one run without any problem, which are decoded at once; None of any other file."""
+    try:
+        last = msgspec.json.decode(content[content.rfind(b"\n", 0, -1) + 1 :])
+        decoder, accuracies_of = _typed(tuple(last))
+        rows = decoder.decode_lines(content)
+        args, about = rows[0].args, About.from_record(last)
+    except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+    has_a_line_each = content.count(b"\n") == len(rows) and content.endswith(b"}\n") and b"\r" not in content
+    is_of_one_run = about.key.is_printable and all(row.args == args for row in rows)
+    is_rising = all(row.step < following.step for row, following in itertools.pairwise(rows))
+    if not (has_a_line_each and is_of_one_run and is_rising):
+        return None
+    return [Checkpoint(row.step, accuracies_of(row), about) for row in rows], []
+
+
+@functools.lru_cache(maxsize=64)
+def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ...]]]:
+    """The decoder of records with these names, and a function of a decoded one that returns its accuracies in order."""
+    own = {name: f"field{i}" for i, name in enumerate(names) if name not in ("step", "args")}
+    fields = [
+        (attribute, Accuracy if name.endswith("_acc") else msgspec.Raw, msgspec.field(name=name))
+        for name, attribute in own.items()  # a name may be no identifier
+    ]
+    record = msgspec.defstruct("Typed", fields, bases=(TypedRecord,), forbid_unknown_fields=True, gc=False)
+    accuracies = [own.get(name, "absent") for name in accuracy_names(count_environments(names))]
+    return msgspec.json.Decoder(record), operator.attrgetter(*accuracies)
 
 
 def args_problem(args: Any) -> Problem | None:
     """Why the arguments of a run cannot be those of one, or None."""
-    needed = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
-    if not isinstance(args, dict) or any(name not in args for name in needed):
-        return Problem(FOREIGN, f"lacks args ({', '.join(needed)})")
-    environments = args["test_envs"]
-    if (
-        not all(is_name(args.get(name, DOMAINBED)) for name in (*needed[:2], "protocol"))
-        or not all(_is_count(args[name]) for name in needed[3:])
-        or not isinstance(environments, list)
-        or not all(_is_count(i) for i in environments)
-    ):
+    if not isinstance(args, dict) or any(name not in args for name in NEEDED_ARGS):
+        return Problem(FOREIGN, f"lacks args ({', '.join(NEEDED_ARGS)})")
+    try:
+        key = msgspec.convert(args, RunKey)
+    except msgspec.ValidationError:
+        key = None
+    if key is None or not key.is_printable:
         return Problem(FOREIGN, "has args that are not of a run")
     return None
 
 
 def record_problem(record: Any) -> Problem | None:
     """Why a line cannot be counted, or None."""
-    if not isinstance(record, dict) or not _is_count(record.get("step")):
+    if not isinstance(record, dict) or not (type(step := record.get("step")) is int and 0 <= step <= LARGEST):
         return Problem(FOREIGN, "has no step")
     if problem := args_problem(record.get("args")):
         return problem
@@ -129,12 +243,3 @@ def record_problem(record: Any) -> Problem | None:
         if name.endswith("_acc") and not (type(value) in (int, float) and 0 <= value <= 1):
             return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)}, not an accuracy,")
     return None
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST
-
-
-def is_name(value: Any) -> bool:
-    """Whether a value can stand for itself in a table."""
-    return isinstance(value, str) and value.isprintable()

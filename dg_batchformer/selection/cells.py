@@ -28,6 +28,11 @@ class Cell:
     choices: tuple[Choice, ...] = ()
     error_kind: str = "stderr"
 
+    @classmethod
+    def from_published(cls, mean: float, error: float | None = None, error_kind: str = "stderr") -> Cell:
+        """A published number, behind which there is no run."""
+        return cls(mean=mean, error=error, error_kind=error_kind)
+
     @property
     def n(self) -> int:
         """Trials behind the mean."""

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dg_batchformer import machine
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs import records
+from dg_batchformer.runs.files import RESULTS
+from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.records import Problem, RunKey
-from dg_batchformer.selection import index, parallel
-from dg_batchformer.selection.runs import Run
-from dg_batchformer.selection.settings import Setting, given_hparams, settings_of
+from dg_batchformer.selection.given import given_hparams
+from dg_batchformer.selection.read import FinishedRun, Reading, read_folder
+from dg_batchformer.selection.settings import Setting, settings_of
 
 TWICE = "runs that are there twice"
-NO_RUN = "folders of which no run counts"
+NO_RUN = "folders without a finished run of their own"
 NAMED = 3
 """Of each kind of problem so many are named where a person reads."""
+
+FEWEST = 2000
+"""Folders that a process must have to read for its start to pay."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Collected:
     """The finished runs of folders, the arguments of those that were planned beside them, and what was passed over."""
 
     folders: tuple[str, ...] = ()
-    runs: dict[Identity, Run] = field(default_factory=dict)
+    runs: dict[Identity, FinishedRun] = field(default_factory=dict)
     planned: list[dict[str, Any]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -57,17 +63,17 @@ def collect(folders: Sequence[Path]) -> Collected:
         raise InputError("\n".join(problems))
     found = Collected(tuple(map(str, folders)))
     distinct = {path.resolve(): path for path in reversed(folders)}
-    readings = {path: [entry.reading for entry in _entries(path)] for path in reversed(distinct.values())}
-    for reading in itertools.chain.from_iterable(readings.values()):
-        found.problems += reading.problems
-        if reading.planned:
-            found.planned.append(reading.planned)
-    _count([one.run for own in readings.values() for one in own if one.run], found)
+    runs: dict[Path, list[FinishedRun]] = {}
+    for path in reversed(distinct.values()):
+        readings = _read_all([path / name for name in sorted(os.listdir(path))])
+        found.problems += [problem for reading in readings for problem in reading.problems]
+        found.planned += [reading.planned for reading in readings if reading.planned]
+        runs[path] = [reading.run for reading in readings if reading.run]
+    _count([run for own in runs.values() for run in own], found)
     counted = {id(run) for run in found.runs.values()}
-    for path, own in readings.items():
-        if not any(id(reading.run) in counted for reading in own):
-            all_repeat = any(reading.run for reading in own)
-            how = "has only runs that other folders have too" if all_repeat else "has no finished run"
+    for path, own in runs.items():
+        if counted.isdisjoint(map(id, own)):
+            how = "has only runs that other folders have too" if own else "has no finished run"
             found.problems.append(Problem(NO_RUN, f"{path} {how}"))
     return found
 
@@ -75,37 +81,41 @@ def collect(folders: Sequence[Path]) -> Collected:
 def _folder_problems(folder: Path) -> list[str]:
     if not folder.is_dir():
         return [f"{folder} is not a folder: expected one with the runs of a sweep"]
-    if (folder / records.RESULTS).exists():
+    if (folder / RESULTS).exists():
         return [f"{folder} is itself a run: give the folder in which it and others lie"]
     return []
 
 
-def _entries(input_dir: Path) -> list[index.Entry]:
-    """All runs of a folder, those that its index has as they were last time; renews the index where it can."""
-    known = index.load(input_dir)
-    with index.begun(input_dir) as (path, now_ns):
-        names = sorted(os.listdir(input_dir))
-        entries = {name: known[name] for name in names if name in known and _is_unchanged(input_dir, name, known[name])}
-        read = parallel.read(input_dir, [name for name in names if name not in entries])
-        changed = any(index.lasting(entry, now_ns) for entry in read.values())
-        if path and (changed or len(known) != len(known.keys() & (entries.keys() | read.keys()))):
-            index.save(path, input_dir, entries | read, now_ns)
-    return [entry for _, entry in sorted((entries | read).items())]
+def _read_all(paths: Sequence[Path]) -> list[Reading]:
+    """What lies at each of some paths, read in as many processes as pay."""
+    n_processes = min(machine.available_cores(), len(paths) // FEWEST)
+    if n_processes > 1:
+        try:
+            with ProcessPoolExecutor(n_processes) as pool:
+                return list(pool.map(_reading, paths, chunksize=250))
+        except (OSError, BrokenProcessPool, RecursionError):  # no room for them, or values that nest too deeply
+            pass
+    return list(map(_reading, paths))
 
 
-def _is_unchanged(input_dir: Path, name: str, entry: index.Entry) -> bool:
-    return index.stamp_of(input_dir, name) == entry.stamp
+def _reading(path: Path) -> Reading:
+    """The run at a path; what is no run's folder has none."""
+    folder = RunFolder(path)
+    try:
+        is_run = folder.is_done or folder.is_run  # the first is fast
+    except OSError:  # it may be one, and reading it says what is wrong
+        is_run = True
+    return read_folder(path) if is_run else Reading()
 
 
-def _count(runs: Sequence[Run], found: Collected) -> None:
+def _count(runs: Sequence[FinishedRun], found: Collected) -> None:
     """Takes runs in, each once."""
     for run, setting in zip(runs, settings_of(runs), strict=True):
-        identity = Identity(run.key, setting, given_hparams(run.shared["args"]))
+        identity = Identity(run.key, setting, given_hparams(run.args))
         earlier = found.runs.setdefault(identity, run)
         if earlier is not run:
-            alike = all(
-                np.array_equal(getattr(run, name), getattr(earlier, name)) for name in ("steps", "inside", "out")
-            )
+            pairs = [(getattr(run, name), getattr(earlier, name)) for name in ("steps", "inside", "out")]
+            alike = all(np.array_equal(one, other) for one, other in pairs)
             how = "with the same results" if alike else "with OTHER results"
             text = f"{run.folder} repeats the run of {earlier.folder} {how} and was not counted"
             found.problems.append(Problem(TWICE, text))

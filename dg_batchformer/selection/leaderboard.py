@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.given import RowKey
 from dg_batchformer.selection.methods import TRAINING_DOMAIN
+from dg_batchformer.selection.read import environment_names
 from dg_batchformer.selection.references import Reference
 from dg_batchformer.selection.report import Report, Result, apart, report
-from dg_batchformer.selection.runs import environment_names
-from dg_batchformer.selection.settings import NONE_GIVEN
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
@@ -53,10 +53,10 @@ def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
     for i, section in enumerate(sections):
         if (section.selection, section.setting) == (reference.selection, reference.setting):
             sections[i] = dataclasses.replace(section, rows=(*section.rows, _row(reference, section.columns)))
-            strangers = [name for name in reference.numbers if name not in section.columns]
+            strangers = [name for name in reference.cells if name not in section.columns]
             text = f"{reference.algorithm} on {reference.setting.dataset} ({reference.source})"
             return [Problem(WITHOUT_COLUMN, f"{name}: {text}") for name in strangers]
-    own = tuple(name for name in reference.numbers if name not in DERIVED)
+    own = tuple(name for name in reference.cells if name not in DERIVED)
     columns = (*(environment_names(reference.setting.dataset, []) or own), *DERIVED)
     sections.append(Section(reference.selection, reference.setting, columns, (_row(reference, columns),)))
     return []
@@ -64,26 +64,20 @@ def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
 
 def _row(reference: Reference, columns: Sequence[str]) -> Row:
     """A published row; its average is the one published, else the mean of its environments where all are there."""
-    numbers = reference.numbers
-    cells = {column: Cell(missing="not published") for column in columns}
-    for environment, number in numbers.items():
-        if environment in cells:
-            cells[environment] = Cell(mean=number.mean, error=number.error, error_kind=number.error_kind)
+    cells = {column: reference.cells.get(column, Cell(missing="not published")) for column in columns}
     means = [cells[column].mean for column in columns if column not in DERIVED]
     known = [mean for mean in means if mean is not None]
     if cells[AVERAGE].mean is None and known and len(known) == len(means):
         cells[AVERAGE] = Cell(mean=sum(known) / len(known))
     label = f"{reference.algorithm} ({reference.source})"
-    return Row(reference.algorithm, NONE_GIVEN, label, cells, source=reference.source, command=reference.command)
+    return Row(RowKey(reference.algorithm), label, cells, source=reference.source, command=reference.command)
 
 
 def ranked(section: Section) -> Section:
     """The rows by falling average, as printed, with their ranks; those without one come last and have none."""
-    means = {id(row): row.cells[AVERAGE].mean for row in section.rows}
-    printed = {key: round(mean, 1) for key, mean in means.items() if mean is not None}
-    rows = sorted(section.rows, key=lambda row: -printed.get(id(row), -1.0))
-    order = sorted(printed.values(), reverse=True)
-    placed = [
-        dataclasses.replace(row, rank=order.index(printed[id(row)]) + 1 if id(row) in printed else None) for row in rows
-    ]
-    return dataclasses.replace(section, rows=tuple(placed))
+    means = [row.cells[AVERAGE].mean for row in section.rows]
+    printed = [None if mean is None else round(mean, 1) for mean in means]
+    order = sorted((mean for mean in printed if mean is not None), reverse=True)
+    ranks = [None if mean is None else order.index(mean) + 1 for mean in printed]
+    rows = [dataclasses.replace(row, rank=rank) for row, rank in zip(section.rows, ranks, strict=True)]
+    return dataclasses.replace(section, rows=tuple(sorted(rows, key=lambda row: row.rank or len(rows) + 1)))

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dg_batchformer.selection.runs import Floats, Run
+from dg_batchformer.selection.read import FinishedRun, Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
     """A run without environment `env`, and its checkpoint number `index`, chosen by the value `validation`."""
 
-    run: Run
+    run: FinishedRun
     env: int
     index: int
     validation: float
@@ -46,15 +46,16 @@ class Choice:
         return self.run.key.hparams_seed
 
 
-Method = Callable[[Sequence[Run], Sequence[Run], int], list[Choice]]
+Method = Callable[[Sequence[FinishedRun], Sequence[FinishedRun], int], list[Choice]]
 
 
-def training_domain(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def training_domain(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The checkpoint of the highest mean accuracy on the training environments' out-splits."""
-    return [_highest(run, env, mean_validation(run, env)) for run in singles]
+    means = [(run, mean_validation(run, env)) for run in singles]
+    return [Choice(run, env, int(np.argmax(own)), float(np.max(own))) for run, own in means]
 
 
-def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The checkpoint whose runs with one environment more left out do best on that environment, on average.
 
     Needs, for the same hyper-parameters and step, a run that leaves out `env` and e for every other e.
@@ -63,32 +64,26 @@ def leave_one_domain_out(singles: Sequence[Run], pairs: Sequence[Run], env: int)
     choices = []
     for run in singles:
         others = [i for i in range(run.n_environments) if i != env]
-        beside = [of_pair.get((run.key.hparams_seed, other)) for other in others]
-        found = [pair for pair in beside if pair is not None]
-        if len(found) < len(others):
-            continue
-        steps = functools.reduce(_common, [pair.steps for pair in found], run.steps)
-        if not len(steps):
-            continue
-        values = [_at(pair, steps, other) for pair, other in zip(found, others, strict=True)]
-        total = _row_means(np.transpose(values))
-        best = int(np.argmax(total))
-        index = int(np.searchsorted(run.steps, steps[best]))
-        choices.append(Choice(run, env, index, float(total[best])))
+        beside = {other: pair for other in others if (pair := of_pair.get((run.key.hparams_seed, other)))}
+        steps = functools.reduce(_common, [pair.steps for pair in beside.values()], run.steps)
+        if len(beside) == len(others) and len(steps):
+            means = _row_means(np.transpose([_at(pair, steps, other) for other, pair in beside.items()]))
+            best = int(np.argmax(means))
+            choices.append(Choice(run, env, int(np.searchsorted(run.steps, steps[best])), float(means[best])))
     return choices
 
 
-def last(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def last(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The last checkpoint, whose mean accuracy on the training environments' out-splits decides between runs."""
     return [Choice(run, env, len(run.steps) - 1, float(mean_validation(run, env)[-1])) for run in singles]
 
 
-def oracle(singles: Sequence[Run], pairs: Sequence[Run], env: int) -> list[Choice]:
+def oracle(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The last checkpoint, where accuracy on the left-out environment's own out-split decides between runs."""
     return [Choice(run, env, len(run.steps) - 1, float(run.out[-1, env])) for run in singles]
 
 
-def mean_validation(run: Run, env: int) -> Floats:
+def mean_validation(run: FinishedRun, env: int) -> Floats:
     """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
     return _row_means(run.out[:, [i for i in range(run.n_environments) if i != env]])
 
@@ -99,17 +94,12 @@ def _row_means(values: Floats) -> Floats:
     return means
 
 
-def _highest(run: Run, env: int, values: Floats) -> Choice:
-    index = int(np.argmax(values))
-    return Choice(run, env, index, float(values[index]))
-
-
 def _common(steps: np.ndarray, other: np.ndarray) -> np.ndarray:
     same = len(steps) == len(other) and (steps == other).all()
     return steps if same else np.intersect1d(steps, other)
 
 
-def _at(run: Run, steps: np.ndarray, env: int) -> Floats:
+def _at(run: FinishedRun, steps: np.ndarray, env: int) -> Floats:
     """A run's in-split accuracies on an environment at some of its steps."""
     return run.inside[:, env] if len(steps) == len(run.steps) else run.inside[np.searchsorted(run.steps, steps), env]
 

@@ -9,8 +9,8 @@ from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
 from dg_batchformer.runs.arguments import command_line
 from dg_batchformer.selection.methods import Choice
+from dg_batchformer.selection.read import FinishedRun
 from dg_batchformer.selection.report import Report, Result
-from dg_batchformer.selection.runs import Run
 from dg_batchformer.selection.table import Row
 
 OURS = ("python", "-m", "dg_batchformer", "train")
@@ -18,7 +18,7 @@ DOMAINBED = ("python", "-m", "domainbed.scripts.train")
 DOMAINBED_WITH_VARIANTS = ("python", "-m", "dg_batchformer.domainbed", "train")
 
 
-def command(run: Run) -> str:
+def command(run: FinishedRun) -> str:
     """The command that repeats a run, ours or DomainBed's, into a folder `repeat/` of its own."""
     args = {**run.args, "output_dir": f"repeat/{Path(run.folder).name}"}
     if "protocol" in args:

@@ -12,8 +12,9 @@ from typing import Any
 from dg_batchformer import paper
 from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
-from dg_batchformer.selection.runs import environment_names
+from dg_batchformer.selection.read import environment_names
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE, DERIVED
 
@@ -25,23 +26,14 @@ SURPLUS = "fields without a column"
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published number in percent; `error` is a standard error or a standard deviation, as `error_kind` says."""
-
-    mean: float
-    error: float | None
-    error_kind: str
-
-
-@dataclass(frozen=True)
 class Reference:
-    """A published row: an algorithm's numbers by environment, "Avg" among them, their origin, and what repeats them."""
+    """A published row: an algorithm's cells by environment, "Avg" among them, their origin, and what repeats them."""
 
     setting: Setting
     algorithm: str
     source: str
     selection: str
-    numbers: Mapping[str, Published]
+    cells: Mapping[str, Cell]
     command: str = ""
 
 
@@ -55,15 +47,13 @@ def _of_paper() -> list[Reference]:
     references = []
     for row in paper.rows():
         others = (("schedule", "the paper's own"),) if row.is_own_baseline else ()
-        numbers = {
-            _environment(row.dataset, entry["environment"]): Published(
-                float(entry["mean"]), float(entry["std"]) if entry["std"] else None, "std"
-            )
+        cells = {
+            _environment(row.dataset, entry["environment"]): _cell(entry["mean"], entry["std"], "std")
             for entry in row.entries
         }
         setting = Setting(row.dataset, row.protocol, row.backbone, others)
         source = f"paper, table {row.table}"
-        references.append(Reference(setting, row.algorithm, source, TRAINING_DOMAIN, numbers, row.command("DATA")))
+        references.append(Reference(setting, row.algorithm, source, TRAINING_DOMAIN, cells, row.command("DATA")))
     return references
 
 
@@ -91,7 +81,7 @@ def _of_file(path: Path) -> list[Reference]:
             f"{', '.join(OPTIONAL)}"
         )
     problems = [] if lines else [f"--reference {path} has no line below its columns: expected published numbers"]
-    found: dict[tuple[Setting, str, str, str], dict[str, Published]] = {}
+    found: dict[tuple[Setting, str, str, str], dict[str, Cell]] = {}
     for number, line in lines:
         wrong = _problems(line)
         problems += [f"{path}:{number} {problem}" for problem in wrong]
@@ -103,11 +93,14 @@ def _of_file(path: Path) -> list[Reference]:
         environment = _environment(line["dataset"], line["environment"])
         if environment in own:
             problems.append(f"{path}:{number} repeats {line['algorithm']} on {line['dataset']} {environment}")
-        spread = float(line["error"]) if line.get("error") else None
-        own[environment] = Published(float(line["mean"]), spread, line.get("error_kind") or ERROR_KINDS[0])
+        own[environment] = _cell(line["mean"], line.get("error"), line.get("error_kind") or ERROR_KINDS[0])
     if problems:
         raise InputError("\n".join(problems))
-    return [Reference(*key, numbers) for key, numbers in found.items()]
+    return [Reference(*key, cells) for key, cells in found.items()]
+
+
+def _cell(mean: str, error: str | None, error_kind: str) -> Cell:
+    return Cell.from_published(float(mean), float(error) if error else None, error_kind)
 
 
 def _problems(line: Mapping[str, Any]) -> list[str]:
@@ -119,15 +112,14 @@ def _problems(line: Mapping[str, Any]) -> list[str]:
     known = environment_names(dataset, [])
     if known and environment and _environment(dataset, environment) not in (*known, *DERIVED):
         problems.append(f"has {unknown(f'environment of {dataset}', environment, (*known, *DERIVED))}")
-    for name, low, high in (("mean", 0, 100), ("error", 0, 100)):
+    for name in ("mean", "error"):
         text = line.get(name)
-        if text and not low <= _number(text) <= high:
-            problems.append(f"has {name} {text!r}: expected a number of percent from {low} to {high}")
-    kind, selection = line.get("error_kind"), line.get("selection")
-    if kind and kind not in ERROR_KINDS:
-        problems.append(f"has {unknown('error_kind', kind, ERROR_KINDS)}")
-    if selection and selection not in METHODS:
-        problems.append(f"has {unknown('selection', selection, METHODS)}")
+        if text and not 0 <= _number(text) <= 100:
+            problems.append(f"has {name} {text!r}: expected a number of percent from 0 to 100")
+    for name, allowed in (("error_kind", ERROR_KINDS), ("selection", tuple(METHODS))):
+        text = line.get(name)
+        if text and text not in allowed:
+            problems.append(f"has {unknown(name, text, allowed)}")
     return problems
 
 

@@ -10,10 +10,11 @@ from functools import cached_property
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.compare import Comparison, compare
+from dg_batchformer.selection.given import given_in_words
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES
-from dg_batchformer.selection.pairs import Comparison, compare
 from dg_batchformer.selection.search import Edge, edges
-from dg_batchformer.selection.settings import Setting, given_in_words
+from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 
 NEVER_LEFT_OUT = "algorithms that never leave some environments out"
@@ -63,7 +64,7 @@ class Result:
     @property
     def given(self) -> str:
         """The hyper-parameters that all runs, or all of an algorithm, were given: no row is labelled by them."""
-        return given_in_words([(row.algorithm, row.given) for row in self.section.rows if not row.source])
+        return given_in_words([row.key for row in self.section.rows if not row.source])
 
     @property
     def lacking(self) -> str | None:
@@ -154,7 +155,7 @@ def _mixed_versions(collected: Collected) -> list[Problem]:
     """Tables whose runs were not made by the same versions of the packages that change results."""
     versions: dict[Setting, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for identity, run in collected.runs.items():
-        for package, version in (run.shared.get("versions") or {}).items():
+        for package, version in (run.made.get("versions") or {}).items():
             versions[identity.setting][package].add(str(version))
     return [
         Problem(MIXED_VERSIONS, f"{setting}: {', '.join(mixed)}")

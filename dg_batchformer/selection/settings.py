@@ -6,31 +6,28 @@ import dataclasses
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.runs.arguments import FIELDS, Role, names_of
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
-from dg_batchformer.selection.runs import Run
+from dg_batchformer.selection.given import NONE_GIVEN, given_network
+from dg_batchformer.selection.read import FinishedRun
 
 UNKNOWN = "not known before a run is done"
 """The backbone where only plans are there; what they give of it follows."""
 
 NOT_RECORDED = "not recorded"
 
-NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
-"""hparams that say what network is trained, so that they are the setting's and not the algorithm's."""
-
 SMALL_NETWORKS = {name: name for name in ("ConvNet", "WideResNet", "MLP")}
 SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
 """Networks that always start at random; the last two are DomainBed's names for ours."""
 
-NONE_GIVEN = "{}"
-"""What `given_hparams` says of a run that was given none."""
-
-USUAL = {"holdout_fraction": 0.2, "precision": "fp32", "fixed_hparams": False}
+USUAL = {name: FIELDS[name].default for name in names_of(Role.SETTING) if name != "protocol"}
+"""The arguments that a table never mixes two values of; None is the protocol's and the dataset's."""
 
 
 @dataclass(frozen=True, order=True)
@@ -64,38 +61,31 @@ class Setting:
         return [f"{name} {mine} and {theirs}" for name, mine, theirs in pairs if mine != theirs]
 
 
-def settings_of(runs: Sequence[Run]) -> list[Setting]:
+def settings_of(runs: Sequence[FinishedRun]) -> list[Setting]:
     """The settings of finished runs; where those of one setting are of different data, that is in it too."""
     known: dict[Setting, Setting] = {}  # one object for equal ones, which are looked up again and again
     settings = [known.setdefault(setting, setting) for setting in map(setting_of, runs)]
-    for name, value_of in (("environments", _size), ("data fingerprint", _fingerprint)):
-        values = [value_of(run) for run in runs]
+    values = {
+        "environments": [str(run.n_environments) for run in runs],
+        "data fingerprint": [run.made.get("data_fingerprint") or NOT_RECORDED for run in runs],
+    }
+    for name, own in values.items():
         found: dict[Setting, set[str]] = defaultdict(set)
-        for setting, value in zip(settings, values, strict=True):
+        for setting, value in zip(settings, own, strict=True):
             found[setting].add(value)
-        several = {setting for setting, own in found.items() if len(own - {NOT_RECORDED}) > 1}
-        if several:
-            settings = [
-                setting.with_other(name, value) if setting in several else setting
-                for setting, value in zip(settings, values, strict=True)
-            ]
+        several = {setting for setting, different in found.items() if len(different - {NOT_RECORDED}) > 1}
+        settings = [
+            one.with_other(name, value) if one in several else one for one, value in zip(settings, own, strict=True)
+        ]
     return settings
 
 
-def _size(run: Run) -> str:
-    return str(run.n_environments)
-
-
-def _fingerprint(run: Run) -> str:
-    return run.shared.get("data_fingerprint") or NOT_RECORDED
-
-
-def setting_of(run: Run) -> Setting:
+def setting_of(run: FinishedRun) -> Setting:
     """The setting of a finished run."""
-    planned = planned_setting(run.key.dataset, run.shared["args"])
+    planned = planned_setting(run.key.dataset, run.args)
     others = {}
-    if run.shared.get("skipped_images"):
-        others["skipped_images"] = json.dumps(run.shared["skipped_images"])
+    if run.made.get("skipped_images"):
+        others["skipped_images"] = json.dumps(run.made["skipped_images"])
     usual = _usual_freeze_bn(run.key.protocol, run.key.algorithm, run.key.dataset)
     freeze_bn = bool(run.hparams.get("freeze_bn", usual))
     if freeze_bn != usual:
@@ -112,8 +102,8 @@ def _usual_freeze_bn(protocol: str, algorithm: str, dataset: str) -> bool:
 
 def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
     """What the arguments of a run say of its setting; its backbone shows once it is done."""
-    given = tuple(str(args.get(name, USUAL.get(name))) for name in (*USUAL, "steps", "checkpoint_freq"))
-    return _planned(dataset, args.get("protocol", DOMAINBED), given, _given(args)[1])
+    given = tuple(str(args.get(name, usual)) for name, usual in USUAL.items())
+    return _planned(dataset, args.get("protocol", DOMAINBED), given, given_network(args))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -122,17 +112,15 @@ def _planned(dataset: str, protocol: str, given: tuple[str, ...], network: str) 
     lengths = known.length(benchmark) if benchmark and known else (None, None)
     usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
     others = [
-        (name, value)
-        for (name, usually), value in zip(usual.items(), given, strict=True)
-        if value not in ("None", str(usually))
+        (name, value) for name, value in zip(USUAL, given, strict=True) if value not in ("None", str(usual[name]))
     ]
     backbone = UNKNOWN if network == NONE_GIVEN else f"{UNKNOWN}, given {network}"
     return Setting(dataset, protocol, backbone, tuple(sorted(others)))
 
 
-def backbone_of(run: Run) -> str:
+def backbone_of(run: FinishedRun) -> str:
     """The backbone of a run and where its weights come from, as recorded, else as DomainBed's hparams say."""
-    recorded, weights = run.shared.get("backbone"), run.shared.get("weights")
+    recorded, weights = run.made.get("backbone"), run.made.get("weights")
     if recorded in SMALL_NETWORKS:
         return SMALL_NETWORKS[recorded]
     if recorded and recorded != "ResNet":  # DomainBed's class of that name is any of the below
@@ -145,72 +133,3 @@ def backbone_of(run: Run) -> str:
     if hparams.get("resnet50_augmix"):
         return "timm:resnet50.ram_in1k"
     return "resnet18" if hparams.get("resnet18") else "resnet50"
-
-
-def given_hparams(args: Mapping[str, Any]) -> str:
-    """The hparams that a run was given, but for those of the network, as JSON with sorted names."""
-    return _given(args)[0]
-
-
-def by_name(given: str) -> dict[str, str]:
-    """Each hparam that a row was given, its value as JSON: 1 and 1.0 are two values, as they are two rows.
-
-    What is no JSON object is the value of "", which is no hparam's name.
-    """
-    values = json.loads(given)
-    return {name: json.dumps(value) for name, value in values.items()} if isinstance(values, dict) else {"": given}
-
-
-def given_to_all(rows: Iterable[str]) -> dict[str, str]:
-    """The hparams that all of some rows were given alike."""
-    found = [by_name(given) for given in rows]
-    return dict(set.intersection(*(set(own.items()) for own in found))) if found else {}
-
-
-def given_in_words(rows: Sequence[tuple[str, str]]) -> str:
-    """What all rows were given, and beyond that what all of some algorithms' rows were, as no label says it."""
-    of_all = given_to_all(given for _, given in rows)
-    found = {"all runs": in_words(of_all)} if of_all else {}
-    by_words: dict[str, list[str]] = defaultdict(list)
-    for algorithm in dict.fromkeys(name for name, _ in rows):
-        alike = given_to_all(given for name, given in rows if name == algorithm)
-        by_words[in_words({name: value for name, value in alike.items() if name not in of_all})].append(algorithm)
-    found |= {", ".join(algorithms): words for words, algorithms in by_words.items() if words}
-    return "; ".join(f"{who} given {what}" for who, what in found.items())
-
-
-def in_words(given: Mapping[str, str]) -> str:
-    """Given hparams as labels and captions name them."""
-    return ", ".join(f"{name} {value}" if name else value for name, value in sorted(given.items()))
-
-
-def labels(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """What rows, each an algorithm and the hparams that it was given, are called: by what sets an algorithm's apart."""
-    found = []
-    for algorithm, given in rows:
-        alike = given_to_all(other for name, other in rows if name == algorithm)
-        own = {name: value for name, value in by_name(given).items() if name not in alike}
-        found.append(f"{algorithm} ({in_words(own)})" if own else algorithm)
-    # Odd names of hparams can make two rows sound alike.
-    return [
-        label if found.count(label) == 1 else f"{algorithm} {given}"
-        for label, (algorithm, given) in zip(found, rows, strict=True)
-    ]
-
-
-def _given(args: Mapping[str, Any]) -> tuple[str, str]:
-    """The hparams that a run was given, as JSON: those of the algorithm, and those of the network."""
-    given = args.get("hparams")
-    return _divided(given if isinstance(given, str) and given else json.dumps(str(given)) if given else NONE_GIVEN)
-
-
-@functools.lru_cache(maxsize=1024)
-def _divided(text: str) -> tuple[str, str]:
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        given = text
-    if not isinstance(given, dict):
-        return json.dumps(given), NONE_GIVEN
-    of_network = {name: given[name] for name in sorted(given) if name in NETWORK_HPARAMS}
-    return json.dumps({name: given[name] for name in sorted(given) if name not in of_network}), json.dumps(of_network)

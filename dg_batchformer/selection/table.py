@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dg_batchformer.registry import in_order
 from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection.given import RowKey, given_hparams, labels
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
-from dg_batchformer.selection.runs import Run, environment_names
-from dg_batchformer.selection.settings import Setting, by_name, given_hparams, labels, planned_setting
+from dg_batchformer.selection.read import FinishedRun, environment_names
+from dg_batchformer.selection.settings import Setting, planned_setting
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
 DERIVED = (AVERAGE, WORST, MACRO)
@@ -36,14 +36,13 @@ class Unit(NamedTuple):
 class Row:
     """An algorithm of a section.
 
-    `given` are the hparams that it was given, of which `label` names those that not all rows of the algorithm were
-    given; `candidates` are all that could have been chosen, and `seeds` says whether its hyper-parameters were redrawn
-    in each trial or fixed over trials ("" where one trial cannot tell). `source` is where a published row is from,
-    `command` the sweep that repeats it where one is known, and `rank` its place on a leaderboard.
+    `label` names it with those hparams that it was given and not all rows of the algorithm; `candidates` are all that
+    could have been chosen, and `seeds` says whether its hyper-parameters were redrawn in each trial or fixed over
+    trials ("" where one trial cannot tell). `source` is where a published row is from, `command` the sweep that repeats
+    it where one is known, and `rank` its place on a leaderboard.
     """
 
-    algorithm: str
-    given: str
+    key: RowKey
     label: str
     cells: Mapping[str, Cell]
     candidates: Mapping[Unit, Sequence[Choice]] = field(default_factory=dict)
@@ -51,6 +50,15 @@ class Row:
     source: str = ""
     command: str = ""
     rank: int | None = None
+
+    @property
+    def algorithm(self) -> str:
+        return self.key.algorithm
+
+    @cached_property
+    def accuracies(self) -> dict[Unit, dict[int, float]]:
+        """Those of the candidates by unit and hparams_seed, as shares."""
+        return {unit: {one.hparams_seed: one.accuracy for one in own} for unit, own in self.candidates.items()}
 
 
 @dataclass(frozen=True)
@@ -87,53 +95,58 @@ def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple
     sections = []
     for selection in selections:
         own = [_section(selection, setting, groups[setting], ddof) for setting in sorted(groups)]
-        sections += own
-        sections += _averages(own)
+        alike: dict[Setting, list[Section]] = defaultdict(list)
+        for section in own:
+            alike[section.setting.on(AVERAGE)].append(section)
+        sections += own + [_average(setting, parts) for setting, parts in alike.items() if len(parts) > 1]
     return sections
-
-
-Groups = dict[Setting, dict[tuple[str, str], "Group"]]
 
 
 @dataclass
 class Group:
     """The finished runs of a row, and the keys of all its runs that are known."""
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[FinishedRun] = field(default_factory=list)
     planned: set[RunKey] = field(default_factory=set)
 
     @cached_property
-    def _by_place(self) -> dict[tuple[int, int, int], list[Run]]:
-        """Finished runs by an environment that they leave out, trial, and how many they leave out together."""
+    def by_place(self) -> dict[tuple[int, int, int], list[FinishedRun]]:
+        """Finished runs by how many environments they leave out, one of these, and trial."""
         runs = defaultdict(list)
         for run in self.runs:
             for env in run.key.test_envs:
-                runs[env, run.key.trial_seed, len(run.key.test_envs)].append(run)
+                runs[len(run.key.test_envs), env, run.key.trial_seed].append(run)
         return runs
 
-    def singles_and_pairs(self, env: int, trial: int) -> tuple[list[Run], list[Run]]:
-        """The finished runs of a trial that leave an environment out, alone and with another."""
-        return self._by_place.get((env, trial, 1), []), self._by_place.get((env, trial, 2), [])
+    def candidates(self, selection: str, env: int, trial: int) -> list[Choice]:
+        """What can be chosen for an environment in a trial."""
+        singles, pairs = (self.by_place.get((n, env, trial), []) for n in (1, 2))
+        return METHODS[selection](singles, pairs, env)
+
+    @cached_property
+    def left_out(self) -> tuple[Counter[frozenset[int]], Counter[frozenset[int]]]:
+        """How many runs leave which environments out: of the finished ones, and of all that are known."""
+        done = Counter(frozenset(run.key.test_envs) for run in self.runs)
+        return done, Counter(frozenset(key.test_envs) for key in self.planned)
 
     @cached_property
     def seeds(self) -> str:
-        """How its rows of the search were drawn in each trial."""
-        return seed_mode(self.runs)
+        """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
 
-    @cached_property
-    def n_done(self) -> Counter[frozenset[int]]:
-        """Finished runs by the environments that they leave out."""
-        return Counter(frozenset(run.key.test_envs) for run in self.runs)
-
-    @cached_property
-    def n_planned(self) -> Counter[frozenset[int]]:
-        """The same of all runs that are known."""
-        return Counter(frozenset(key.test_envs) for key in self.planned)
-
-    @cached_property
-    def n_rows(self) -> int:
-        """Rows of the search."""
-        return len({key.hparams_seed for key in self.planned})
+        "" where this cannot be told. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
+        """
+        rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+        for run in self.runs:
+            if run.args.get("fixed_hparams"):
+                return FIXED
+            rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
+        drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults, in every trial
+        found = [list(row.values()) for row in (drawn or rows).values()]
+        if max(map(len, found), default=0) < 2:
+            return ""
+        if drawn and not all(map(all, found)):
+            return REDRAWN
+        return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
 
     def counts(self, envs: Iterable[int], others: Sequence[int], n_trials: int) -> tuple[int, int]:
         """How many of the runs behind the columns of some environments are done, and how many are expected.
@@ -141,76 +154,65 @@ class Group:
         Each of these environments that is left out at all is expected to be left out alone, and with each of `others`,
         in the whole grid of trials and rows of the search: DomainBed's folders show only what has begun of it.
         """
-        alone = [env for env in envs if frozenset([env]) in self.n_planned]
+        done, planned = self.left_out
+        alone = [env for env in envs if frozenset([env]) in planned]
         wanted = {frozenset((env, other)) for env in alone for other in (env, *others)}
-        return sum(self.n_done[left_out] for left_out in wanted), len(wanted) * n_trials * self.n_rows
+        n_rows = len({key.hparams_seed for key in self.planned})
+        return sum(done[envs] for envs in wanted), len(wanted) * n_trials * n_rows
 
     def without_pairs(self, env: int) -> str:
         """That there is no run without an environment and one more, where there is none."""
-        done, planned = (
-            sum(n for left_out, n in counted.items() if len(left_out) == 2 and env in left_out)
-            for counted in (self.n_done, self.n_planned)
-        )
+        done, planned = (sum(n for envs, n in of.items() if len(envs) == 2 and env in envs) for of in self.left_out)
         if done:
             return ""
         return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)"
 
 
-def _groups(collected: Collected) -> Groups:
+def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
     """Runs by setting and row; those that are only planned are where runs of equal arguments are."""
-    groups: Groups = {}
-    settings: dict[Setting, dict[str, Setting]] = {}
+    groups: dict[Setting, dict[RowKey, Group]] = defaultdict(lambda: defaultdict(Group))
+    settings: dict[Setting, dict[str, Setting]] = defaultdict(dict)
     for identity, run in collected.runs.items():
         key = identity.key
-        group = _group(groups, identity.setting, key.algorithm, identity.given)
+        group = groups[identity.setting][RowKey(key.algorithm, identity.given)]
         group.runs.append(run)
         group.planned.add(key)
         if collected.planned:
-            plain = planned_setting(key.dataset, run.shared["args"])
-            settings.setdefault(plain, {})[key.algorithm] = identity.setting
+            settings[planned_setting(key.dataset, run.args)][key.algorithm] = identity.setting
     for args in collected.planned:
-        key = RunKey.of(args)
+        key = RunKey.from_args(args)
         plain = planned_setting(key.dataset, args)
-        known = settings.get(plain, {})
+        known = settings[plain]
         setting = known.get(key.algorithm) or next(iter(known.values()), plain)
-        _group(groups, setting, key.algorithm, given_hparams(args)).planned.add(key)
+        groups[setting][RowKey(key.algorithm, given_hparams(args))].planned.add(key)
     return groups
 
 
-def _group(groups: Groups, setting: Setting, algorithm: str, given: str) -> Group:
-    return groups.setdefault(setting, {}).setdefault((algorithm, given), Group())
-
-
-def _section(selection: str, setting: Setting, groups: dict[tuple[str, str], Group], ddof: int) -> Section:
+def _section(selection: str, setting: Setting, groups: dict[RowKey, Group], ddof: int) -> Section:
     environments = environment_names(setting.dataset, [run for group in groups.values() for run in group.runs])
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
-    rows = [_row(selection, environments, trials, groups[named[:2]], ddof, named) for named in _labelled(list(groups))]
+    rows = []
+    for key, label in labels(groups).items():
+        group = groups[key]
+        candidates = {
+            Unit(name, name, trial): group.candidates(selection, env, trial)
+            for env, name in enumerate(environments)
+            for trial in trials
+        }
+        cells = _cells(selection, environments, trials, group, candidates, ddof)
+        rows.append(Row(key, label, cells, candidates, group.seeds))
     return Section(selection, setting, (*environments, *DERIVED), tuple(rows), ddof)
 
 
-def _labelled(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """Rows, each an algorithm and the hparams that it was given, with their labels and in the order of a table.
-
-    Of an algorithm's rows those come first that were given the fewest; of these the shortest, so that 8 precedes 16.
-    """
-    order = in_order([algorithm for algorithm, _ in names])
-    labelled = [(*row, label) for row, label in zip(names, labels(names), strict=True)]
-    return sorted(labelled, key=lambda row: (order.index(row[0]), len(by_name(row[1])), len(row[1]), row[1]))
-
-
-def _row(
+def _cells(
     selection: str,
     environments: Sequence[str],
     trials: Sequence[int],
     group: Group,
+    candidates: Mapping[Unit, Sequence[Choice]],
     ddof: int,
-    named: tuple[str, str, str],
-) -> Row:
-    candidates = {
-        Unit(name, name, trial): METHODS[selection](*group.singles_and_pairs(env, trial), env)
-        for env, name in enumerate(environments)
-        for trial in trials
-    }
+) -> dict[str, Cell]:
+    """The cells of a row by column."""
     needs_pairs = selection == LEAVE_ONE_DOMAIN_OUT
     others = range(len(environments)) if needs_pairs else ()
     cells, macro = {}, []
@@ -225,27 +227,7 @@ def _row(
     derived = {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
     # A run of a pair stands behind two columns.
     done, expected = group.counts(range(len(environments)), others, len(trials))
-    cells |= {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in derived.items()}
-    return Row(*named, cells, candidates, group.seeds)
-
-
-def seed_mode(runs: Iterable[Run]) -> str:
-    """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
-
-    "" where this cannot be told. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
-    """
-    rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for run in runs:
-        if run.shared["args"].get("fixed_hparams"):
-            return FIXED
-        rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
-    drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults, in every trial
-    found = [list(row.values()) for row in (drawn or rows).values()]
-    if max(map(len, found), default=0) < 2:
-        return ""
-    if drawn and not all(map(all, found)):
-        return REDRAWN
-    return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
+    return cells | {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in derived.items()}
 
 
 def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
@@ -260,39 +242,26 @@ def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: st
     return ""
 
 
-def _averages(sections: Sequence[Section]) -> list[Section]:
-    """For settings with several datasets a section with datasets across: each one's average over environments."""
-    alike: dict[Setting, list[Section]] = defaultdict(list)
-    for section in sections:
-        alike[section.setting.on(AVERAGE)].append(section)
-    return [_average(setting, own) for setting, own in alike.items() if len(own) > 1]
-
-
 def _average(setting: Setting, sections: Sequence[Section]) -> Section:
-    rows: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
+    """The section with datasets across: each one's average over environments."""
+    rows: dict[RowKey, dict[str, Row]] = defaultdict(dict)
     for section in sections:
         for row in section.rows:
-            rows[row.algorithm, row.given][section.dataset] = row
-    ddof = sections[0].ddof
+            rows[row.key][section.dataset] = row
+    datasets, ddof = [section.dataset for section in sections], sections[0].ddof
+    not_run = Cell(missing="not run")
     found = []
-    for named in _labelled(list(rows)):
-        own = rows[named[:2]]
-        parts = {
-            column: [own[s.dataset].cells[column] if s.dataset in own else Cell(missing="not run") for s in sections]
-            for column in DERIVED
-        }
-        cells = {section.dataset: cell for section, cell in zip(sections, parts[AVERAGE], strict=True)}
-        cells |= {column: average(parts[column], ddof) for column in DERIVED}
+    for key, label in labels(rows).items():
+        own = rows[key]
+        parts = {name: [own[d].cells[name] if d in own else not_run for d in datasets] for name in DERIVED}
+        cells = dict(zip(datasets, parts[AVERAGE], strict=True))
+        cells |= {name: average(part, ddof) for name, part in parts.items()}
         candidates = {
             unit._replace(column=dataset): choices
             for dataset, row in own.items()
             for unit, choices in row.candidates.items()
         }
-        found.append(Row(*named, cells, candidates, _mode_of(own.values())))
-    columns = (*(section.dataset for section in sections), *DERIVED)
-    return Section(sections[0].selection, setting, columns, tuple(found), ddof)
-
-
-def _mode_of(rows: Iterable[Row]) -> str:
-    modes = {row.seeds for row in rows}
-    return next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")
+        modes = {row.seeds for row in own.values()}
+        seeds = next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")
+        found.append(Row(key, label, cells, candidates, seeds))
+    return Section(sections[0].selection, setting, (*datasets, *DERIVED), tuple(found), ddof)

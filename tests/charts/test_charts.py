@@ -8,13 +8,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from factories import args, record, write_run
-from selection.sweeps import run_of
+from factories import args, record, run_of, write_run
 
 from dg_batchformer.charts import charts, curves, files, points
 from dg_batchformer.errors import InputError
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.formats.document import document
+from dg_batchformer.selection.formats.json import document
 from dg_batchformer.selection.leaderboard import leaderboard
 from dg_batchformer.selection.references import load
 from dg_batchformer.selection.report import report

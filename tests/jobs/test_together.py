@@ -11,7 +11,7 @@ import pytest
 
 from dg_batchformer.jobs.folder import find
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.formats.flat import cells
+from dg_batchformer.selection.formats.csv import cells
 from dg_batchformer.selection.report import report
 
 SWEEP = ["--datasets", "Debug28", "--algorithms", "ERM", "SWAD_BatchFormer", "--n_hparams", "1", "--n_trials", "2"]

@@ -95,7 +95,7 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(tmp_path, mon
     assert not list(folder.glob("*.partial"))
     run(arguments, echo=False)
     assert "going on after 4 updates" in (folder / files.OUT).read_text()
-    steps = [record["step"] for record in records.read(folder / files.RESULTS)[0]]
+    steps = [record.step for record in records.read(folder / files.RESULTS)[0]]
     assert steps == [0, 2, 4, 5]
     assert RunFolder(folder).is_done
 

@@ -53,7 +53,7 @@ def test_each_file_with_lines_that_are_not_json_is_set_aside(tmp_path):
 
 
 def test_records_of_another_run_are_seen_among_others(tmp_path):
-    own = RunKey.of(args([0]))
+    own = RunKey.from_args(args([0]))
     assert RunFolder(tmp_path).other_run(own) is None
     (tmp_path / "results.jsonl").write_text(line(0) + "[]\nnot JSON\n" + line(10))
     assert RunFolder(tmp_path).other_run(own) is None

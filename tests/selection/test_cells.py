@@ -4,12 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from factories import args, record
+from factories import args, finished_run, record
 
-from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.cells import Cell, average, of_trials, standard_error, worst
 from dg_batchformer.selection.methods import Choice
-from dg_batchformer.selection.runs import made
 
 
 def choices(shares):
@@ -17,7 +15,7 @@ def choices(shares):
     found = {}
     for trial, share in enumerate(shares):
         of = args([0], trial=trial)
-        found[trial] = Choice(made(RunKey.of(of), "a", [record(0, [share] * 2, [0.5] * 2, of)], 2), 0, 0, 0.5)
+        found[trial] = Choice(finished_run([record(0, [share] * 2, [0.5] * 2, of)]), 0, 0, 0.5)
     return found
 
 

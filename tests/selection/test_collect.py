@@ -1,17 +1,18 @@
 """The runs of folders, each once."""
 
+import functools
+import itertools
 import json
 
 import pytest
-from factories import args, record, write_run
+from factories import args, planned, record, run_of, texts, write_run
 
-from dg_batchformer import cli
+import dg_batchformer.selection.collect as collecting
+from dg_batchformer import cli, machine
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.records import TORN, Problem, RunKey
 from dg_batchformer.selection.collect import NO_RUN, TWICE, collect, summary
-from dg_batchformer.selection.reading import NO_ARGS, STRANGERS, UNFINISHED, UNUSABLE
-
-from .sweeps import planned, run_of, texts
+from dg_batchformer.selection.read import NO_ARGS, STRANGERS, UNFINISHED, UNUSABLE
 
 
 def one(of, step=0):
@@ -25,7 +26,7 @@ def test_unfinished_runs_are_planned_not_counted(tmp_path):
     (tmp_path / "sweep.log").write_text("a file among the folders")
     found = collect([tmp_path])
     assert [identity.key.test_envs for identity in found.runs] == [(0,)]
-    assert {(key.test_envs, key.trial_seed) for key in map(RunKey.of, found.planned)} == {((1,), 0), ((2,), 1)}
+    assert {(key.test_envs, key.trial_seed) for key in map(RunKey.from_args, found.planned)} == {((1,), 0), ((2,), 1)}
     assert len(found.problems) == 2
     assert texts(found.problems, UNFINISHED) == [
         f"{tmp_path / 'b'} (ERM on PACS, test_envs [1], trial_seed 0, hparams_seed 0) is incomplete and was not "
@@ -97,6 +98,26 @@ def test_records_of_other_checkpoints_are_other_results(tmp_path):
     write_run(tmp_path / "a", [one(of), one(of, 300)])
     write_run(tmp_path / "b", [one(of)])
     assert "with OTHER results" in texts(collect([tmp_path]).problems)[0]
+
+
+@pytest.mark.parametrize("depth", [1, 600])
+def test_several_processes_read_what_one_reads(tmp_path, monkeypatch, depth):
+    """Also what nests too deeply for a process to hand over: this one reads it then."""
+    for env, trial in itertools.product(range(4), range(3)):
+        run_of(tmp_path, env, trial=trial, done=trial < 2, steps=(0, 300))
+    (tmp_path / "PACS-ERM-0-t0-h0" / "results.jsonl").write_text("torn\n")
+    nested = functools.reduce(lambda inner, _: [inner], range(depth), [])
+    run_of(tmp_path, 1, trial=5, hparams={"nested": nested})
+
+    def found():
+        read = collect([tmp_path])
+        runs = [(run.folder, run.steps.tolist(), run.accuracies.tolist(), run.args) for run in read.runs.values()]
+        return repr((list(read.runs), runs, read.planned, read.problems))
+
+    alone = found()
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
+    monkeypatch.setattr(collecting, "FEWEST", 3)
+    assert found() == alone
 
 
 def test_several_folders_are_one_collection(tmp_path):

@@ -5,9 +5,9 @@ import json
 import pytest
 from factories import args, record, write_run
 
-from dg_batchformer.runs.records import PROGRESS
+from dg_batchformer.runs.files import PROGRESS
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.curves import curve
+from dg_batchformer.selection.formats.json import curve
 from dg_batchformer.selection.table import build
 
 
@@ -27,11 +27,11 @@ def test_the_curve_is_the_checkpoints(tmp_path):
     ]
     write_run(tmp_path / "run", rows)
     found = curve(choice_of(tmp_path))
-    assert found.steps == (0, 300, 600)
-    assert found.test == (20, 60, 90)
+    assert found["steps"] == [0, 300, 600]
+    assert found["test"] == [20, 60, 90]
     # The mean over the out-splits of environments 0, 2 and 3.
-    assert found.validation == pytest.approx([(11 + 31 + 41) / 3, (51 + 71 + 81) / 3, (41 + 61 + 71) / 3], abs=1e-4)
-    assert (found.chosen, found.swad_window) == (300, None)
+    assert found["validation"] == pytest.approx([(11 + 31 + 41) / 3, (51 + 71 + 81) / 3, (41 + 61 + 71) / 3], abs=1e-4)
+    assert (found["chosen"], found["swad_window"]) == (300, None)
 
 
 def test_a_run_of_one_model_has_the_curve_of_the_way_there(tmp_path):
@@ -44,10 +44,10 @@ def test_a_run_of_one_model_has_the_curve_of_the_way_there(tmp_path):
     progress.append(record(450, [0.9] * 3, [0.2] * 3, of))
     (folder / PROGRESS).write_text("".join(json.dumps(one) + "\n" for one in progress) + '{"torn')
     found = curve(choice_of(tmp_path))
-    assert found.steps == (0, 300, 600)
-    assert found.test == (0, 30, 60)
-    assert found.validation == (20, 20, 20)
-    assert (found.chosen, found.swad_window) == (600, (300, 500))
+    assert found["steps"] == [0, 300, 600]
+    assert found["test"] == [0, 30, 60]
+    assert found["validation"] == [20, 20, 20]
+    assert (found["chosen"], found["swad_window"]) == (600, (300, 500))
 
 
 @pytest.mark.parametrize("text", [None, "", "torn"])
@@ -56,4 +56,4 @@ def test_without_progress_the_curve_is_a_point(tmp_path, text):
     if text is not None:
         (folder / PROGRESS).write_text(text)
     found = curve(choice_of(tmp_path))
-    assert (found.steps, found.test, found.validation) == ((600,), (50,), (25,))
+    assert (found["steps"], found["test"], found["validation"]) == ([600], [50], [25])

@@ -13,11 +13,10 @@ from factories import args, record, write_run
 from page.documents import embedded
 
 from dg_batchformer import flags
+from dg_batchformer.selection.blocks import ORACLE_FENCE, cell_text, places
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.formats.all import FORMATS
-from dg_batchformer.selection.formats.text import text
-from dg_batchformer.selection.formats.wording import ORACLE_FENCE, cell_text, places
+from dg_batchformer.selection.formats import names, render, text
 from dg_batchformer.selection.report import report
 
 NASTY = 'mine:A&B_100%$#{x}~^\\<i>"|*`ü'
@@ -63,7 +62,7 @@ def test_places_are_of_what_is_printed(made):
 
 
 def test_text(made):
-    lines = FORMATS["text"](made).splitlines()
+    lines = render(made, "text").splitlines()
     assert lines[0] == "PACS, model selection: training-domain validation"
     assert " ".join(lines[1:3]).startswith(
         "protocol domainbed, backbone resnet50; 1 to 2 trials; hyper-parameters fixed"
@@ -91,13 +90,13 @@ def test_text(made):
 
 
 def test_text_has_styles_in_a_terminal_alone(made):
-    assert "\x1b[" not in text(made)
-    assert "\x1b[1m53.0 ± 0.7\x1b[0m" in text(made, color=True)
-    assert "\x1b[4m51.0 ± 0.7\x1b[0m" in text(made, color=True)
+    assert "\x1b[" not in text.render(made)
+    assert "\x1b[1m53.0 ± 0.7\x1b[0m" in text.render(made, color=True)
+    assert "\x1b[4m51.0 ± 0.7\x1b[0m" in text.render(made, color=True)
 
 
 def test_markdown(made):
-    printed = FORMATS["markdown"](made)
+    printed = render(made, "markdown")
     lines = printed.splitlines()
     assert lines[0] == "### PACS, model selection: training-domain validation"
     start = lines.index("| Algorithm | A | C | P | S | Avg | Worst | Macro |")
@@ -111,7 +110,7 @@ def test_markdown(made):
 
 
 def test_latex_marks_the_best(made):
-    lines = FORMATS["latex"](made).splitlines()
+    lines = render(made, "latex").splitlines()
     row = next(line for line in lines if line.startswith(r"ERM\_BatchFormer & "))
     assert row.startswith(r"ERM\_BatchFormer & \textbf{53.0 $\pm$ 0.7} & \textbf{63.4 $\pm$ 0.7} &")
     assert any(line.startswith(r"ERM & \underline{51.0 $\pm$ 0.7}") for line in lines)
@@ -122,8 +121,8 @@ def test_latex_marks_the_best(made):
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_latex_compiles(made, tmp_path):
-    (tmp_path / "body.tex").write_text(FORMATS["latex"](made), encoding="utf-8")
-    packages = re.findall(r"\\usepackage\{\w+\}", FORMATS["latex"](made).splitlines()[0])
+    (tmp_path / "body.tex").write_text(render(made, "latex"), encoding="utf-8")
+    packages = re.findall(r"\\usepackage\{\w+\}", render(made, "latex").splitlines()[0])
     assert len(packages) == 2
     main = ["\\documentclass{article}", *packages, "\\begin{document}", "\\input{body}", "\\end{document}"]
     (tmp_path / "main.tex").write_text("\n".join(main))
@@ -135,8 +134,8 @@ def test_latex_compiles(made, tmp_path):
 
 
 def test_csv_and_json_hold_the_same_cells(made):
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](made))))
-    document = json.loads(FORMATS["json"](made))
+    rows = list(csv.DictReader(io.StringIO(render(made, "csv"))))
+    document = json.loads(render(made, "json"))
     cells = {
         (result["selection"], row["algorithm"], column): cell
         for result in document["results"]
@@ -157,13 +156,13 @@ def test_csv_and_json_hold_the_same_cells(made):
 
 
 def test_differences_are_those_of_the_document(made):
-    rows = list(csv.DictReader(io.StringIO(FORMATS["differences"](made))))
+    rows = list(csv.DictReader(io.StringIO(render(made, "differences"))))
     found = {}
     for row in rows:
         found[row["selection"], row["change"], row["variant"], row["base"], row["environment"]] = row
     assert len(found) == len(rows)
     wanted = {}
-    for result in json.loads(FORMATS["json"](made))["results"]:
+    for result in json.loads(render(made, "json"))["results"]:
         for one in result["comparisons"]:
             name = result["selection"], one["change"], one["variant"], one["base"]
             wanted[(*name, "")] = {**one["overall"], "p_holm": one["p_holm"]}
@@ -182,13 +181,13 @@ def test_differences_are_those_of_the_document(made):
 
 
 def test_json_says_what_was_passed_over(made):
-    (problem,) = json.loads(FORMATS["json"](made))["problems"]
+    (problem,) = json.loads(render(made, "json"))["problems"]
     assert (problem["kind"], problem["n"]) == ("runs without their `done`", 1)
     assert NASTY in problem["texts"][0]
 
 
 def test_html_is_the_document_in_a_page(made):
-    document = embedded(FORMATS["html"](made))["document"]
+    document = embedded(render(made, "html"))["document"]
     assert document["results"][0]["rows"][2]["label"] == NASTY
     assert document["results"][0]["rows"][0]["curves"][0]["test"] == [50.0]
 
@@ -196,7 +195,7 @@ def test_html_is_the_document_in_a_page(made):
 def test_flags_offer_the_formats():
     given = flags.parser().parse_args(["collect", "--input_dir", "x", "--format", "html"])
     assert given.format == "html"
-    for name in FORMATS:
+    for name in names():
         flags.parser().parse_args(["leaderboard", "x", "--format", name])
     with pytest.raises(SystemExit):
         flags.parser().parse_args(["collect", "--input_dir", "x", "--format", "word"])

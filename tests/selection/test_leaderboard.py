@@ -4,37 +4,32 @@ import itertools
 import json
 
 import pytest
-from factories import args, record, write_run
+from factories import run_of
 
 from dg_batchformer.selection import references
+from dg_batchformer.selection.blocks import legend
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import TWICE, collect
-from dg_batchformer.selection.formats.wording import legend
 from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, leaderboard
-from dg_batchformer.selection.references import Published, Reference
+from dg_batchformer.selection.references import Reference
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE
 
 PACS = Setting("PACS", "domainbed", "resnet50")
 
 
-def run_of(
-    folder, env, accuracy, *, algorithm="ERM", dataset="PACS", trial=0, protocol="domainbed", made=None, **own_args
-):
-    """A run of one checkpoint that gets `accuracy` on the environment it leaves out, and how it was `made`."""
-    of = {**args([env], algorithm, dataset, trial), "protocol": protocol, **own_args}
-    one = record(300, [accuracy if i == env else 0.9 for i in range(4)], [0.5] * 4, of)
-    network = {"backbone": "resnet50", "weights": "imagenet"}
-    n = len(list(folder.iterdir())) if folder.exists() else 0
-    return write_run(folder / f"{n}", [{**one, **network, "hparams": {}, **(made or {})}])
+NETWORK = {"backbone": "resnet50", "weights": "imagenet", "hparams": {}}
 
 
-def runs_of(folder, algorithm, accuracies, **own):
+def runs_of(folder, algorithm, accuracies, *, protocol="domainbed", made=(), dataset="PACS", trial=0, **given):
+    """A run for each environment, under args that are `given` and with records that say how it was `made`."""
     for env, accuracy in enumerate(accuracies):
-        run_of(folder, env, accuracy, algorithm=algorithm, **own)
+        options = {"given": {"protocol": protocol, **given}, **NETWORK, **dict(made)}
+        run_of(folder, env, accuracy, algorithm=algorithm, dataset=dataset, trial=trial, **options)
 
 
 def published(algorithm, mean, *, setting=PACS, source="Someone", selection="training-domain", column=AVERAGE):
-    return Reference(setting, algorithm, source, selection, {column: Published(mean, None, "stderr")})
+    return Reference(setting, algorithm, source, selection, {column: Cell.from_published(mean, None, "stderr")})
 
 
 def board(*folders, rows=(), **options):
@@ -63,8 +58,8 @@ def test_rows_stand_by_falling_average_and_equal_ones_share_a_rank(tmp_path):
 def test_published_rows_are_ranked_among_runs(tmp_path):
     runs_of(tmp_path, "ERM", [0.70] * 4)
     runs_of(tmp_path, "CORAL", [0.80] * 4)
-    number = {"A": Published(80, 0.5, "std"), "C": Published(60, None, "stderr")}
-    all_four = {**number, "P": Published(90, 0, "std"), "S": Published(75.2, 1, "std")}
+    number = {"A": Cell.from_published(80, 0.5, "std"), "C": Cell.from_published(60, None, "stderr")}
+    all_four = {**number, "P": Cell.from_published(90, 0, "std"), "S": Cell.from_published(75.2, 1, "std")}
     rows = [
         published("ERM", 75),
         Reference(PACS, "IRM", "Someone", "training-domain", all_four, "repeat it"),
@@ -133,7 +128,7 @@ def test_numbers_of_environments_that_runs_do_not_have_are_not_dropped_silently(
 def test_without_runs_there_are_the_published_rows(tmp_path):
     (tmp_path / "empty").mkdir()
     mine = Setting("folder:mine", "domainbed", "resnet50")
-    environments = {name: Published(50, None, "stderr") for name in ("z", "y", "x")}
+    environments = {name: Cell.from_published(50, None, "stderr") for name in ("z", "y", "x")}
     rows = [published("ERM", 75), Reference(mine, "ERM", "Someone", "training-domain", environments)]
     report = board(tmp_path / "empty", rows=rows)
     columns = {result.section.dataset: result.section.own_columns for result in report.results}
@@ -194,7 +189,7 @@ def test_trials_of_several_folders_stand_in_one_row(tmp_path):
 
 def test_the_same_run_in_two_folders_counts_once(tmp_path):
     for folder, accuracy in (("one", 0.70), ("copy", 0.70), ("changed", 0.80)):
-        run_of(tmp_path / folder, 0, accuracy)
+        runs_of(tmp_path / folder, "ERM", [accuracy])
     for folder, how in (("copy", "with the same results"), ("changed", "with OTHER results")):
         report = board(tmp_path / "one", tmp_path / folder)
         assert report.results[0].section.rows[0].cells["A"].values == pytest.approx({0: 70})
@@ -204,21 +199,15 @@ def test_the_same_run_in_two_folders_counts_once(tmp_path):
 
 
 def test_a_folder_given_twice_is_one(tmp_path):
-    run_of(tmp_path / "one", 0, 0.70)
+    runs_of(tmp_path / "one", "ERM", [0.70])
     assert board(tmp_path / "one", tmp_path / "one" / ".." / "one").problems == board(tmp_path / "one").problems
 
 
 def test_the_papers_rows_join_the_runs_of_their_commands(tmp_path):
     """Runs as the command of a row makes them; the rows of table 6 have a schedule of their own."""
-    for env in range(4):
-        run_of(
-            tmp_path,
-            env,
-            0.70,
-            protocol="tllib",
-            made={"backbone": "resnet18", "hparams": {"freeze_bn": True}},
-            hparams=json.dumps({"backbone": "resnet18"}),
-        )
+    made = {"backbone": "resnet18", "hparams": {"freeze_bn": True}}
+    given = {"protocol": "tllib", "hparams": json.dumps({"backbone": "resnet18"})}
+    runs_of(tmp_path, "ERM", [0.70] * 4, made=made, **given)
     report = board(tmp_path, rows=references.load("paper"))
     with_ours = [one.section for one in report.results if any(not row.source for row in one.section.rows)]
     (section,) = with_ours

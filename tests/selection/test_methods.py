@@ -4,17 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from factories import args, record
+from factories import args, finished_run, record
 
-from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.methods import METHODS, Choice, best, best_by_trial
-from dg_batchformer.selection.runs import made
 
 
 def run(test_envs, rows, hparams_seed=0, trial=0):
     """A run with one (step, in-accuracies, out-accuracies) a row."""
     of = args(test_envs, trial=trial, hparams_seed=hparams_seed)
-    return made(RunKey.of(of), "sweep/a", [record(step, ins, outs, of) for step, ins, outs in rows], 3)
+    return finished_run([record(step, ins, outs, of) for step, ins, outs in rows])
 
 
 def chosen(selection, singles, pairs=()):
@@ -122,7 +120,7 @@ def test_each_method_offers_one_candidate_a_run():
 def test_a_choice_has_its_macro_accuracy_or_none():
     assert math.isnan(Choice(EARLY, 0, 1, 0.5).macro)
     of = args([0])
-    with_macro = made(RunKey.of(of), "a", [{**record(0, [0.5] * 3, [0.5] * 3, of), "env0_in_macro_acc": 0.25}], 3)
+    with_macro = finished_run([{**record(0, [0.5] * 3, [0.5] * 3, of), "env0_in_macro_acc": 0.25}])
     assert Choice(with_macro, 0, 0, 0.5).macro == 0.25
 
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from factories import args, record, write_run
+from factories import run_of
 
 from dg_batchformer import cli
 from dg_batchformer.errors import InputError
@@ -28,12 +28,6 @@ DOMAINBED_ARGS = {
     "skip_model_save": True,
     "save_model_every_checkpoint": False,
 }
-
-
-def run_of(folder, env, *, accuracy=0.5, algorithm="ERM", trial=0, hparams_seed=0, dataset="PACS", **own):
-    of = {**args([env], algorithm, dataset, trial, hparams_seed), **own, "output_dir": str(folder)}
-    rows = [record(step, [accuracy - 0.01 * (step > 300)] * 4, [0.5] * 4, of) for step in (0, 300, 600)]
-    return write_run(folder, rows)
 
 
 def report_of(folder, **options):
@@ -82,8 +76,8 @@ def test_the_command_repeats_the_run_to_the_bit(trained, tmp_path, monkeypatch):
 
 def test_runs_steps_and_values_are_named(tmp_path):
     for trial in range(2):
-        run_of(tmp_path / f"t{trial}", 1, accuracy=0.5 + trial / 10, trial=trial, hparams_seed=4)
-    run_of(tmp_path / "elsewhere", 2, hparams_seed=4)
+        run_of(tmp_path, 1, 0.5 + trial / 10, trial=trial, hparams_seed=4, steps=(0, 300), name=f"t{trial}")
+    run_of(tmp_path, 2, hparams_seed=4, name="elsewhere")
     lines = explain(report_of(tmp_path), "PACS/ERM/C")
     assert lines[0] == "PACS/ERM/C: 55.0000, stderr 3.5355"
     assert "training-domain validation" in lines[1]
@@ -115,7 +109,7 @@ def command_of(folder, name):
 )
 def test_domainbeds_runs_get_domainbeds_command(tmp_path, algorithm, program):
     own = {**DOMAINBED_ARGS, "hparams": '{"lr": 0.1}'}
-    run_of(tmp_path / "0123abc", 3, algorithm=algorithm, trial=2, hparams_seed=5, **own)
+    run_of(tmp_path, 3, algorithm=algorithm, trial=2, hparams_seed=5, name="0123abc", given=own)
     (line,) = commands(explain(report_of(tmp_path), f"PACS/{algorithm}/S"))
     assert line == (
         f"{program} --algorithm {algorithm} --data_dir /data --dataset PACS --holdout_fraction 0.2 "
@@ -126,7 +120,7 @@ def test_domainbeds_runs_get_domainbeds_command(tmp_path, algorithm, program):
 
 def test_an_average_leads_to_the_runs_of_all_columns(tmp_path):
     for env in range(4):
-        run_of(tmp_path / f"{env}", env, trial=0)
+        run_of(tmp_path, env, name=str(env))
     for column in ("Avg", "Worst"):
         lines = explain(report_of(tmp_path), f"PACS/ERM/{column}")
         assert [line.strip() for line in lines if line.startswith(f"    {tmp_path}")] == [
@@ -138,19 +132,19 @@ def test_an_average_leads_to_the_runs_of_all_columns(tmp_path):
 def test_rows_of_given_hparams_are_told_apart_by_label_and_found_together_by_algorithm(tmp_path):
     value = "it's {x}"
     hard = json.dumps({"a/b": value})
-    run_of(tmp_path / "plain", 0)
-    run_of(tmp_path / "given", 0, protocol="domainbed", hparams=hard)
+    run_of(tmp_path, name="plain")
+    run_of(tmp_path, name="given", given={"protocol": "domainbed", "hparams": hard})
     (line,) = commands(explain(report_of(tmp_path), f"PACS/ERM (a/b {json.dumps(value)})/A"))
     assert shlex.split(line)[shlex.split(line).index("--hparams") + 1] == hard
     assert "plain" in commands(explain(report_of(tmp_path), "PACS/ERM/A"))[0]
-    run_of(tmp_path / "other", 0, algorithm="CORAL", protocol="domainbed", hparams=hard)
-    run_of(tmp_path / "another", 0, algorithm="CORAL", protocol="domainbed", hparams='{"lr": 0.1}')
+    run_of(tmp_path, algorithm="CORAL", given={"protocol": "domainbed", "hparams": hard})
+    run_of(tmp_path, algorithm="CORAL", given={"protocol": "domainbed", "hparams": '{"lr": 0.1}'})
     assert len(commands(explain(report_of(tmp_path), "PACS/CORAL/A"))) == 2
 
 
 def test_tables_of_several_settings_and_methods_are_all_explained(tmp_path):
-    run_of(tmp_path / "usual", 0)
-    run_of(tmp_path / "short", 0, steps=100)
+    run_of(tmp_path, name="usual")
+    run_of(tmp_path, name="short", given={"steps": 100})
     lines = explain(report_of(tmp_path, selections=["training-domain", "oracle"]), "PACS/ERM/A")
     assert lines.count("") == 3
     assert len(commands(lines)) == 4
@@ -158,7 +152,7 @@ def test_tables_of_several_settings_and_methods_are_all_explained(tmp_path):
 
 
 def test_a_published_cell_has_no_run_but_the_sweep_that_repeats_it(tmp_path):
-    run_of(tmp_path / "run", 0)
+    run_of(tmp_path, name="run")
     board = leaderboard(collect([tmp_path]), references.load("paper"))
     cell = "PACS/MixStyle_BatchFormer (paper, table 14)/S"
     lines = explain(board, cell)
@@ -169,7 +163,7 @@ def test_a_published_cell_has_no_run_but_the_sweep_that_repeats_it(tmp_path):
 
 
 def test_a_cell_without_a_run_says_what_is_missing(tmp_path):
-    run_of(tmp_path / "run", 0)
+    run_of(tmp_path, name="run")
     lines = explain(report_of(tmp_path), "PACS/ERM/C")
     assert lines[0] == "PACS/ERM/C: no number (not run)"
     assert lines[-1] == "  no run of ours stands behind it"
@@ -177,6 +171,6 @@ def test_a_cell_without_a_run_says_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize("cell", ["PACS/ERM/art", "ERM/A", "", "PACS/ERM_BatchFormer/A"])
 def test_an_unknown_cell_is_refused_with_the_nearest(tmp_path, cell):
-    run_of(tmp_path / "run", 0)
+    run_of(tmp_path, name="run")
     with pytest.raises(InputError, match=r"--command: unknown cell .*PACS/ERM/A.*expected DATASET/ALGORITHM/COLUMN"):
         explain(report_of(tmp_path), cell)

@@ -7,7 +7,8 @@ import pytest
 
 from dg_batchformer import paper
 from dg_batchformer.errors import InputError
-from dg_batchformer.selection.references import Published, load
+from dg_batchformer.selection.cells import Cell
+from dg_batchformer.selection.references import load
 from dg_batchformer.selection.settings import Setting
 
 HEADER = "dataset,protocol,backbone,algorithm,environment,mean,error,error_kind,source,selection"
@@ -32,10 +33,10 @@ def test_the_papers_numbers_stand_in_the_tables_columns():
         algorithm = line["method"] + "_BatchFormer" * (line["batchformer"] == "1")
         key = (f"paper, table {line['table']}", line["protocol"], line["backbone"], line["dataset"], algorithm)
         column = "Avg" if line["environment"] == "avg" else COLUMNS[line["dataset"]][line["environment"]]
-        number = Published(float(line["mean"]), float(line["std"]) if line["std"] else None, "std")
+        number = Cell.from_published(float(line["mean"]), float(line["std"]) if line["std"] else None, "std")
         expected.setdefault(key, {})[column] = number
     found = {
-        (one.source, one.setting.protocol, one.setting.backbone, one.setting.dataset, one.algorithm): one.numbers
+        (one.source, one.setting.protocol, one.setting.backbone, one.setting.dataset, one.algorithm): one.cells
         for one in load("paper")
     }
     assert found == expected
@@ -61,13 +62,13 @@ def test_a_users_file(tmp_path):
     first, second, third = load(path)
     assert first.setting == second.setting == Setting("PACS", "swad", "resnet50")
     assert (first.algorithm, first.source, first.selection) == ("SWAD", "Cha et al.", "training-domain")
-    assert first.numbers == {
-        "A": Published(89.3, 0.2, "std"),
-        "C": Published(83.4, 0.6, "stderr"),
-        "Avg": Published(88.1, None, "stderr"),
+    assert first.cells == {
+        "A": Cell.from_published(89.3, 0.2, "std"),
+        "C": Cell.from_published(83.4, 0.6, "stderr"),
+        "Avg": Cell.from_published(88.1, None, "stderr"),
     }
-    assert (second.source, second.selection, second.numbers["A"].mean) == ("rows.csv", "oracle", 70.5)
-    assert (third.setting.dataset, third.numbers) == ("folder:mine", {"indoor": Published(0, None, "stderr")})
+    assert (second.source, second.selection, second.cells["A"].mean) == ("rows.csv", "oracle", 70.5)
+    assert (third.setting.dataset, third.cells) == ("folder:mine", {"indoor": Cell.from_published(0, None, "stderr")})
 
 
 def test_optional_columns_may_be_absent_and_a_byte_order_mark_present(tmp_path):
@@ -75,7 +76,10 @@ def test_optional_columns_may_be_absent_and_a_byte_order_mark_present(tmp_path):
     text = "mean,environment,algorithm,backbone,protocol,dataset\r\n50,A,ERM,resnet18,tllib,PACS\r\n"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     (only,) = load(str(path))
-    assert (only.setting, only.numbers) == (Setting("PACS", "tllib", "resnet18"), {"A": Published(50, None, "stderr")})
+    assert (only.setting, only.cells) == (
+        Setting("PACS", "tllib", "resnet18"),
+        {"A": Cell.from_published(50, None, "stderr")},
+    )
 
 
 def test_all_that_is_wrong_with_a_file_is_said_at_once(tmp_path):

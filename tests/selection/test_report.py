@@ -3,14 +3,12 @@
 import itertools
 
 import pytest
-from factories import args
+from factories import args, planned, run_of, sweep, texts
 
 from dg_batchformer import cli
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.methods import METHODS, TITLES
 from dg_batchformer.selection.report import FIXED, MIXED_VERSIONS, NEVER_LEFT_OUT, REDRAWN, SEEDS, report
-
-from .sweeps import planned, run_of, texts
 
 
 def results(folder, selection="training-domain", **options):
@@ -22,12 +20,13 @@ def caption(folder, selection="training-domain"):
     return result.caption
 
 
-def sweep(folder, n_trials=2, *, lr=0.1, name="", **options):
-    """A run for each environment, trial and of two rows of a search, the draws of which differ by `lr` a trial."""
-    for env, trial, seed in itertools.product(range(4), range(n_trials), range(2)):
-        hparams = {"lr": 1 + seed + lr * trial * (seed > 0)}
-        where = f"{name}{env}{trial}{seed}"
-        run_of(folder, env, trial=trial, hparams_seed=seed, hparams=hparams, name=where, **options)
+def search(folder, n_trials=2, *, lr=0.1, **options):
+    """Two rows of a search, whose draws differ by `lr` a trial."""
+
+    def hparams(algorithm, env, trial, seed):
+        return {"lr": 1 + seed + lr * trial * (seed > 0)}
+
+    return sweep(folder, trials=range(n_trials), hparams_seeds=range(2), hparams=hparams, **options)
 
 
 def test_every_method_has_its_tables_and_its_title(tmp_path):
@@ -39,53 +38,53 @@ def test_every_method_has_its_tables_and_its_title(tmp_path):
 
 
 def test_captions_say_how_the_search_was_drawn(tmp_path):
-    sweep(tmp_path / "redrawn")
+    search(tmp_path / "redrawn")
     assert f"; {SEEDS[REDRAWN]}; " in caption(tmp_path / "redrawn")
-    sweep(tmp_path / "fixed", lr=0)
+    search(tmp_path / "fixed", lr=0)
     assert f"; {SEEDS[FIXED]}; " in caption(tmp_path / "fixed")
     assert "redrawn" in SEEDS[REDRAWN]
     assert "fixed" in SEEDS[FIXED]
-    sweep(tmp_path / "one", n_trials=1)
+    search(tmp_path / "one", n_trials=1)
     assert "hyper-parameters" not in caption(tmp_path / "one")
 
 
 def test_captions_say_which_rows_searched_how(tmp_path):
-    sweep(tmp_path)
-    sweep(tmp_path, lr=0, name="coral", algorithm="CORAL")
+    search(tmp_path)
+    search(tmp_path, lr=0, algorithms=["CORAL"])
     assert f"{SEEDS[REDRAWN]} (ERM); {SEEDS[FIXED]} (CORAL)" in caption(tmp_path)
 
 
 def test_runs_that_fix_their_search_are_apart_from_those_that_do_not(tmp_path):
-    sweep(tmp_path)
-    sweep(tmp_path, lr=0, name="fixed", given={"fixed_hparams": True})
+    search(tmp_path)
+    search(tmp_path, lr=0, given={"fixed_hparams": True})
     captions = [one.caption for one in results(tmp_path)]
     assert [("redrawn" in one, "fixed over" in one) for one in captions] == [(True, False), (False, True)]
     assert "fixed_hparams as usual and True" in report(collect([tmp_path])).apart[0]
 
 
 def test_captions_say_what_was_held_fixed_and_how_many_trials_there_are(tmp_path):
-    sweep(tmp_path, n_trials=3, given={"steps": 100, "precision": "bf16"})
+    search(tmp_path, n_trials=3, given={"steps": 100, "precision": "bf16"})
     expected = "protocol domainbed, backbone resnet50, precision bf16, steps 100; 3 trials; "
     assert caption(tmp_path).startswith(expected)
     assert caption(tmp_path).endswith("; all 24 runs done")
 
 
 def test_captions_say_what_hparams_all_rows_were_given(tmp_path):
-    sweep(tmp_path, name="a", given={"hparams": '{"lr": 0.1, "batch_size": 8}'})
+    search(tmp_path, given={"hparams": '{"lr": 0.1, "batch_size": 8}'})
     assert ", backbone resnet50; all runs given batch_size 8, lr 0.1; " in caption(tmp_path)
-    sweep(tmp_path, name="b", given={"hparams": '{"lr": 0.1}'})
+    search(tmp_path, given={"hparams": '{"lr": 0.1}'})
     assert ", backbone resnet50; all runs given lr 0.1; " in caption(tmp_path)
-    sweep(tmp_path, name="c")
+    search(tmp_path)
     assert "given" not in caption(tmp_path)
     for algorithm in ("IRM", "IRM_BatchFormer"):
-        sweep(tmp_path, name=algorithm, algorithm=algorithm, given={"hparams": '{"irm_lambda": 1.0}'})
+        search(tmp_path, algorithms=[algorithm], given={"hparams": '{"irm_lambda": 1.0}'})
     assert "; IRM, IRM_BatchFormer given irm_lambda 1.0; " in caption(tmp_path)
 
 
 def test_captions_say_what_is_not_done(tmp_path):
-    sweep(tmp_path)
-    (tmp_path / "000" / "done").unlink()
-    run_of(tmp_path, 0, trial=2, name="more")
+    search(tmp_path)
+    (tmp_path / "PACS-ERM-0-t0-h0" / "done").unlink()
+    run_of(tmp_path, 0, trial=2)
     assert "; 2 to 3 trials; " in caption(tmp_path)
     assert caption(tmp_path).endswith("; 16 of 24 runs done")
 

@@ -4,22 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from factories import args, record
+from factories import args, finished_run, record, run_of
 
-from dg_batchformer.runs.records import RunKey
-from dg_batchformer.selection.runs import count_environments, environment_names, made
-
-from .sweeps import run_of
-
-
-def run(records, n_environments=4):
-    return made(RunKey.of(records[-1]["args"]), "sweep/a", records, n_environments)
+from dg_batchformer.runs.records import RunKey, count_environments
+from dg_batchformer.selection.read import environment_names
 
 
 def test_columns_hold_what_the_records_say():
     of = args([0])
     rows = [record(step, np.random.RandomState(step).rand(4), [step / 1000] * 4, of) for step in (0, 300, 600)]
-    made_of = run(rows)
+    made_of = finished_run(rows)
     assert made_of.steps.tolist() == [0, 300, 600]
     assert made_of.n_environments == 4
     for i, row in enumerate(rows):
@@ -33,25 +27,20 @@ def test_macro_accuracies_where_the_records_have_them():
     of = args([0])
     old, new = (record(step, [0.5] * 4, [0.5] * 4, of) for step in (0, 300))
     new |= {f"env{i}_in_macro_acc": 0.25 for i in range(4)}
-    macro = run([old, new]).macro
+    macro = finished_run([old, new]).macro
     assert np.isnan(macro[0]).all()
     assert macro[1].tolist() == [0.25] * 4
 
 
-def test_what_many_runs_share_is_apart_from_what_is_a_runs_own():
+def test_a_run_has_the_arguments_hparams_and_description_of_its_last_record():
     of = {**args([1], trial=2, hparams_seed=3), "seed": 7, "output_dir": "x", "steps": 100, "protocol": "swad"}
-    described = {"backbone": "resnet50", "weights": "imagenet", "device": "cpu", "versions": {"torch": "2.4"}}
-    own = {"hparams": {"lr": 1e-3}, "swad_window": [3, 9]}
-    made_of = run([{**record(0, [0.5] * 4, [0.5] * 4, of), **described, **own}])
-    assert made_of.hparams == {"lr": 1e-3}
-    assert made_of.own["swad_window"] == [3, 9]
-    assert made_of.args == of
-    assert made_of.shared["args"] == {"steps": 100, "protocol": "swad"}
-    assert {name: made_of.shared[name] for name in described} == described
+    described = {"backbone": "resnet50", "weights": "imagenet", "versions": {"torch": "2.4"}, "swad_window": [3, 9]}
+    found = finished_run([{**record(0, [0.5] * 4, [0.5] * 4, of), **described, "hparams": {"lr": 1e-3}}])
+    assert (found.args, found.hparams, found.made) == (of, {"lr": 1e-3}, described)
 
 
 def test_a_record_without_hparams_has_none():
-    assert run([record(0, [0.5] * 4, [0.5] * 4, args([0]))]).hparams == {}
+    assert finished_run([record(0, [0.5] * 4, [0.5] * 4, args([0]))]).hparams == {}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +55,9 @@ def test_environments_are_counted_from_the_first(lacks, n):
 def test_environment_names():
     def names(dataset, **fields):
         of = args([0], dataset=dataset)
-        return environment_names(RunKey.of(of).dataset, [run([{**record(0, [0.5] * 4, [0.5] * 4, of), **fields}])])
+        return environment_names(
+            RunKey.from_args(of).dataset, [finished_run([{**record(0, [0.5] * 4, [0.5] * 4, of), **fields}])]
+        )
 
     assert names("PACS") == ("A", "C", "P", "S")
     assert names("PACS", environments=list("wxyz")) == ("A", "C", "P", "S")
@@ -81,12 +72,12 @@ def test_environment_names_are_those_of_any_run_that_has_them():
     """DomainBed's records have none."""
     of = args([0], dataset="Mine")
     theirs, ours = record(0, [0.5] * 3, [0.5] * 3, of), record(0, [0.5] * 3, [0.5] * 3, of)
-    runs = [run([theirs], 3), run([{**ours, "environments": ["x", "y", "z"]}], 3)]
+    runs = [finished_run([theirs]), finished_run([{**ours, "environments": ["x", "y", "z"]}])]
     assert environment_names("Mine", runs) == ("x", "y", "z")
 
 
 def test_accuracies_are_read_to_the_bit(tmp_path):
-    from dg_batchformer.selection.reading import read_folder
+    from dg_batchformer.selection.read import read_folder
 
     value = 0.1 + 0.2
     read = read_folder(run_of(tmp_path, accuracy=value)).run

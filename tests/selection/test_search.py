@@ -3,24 +3,20 @@
 import itertools
 
 import pytest
-from factories import args, record, write_run
+from factories import sweep, table
 from scipy import stats
 
-from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.search import Edge, edges
-from dg_batchformer.selection.table import FIXED, REDRAWN, build
+from dg_batchformer.selection.table import FIXED, REDRAWN
 
 N_ROWS, N_TRIALS = 10, 3
 
 
-def searched(folder, hparams, validation, environments=range(4), trials=range(N_TRIALS)):
+def searched(folder, hparams, validation, trials=range(N_TRIALS)):
     """The row of a sweep whose runs have `hparams` and `validation`, functions of trial, row and environment."""
-    for n, (trial, seed, env) in enumerate(itertools.product(trials, range(N_ROWS), environments)):
-        of = args([env], "ERM", "PACS", trial, seed)
-        one = record(300, [0.5] * 4, [validation(trial, seed, env)] * 4, of)
-        write_run(folder / str(n), [{**one, "hparams": hparams(trial, seed)}])
-    (section,) = build(collect([folder]), selections=["training-domain"])
-    return section.rows[0]
+    outs = {f"env{i}_out_acc": lambda _, env, trial, seed: validation(trial, seed, env) for i in range(4)}
+    own = {"hparams": lambda _, env, trial, seed: hparams(trial, seed), **outs}
+    return table(sweep(folder, trials=trials, hparams_seeds=range(N_ROWS), **own)).rows[0]
 
 
 def redrawn_lr(trial, seed):

@@ -3,29 +3,25 @@
 import itertools
 
 import pytest
-from factories import args, record
+from factories import args, finished_run, planned, record, run_of, tables, texts
 
-from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.given import given_hparams
 from dg_batchformer.selection.report import apart, report
-from dg_batchformer.selection.runs import made
 from dg_batchformer.selection.settings import (
     UNKNOWN,
     Setting,
     backbone_of,
-    given_hparams,
     planned_setting,
     setting_of,
     settings_of,
 )
 
-from .sweeps import planned, run_of, tables, texts
-
 
 def run(dataset="PACS", given=(), n_environments=4, **fields):
     of = {**args([0], dataset=dataset), **dict(given)}
     accuracies = [0.5] * n_environments
-    return made(RunKey.of(of), "sweep/a", [{**record(0, accuracies, accuracies, of), **fields}], n_environments)
+    return finished_run([{**record(0, accuracies, accuracies, of), **fields}])
 
 
 @pytest.mark.parametrize(

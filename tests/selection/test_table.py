@@ -5,15 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from factories import args, record, write_run
+from factories import args, planned, record, rows, run_of, sweep, tables, write_run
 
+from dg_batchformer.selection.blocks import legend
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.formats.flat import cells
-from dg_batchformer.selection.formats.wording import legend
+from dg_batchformer.selection.formats.csv import cells
 from dg_batchformer.selection.report import report
 from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, MACRO, REDRAWN, WORST, build
-
-from .sweeps import planned, rows, run_of, tables
 
 ENVIRONMENTS = ["A", "C", "P", "S"]
 
@@ -54,8 +52,7 @@ def test_what_is_missing_is_said(tmp_path):
 
 
 def test_a_search_with_runs_missing_says_so(tmp_path):
-    for hparams_seed, env in itertools.product(range(3), range(4)):
-        run_of(tmp_path, env, hparams_seed=hparams_seed, done=(hparams_seed, env) != (1, 2))
+    sweep(tmp_path, hparams_seeds=range(3), done=lambda _, env, trial, seed: (seed, env) != (1, 2))
     row = rows(tmp_path)["ERM"]
     assert (row["P"].n, row["P"].missing) == (1, "2 of 3 runs")
     assert row[AVERAGE].missing == "2 of 3 runs"
@@ -65,8 +62,7 @@ def test_a_search_with_runs_missing_says_so(tmp_path):
 
 def test_a_search_that_has_not_begun_everywhere_is_counted_whole(tmp_path):
     """DomainBed's folders show only what has begun: the grid is that of all trials and rows of the search seen."""
-    for trial, hparams_seed in itertools.product(range(2), range(3)):
-        run_of(tmp_path, 0, trial=trial, hparams_seed=hparams_seed)
+    sweep(tmp_path, envs=[0], trials=range(2), hparams_seeds=range(3))
     run_of(tmp_path, 1, trial=1, hparams_seed=2)
     row = rows(tmp_path)["ERM"]
     assert (row["A"].done, row["A"].expected, row["A"].missing) == (6, 6, "")
@@ -120,11 +116,9 @@ def test_plans_alone_make_a_table_that_says_so(tmp_path):
 
 
 def test_averages_over_datasets(tmp_path):
-    for env in range(4):
-        for trial in range(2):
-            run_of(tmp_path, env, 0.6 + 0.1 * trial, trial=trial)
-            run_of(tmp_path, env, 0.8 - 0.01 * env, trial=trial, dataset="VLCS")
-        run_of(tmp_path, env, 0.7, algorithm="CORAL")
+    sweep(tmp_path, trials=range(2), accuracy=lambda _, env, trial, seed: 0.6 + 0.1 * trial)
+    sweep(tmp_path, trials=range(2), accuracy=lambda _, env, trial, seed: 0.8 - 0.01 * env, dataset="VLCS")
+    sweep(tmp_path, algorithms=["CORAL"], accuracy=0.7)
     (averages,) = [one for one in tables(tmp_path) if one.is_over_datasets]
     assert averages.columns == ("PACS", "VLCS", *DERIVED)
     assert averages.own_columns == ("PACS", "VLCS")
@@ -234,20 +228,16 @@ def search(folder, *, fixed, trials=range(3), skipped=(), flag=False):
     """A search of three rows; returns the accuracies and out-splits by trial, row and environment."""
     random = np.random.RandomState(1)
     accuracies, validations = random.rand(3, 3, 4), random.rand(3, 3, 4, 4)
-    for trial, seed, env in itertools.product(trials, range(3), range(4)):
-        if (trial, seed) in skipped:
-            continue
-        outs = {f"env{i}_out_acc": validations[trial, seed, env, i] for i in range(4)}
-        hparams = {"lr": 0.1 * seed if fixed or not seed else 0.1 * seed + 0.01 * trial}
-        given = {"fixed_hparams": True} if flag else {}
-        run_of(
+    outs = {f"env{i}_out_acc": lambda _, env, trial, seed, i=i: validations[trial, seed, env, i] for i in range(4)}
+    rows = [range(1) if (trial, 1) in skipped else range(3) for trial in trials]
+    for trial, seeds in zip(trials, rows, strict=True):
+        sweep(
             folder,
-            env,
-            accuracies[trial, seed, env],
-            trial=trial,
-            hparams_seed=seed,
-            hparams=hparams,
-            given=given,
+            trials=[trial],
+            hparams_seeds=seeds,
+            accuracy=lambda _, env, trial, seed: accuracies[trial, seed, env],
+            hparams=lambda _, env, trial, seed: {"lr": 0.1 * seed + 0.01 * trial * (not fixed and seed > 0)},
+            given={"fixed_hparams": True} if flag else {},
             **outs,
         )
     return accuracies, validations
@@ -290,8 +280,7 @@ def test_a_search_of_defaults_alone_is_fixed(tmp_path):
 
 
 def test_runs_without_hparams_are_taken_for_a_redrawn_search(tmp_path):
-    for trial, seed in itertools.product(range(2), range(2)):
-        run_of(tmp_path, trial=trial, hparams_seed=seed)
+    sweep(tmp_path, envs=[0], trials=range(2), hparams_seeds=range(2))
     assert tables(tmp_path)[0].rows[0].seeds == REDRAWN
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
-from dg_batchformer.selection.formats.flat import of_table
-from dg_batchformer.selection.pairs import Comparison, Difference
+from dg_batchformer.selection.compare import Comparison, Difference
+from dg_batchformer.selection.formats.csv import csv_of, of_table
 from dg_batchformer.selection.report import Report
 
 COLUMNS = (
@@ -15,29 +12,23 @@ COLUMNS = (
 )
 
 
-def csv_differences(report: Report) -> str:
+def render(report: Report) -> str:
     """Lines for each comparison, in points to the last digit: one over all pairs, without an environment, then by it.
 
     `p_holm` is corrected for the comparisons over all pairs of a table, and empty by environment; `p` is not corrected.
     """
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for result in report.results:
-        alike = of_table(result.section)
-        writer.writerows({**alike, **line} for one in result.comparisons for line in lines(one))
-    return file.getvalue()
+    tables = ((of_table(result.section), result.comparisons) for result in report.results)
+    return csv_of(COLUMNS, ({**alike, **line} for alike, own in tables for one in own for line in _lines(one)))
 
 
-def lines(comparison: Comparison) -> list[dict[str, object]]:
-    """A comparison over all pairs, then by environment."""
-    names = {"change": comparison.change, "variant": comparison.variant, "base": comparison.base}
-    overall = {**flat(comparison.overall), "p_holm": comparison.p_holm}
-    columns = [{"environment": name, **flat(one)} for name, one in comparison.columns.items()]
+def _lines(comparison: Comparison) -> list[dict[str, object]]:
+    names = {name: getattr(comparison, name) for name in ("change", "variant", "base")}
+    overall = {**_flat(comparison.overall), "p_holm": comparison.p_holm}
+    columns = [{"environment": name, **_flat(one)} for name, one in comparison.columns.items()]
     return [{**names, **line} for line in (overall, *columns)]
 
 
-def flat(difference: Difference) -> dict[str, object]:
+def _flat(difference: Difference) -> dict[str, object]:
     low, high = difference.bootstrap or (None, None)
     t_low, t_high = difference.t or (None, None)
     limits = {"bootstrap_low": low, "bootstrap_high": high, "t_low": t_low, "t_high": t_high}

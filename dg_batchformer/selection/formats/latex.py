@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from dg_batchformer.selection.formats.wording import (
-    COMPARISON_COLUMNS,
-    ORACLE_FENCE,
-    comparison_cells,
-    comparison_name,
-    comparison_sentences,
-    comparison_title,
-    edge_sentences,
-    leading_columns,
-    legend,
-    printed_rows,
-)
-from dg_batchformer.selection.methods import ORACLE
-from dg_batchformer.selection.report import Report, Result
+from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
+from dg_batchformer.selection.report import Report
 
 MARKS = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
 
@@ -36,58 +23,48 @@ SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
 PREAMBLE = r"% In the preamble: \usepackage{booktabs} \usepackage{graphicx}"
 
 
-def latex(report: Report) -> str:
+def render(report: Report) -> str:
     """A table environment for each table; needs the packages that its first line names.
 
     The best of a column is bold and the second underlined. A table too wide for the text is scaled down to it.
     """
     parts = ["\n".join([PREAMBLE, *(f"% {sentence}" for sentence in legend(report))])]
-    for result in report.results:
-        if result.section.selection == ORACLE and not any(ORACLE_FENCE in part for part in parts):
-            parts.append(f"% {ORACLE_FENCE}.")
-        parts += _result(result)
+    for block in blocks(report):
+        match block:
+            case Fence(text):
+                parts.append(f"% {text}.")
+            case Lacking(title, text):
+                parts.append(f"% {escaped(title)}: {escaped(text)}")
+            case Grid():
+                parts.append(_table(block))
     return "\n\n".join([*parts, *(f"% {escaped(sentence)}" for sentence in report.apart)]) + "\n"
 
 
-def _result(result: Result) -> list[str]:
-    if result.lacking:
-        return [f"% {escaped(result.title)}: {escaped(result.lacking)}"]
-    section = result.section
-    leading = leading_columns(section)
-    rows = [
-        [*map(escaped, first), *(MARKS.get(place, "{}").format(escaped(text)) for text, place in cells)]
-        for first, cells in printed_rows(section)
-    ]
-    caption = f"{result.title}; {result.caption}. Best in bold, second underlined."
-    tables = [_table("l" * len(leading), [*leading, *section.columns], rows, caption, edge_sentences(result))]
-    if result.comparisons:
-        columns = ["Variant -- base", *section.own_columns, *COMPARISON_COLUMNS]
-        changes = [
-            [escaped(comparison_name(one)), *map(_number, comparison_cells(one, section.own_columns))]
-            for one in result.comparisons
-        ]
-        what = (
-            f"{comparison_title(result)}, in points, with equal environment, trial and hparams_seed ({result.title}; "
-            f"{result.caption}). 95 %: bootstrap over trials and environments. p: paired t-test, Holm-corrected."
+def _table(grid: Grid) -> str:
+    caption = f"{grid.title}; {grid.caption}. Best in bold, second underlined."
+    if grid.is_of_changes:
+        caption = (
+            f"{grid.title}, in points, with equal environment, trial and hparams_seed ({grid.caption}). "
+            "95 %: bootstrap over trials and environments. p: paired t-test, Holm-corrected."
         )
-        tables.append(_table("l", columns, changes, what, comparison_sentences(result)))
-    return tables
-
-
-def _table(left: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, notes: Sequence[str]) -> str:
-    lines = [" & ".join(row) + r" \\" for row in [list(map(escaped, header)), *rows]]
+    rows = [[*(escaped(name).replace(" - ", " -- ") for name in grid.left), *map(escaped, grid.columns)]]
+    rows += [
+        [*map(escaped, line.left), *(MARKS.get(place, "{}").format(_number(text)) for text, place in line.numbers)]
+        for line in grid.lines
+    ]
+    header, *lines = (" & ".join(row) + r" \\" for row in rows)
     return "\n".join(
         [
-            *(f"% {note}" for note in notes),
+            *(f"% {note}" for note in grid.notes),
             r"\begin{table}",
             rf"\caption{{{escaped(caption)}}}",
             r"\centering",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{left}{'r' * (len(header) - len(left))}}}",
+            rf"\begin{{tabular}}{{{'l' * len(grid.left)}{'r' * len(grid.columns)}}}",
             r"\toprule",
-            lines[0],
+            header,
             r"\midrule",
-            *lines[1:],
+            *lines,
             r"\bottomrule",
             r"\end{tabular}}",
             r"\end{table}",

@@ -124,8 +124,8 @@ def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
 
     records = [read(one.job.folder / "results.jsonl")[0][-1] for one in fine]
     # Two workers share two cores; four runs needed no more than the two that were there or replaced dead ones.
-    assert {record["loss"] for record in records} == {1.0}
-    assert len({record["process"] for record in records}) <= 2
+    assert {one.about.record["loss"] for one in records} == {1.0}
+    assert len({one.about.record["process"] for one in records}) <= 2
     assert 0 < mean_seconds(finished_runs(jobs))["RotatedDigits"] < 60
 
 

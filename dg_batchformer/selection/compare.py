@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dg_batchformer.registry import MODIFIER_ORDER, split_name
-from dg_batchformer.selection.settings import by_name, in_words
+from dg_batchformer.selection.given import by_name, in_words
 from dg_batchformer.selection.statistics import SAME, Interval, bootstrap_interval, holm, t_interval, t_test
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
@@ -62,6 +62,10 @@ class Comparison:
     n_comparisons: int = 1
 
     @property
+    def name(self) -> str:
+        return f"{self.variant} - {self.base}"
+
+    @property
     def words(self) -> str:
         """The outcome in plain words."""
         overall = self.overall
@@ -86,17 +90,20 @@ def compare(section: Section) -> list[Comparison]:
 
     Runs are paired on equal environment, trial and hparams_seed, and each takes its checkpoint by the section's method.
     """
-    found = []
     rows = tuple(row for row in section.rows if row.candidates)  # published ones have no runs to pair
-    accuracies = {id(row): _by_hparams_seed(row) for row in rows}
-    for modifier in ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer")):
-        for row in rows:
-            if base := base_of(row, modifier, rows):
-                found.append(_comparison((modifier, modifier), row, base, section, accuracies))
-    for row in rows:
-        for base in rows:
-            if added := added_hparam(row, base):
-                found.append(_comparison((HYPER_PARAMETER, added), row, base, section, accuracies))
+    modifiers = ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer"))
+    found = [
+        _comparison(modifier, modifier, row, base, section)
+        for modifier in modifiers
+        for row in rows
+        if (base := base_of(row, modifier, rows))
+    ]
+    found += [
+        _comparison(HYPER_PARAMETER, added, row, base, section)
+        for row in rows
+        for base in rows
+        if (added := added_hparam(row, base))
+    ]
     corrected = holm([comparison.overall.p for comparison in found])
     n = sum(p is not None for p in corrected)
     return [
@@ -120,7 +127,7 @@ def base_of(row: Row, modifier: str, among: tuple[Row, ...]) -> Row | None:
 
 def added_hparam(row: Row, base: Row) -> str:
     """The hparam that a row was given and another of the same algorithm was not, where that is all they differ in."""
-    own, of_base = by_name(row.given), by_name(base.given)
+    own, of_base = by_name(row.key.given), by_name(base.key.given)
     added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
     if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:
         return ""
@@ -129,26 +136,16 @@ def added_hparam(row: Row, base: Row) -> str:
 
 def _given_without(row: Row, modifier: str) -> dict[str, str]:
     """The hparams that a row was given but for a modifier's own, which all begin with its name."""
-    return {name: value for name, value in by_name(row.given).items() if not name.startswith(f"{modifier.lower()}_")}
-
-
-Accuracies = Mapping[Unit, Mapping[int, float]]
-"""Of a row, by unit and hparams_seed."""
-
-
-def _by_hparams_seed(row: Row) -> Accuracies:
     return {
-        unit: {choice.hparams_seed: choice.accuracy for choice in choices} for unit, choices in row.candidates.items()
+        name: value for name, value in by_name(row.key.given).items() if not name.startswith(f"{modifier.lower()}_")
     }
 
 
-def _comparison(
-    change: tuple[str, str], row: Row, base: Row, section: Section, accuracies: Mapping[int, Accuracies]
-) -> Comparison:
+def _comparison(modifier: str, change: str, row: Row, base: Row, section: Section) -> Comparison:
     units = {}
-    for unit in sorted(row.candidates.keys() & base.candidates.keys()):
-        of_base = accuracies[id(base)][unit]
-        differences = [own - of_base[seed] for seed, own in accuracies[id(row)][unit].items() if seed in of_base]
+    for unit in sorted(row.accuracies.keys() & base.accuracies.keys()):
+        of_base = base.accuracies[unit]
+        differences = [own - of_base[seed] for seed, own in row.accuracies[unit].items() if seed in of_base]
         if differences:
             units[unit] = float(100 * np.mean(differences))
     columns = {
@@ -157,7 +154,7 @@ def _comparison(
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
     as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean
-    return Comparison(*change, row.label, base.label, difference(units), columns, as_selected)
+    return Comparison(modifier, change, row.label, base.label, difference(units), columns, as_selected)
 
 
 def difference(units: Mapping[Unit, float]) -> Difference:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import datetime
 import json
 import shlex
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dg_batchformer import __version__
-from dg_batchformer.selection import curves, provenance
+from dg_batchformer.runs import records
+from dg_batchformer.runs.files import PROGRESS
+from dg_batchformer.selection import provenance
+from dg_batchformer.selection.blocks import legend, places
 from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import by_kind
-from dg_batchformer.selection.formats.wording import legend, places
-from dg_batchformer.selection.methods import ORACLE, TITLES, Choice
-from dg_batchformer.selection.pairs import Comparison, Difference
+from dg_batchformer.selection.compare import Comparison, Difference
+from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, mean_validation
+from dg_batchformer.selection.read import FinishedRun, Floats, environment_names
 from dg_batchformer.selection.report import Report, Result
-from dg_batchformer.selection.runs import environment_names
 from dg_batchformer.selection.table import Row
 
 Document = dict[str, Any]
 
 
-def json_report(report: Report) -> str:
+def render(report: Report) -> str:
     """The document, without learning curves."""
     return json.dumps(document(report, with_curves=False), indent=1) + "\n"
 
@@ -48,27 +50,22 @@ def document(report: Report, *, with_curves: bool) -> Document:
 
 
 def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
-    section, setting = result.section, result.section.setting
-    place = places(section)
+    section, setting, place = result.section, result.section.setting, places(result.section)
     return {
         "selection": section.selection,
         "selection_title": TITLES[section.selection],
         "oracle": section.selection == ORACLE,
         "dataset": section.dataset,
-        "setting": {
-            "dataset": setting.dataset,
-            "protocol": setting.protocol,
-            "backbone": setting.backbone,
-            **dict(setting.others),
-        },
-        "title": result.title,
-        "caption": result.caption,
-        "lacking": result.lacking,
+        "setting": {**_of(setting, "dataset", "protocol", "backbone"), **dict(setting.others)},
+        **_of(result, "title", "caption", "lacking"),
         "columns": list(section.columns),
         "environments": list(section.own_columns),
         "rows": [
             {
-                **_row(row),
+                "algorithm": row.algorithm,
+                "label": row.label,
+                "given_hparams": row.key.given,
+                **_of(row, "source", "rank", "seeds"),
                 "cells": {
                     column: {
                         **_cell(cell, place.get((row.label, column))),
@@ -85,27 +82,16 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
     }
 
 
-def _row(row: Row) -> Document:
-    return {
-        "algorithm": row.algorithm,
-        "label": row.label,
-        "given_hparams": row.given,
-        "source": row.source,
-        "rank": row.rank,
-        "seeds": row.seeds,
-    }
+def _of(value: object, *names: str) -> Document:
+    """The attributes of those names."""
+    return {name: getattr(value, name) for name in names}
 
 
 def _cell(cell: Cell, place: int | None) -> Document:
     return {
-        "mean": cell.mean,
-        "error": cell.error,
-        "error_kind": cell.error_kind,
-        "n": cell.n,
+        **_of(cell, "mean", "error", "error_kind", "n"),
         "values": {str(trial): value for trial, value in cell.values.items()},
-        "done": cell.done,
-        "expected": cell.expected,
-        "missing": cell.missing,
+        **_of(cell, "done", "expected", "missing"),
         "best": place == 1,
         "second": place == 2,
         "choices": [_choice(choice) for choice in cell.choices],
@@ -133,50 +119,62 @@ def _command(report: Report, result: Result, row: Row, column: str) -> str:
 
 
 def _curves(row: Row, result: Result) -> list[Document]:
-    environments: Sequence[str] = result.section.own_columns
     return [
         {
             "environment": column,
             "trial_seed": choice.run.key.trial_seed,
             "hparams_seed": choice.hparams_seed,
-            "steps": shown.steps,
-            "validation": shown.validation,
-            "test": shown.test,
-            "chosen": shown.chosen,
-            "swad_window": shown.swad_window,
+            **curve(choice),
         }
-        for column in environments
+        for column in result.section.own_columns
         if not result.section.is_over_datasets
         for choice in row.cells[column].choices
-        for shown in [curves.curve(choice)]
     ]
+
+
+def curve(choice: Choice) -> Document:
+    """A chosen run by step: mean accuracy on the training environments' out-splits, and that on the test environment.
+
+    Where the run yielded one model, they are those of the way there, from its `progress.jsonl`. `chosen` is the step
+    that was chosen, and `swad_window` the first and last step that SWAD averaged.
+    """
+    run = _with_progress(choice.run)
+    window = choice.run.made.get("swad_window")
+    return {
+        "steps": run.steps.tolist(),
+        "validation": _percent(mean_validation(run, choice.env)),
+        "test": _percent(run.inside[:, choice.env]),
+        "chosen": choice.step,
+        "swad_window": (int(window[0]), int(window[1])) if window else None,
+    }
+
+
+def _percent(shares: Floats) -> list[float]:
+    return [round(100 * share, 4) for share in shares.tolist()]
+
+
+def _with_progress(run: FinishedRun) -> FinishedRun:
+    """A run of one record with the checkpoints on the way there, as far as its folder has them."""
+    path = Path(run.folder) / PROGRESS
+    if len(run.steps) > 1 or not path.exists():
+        return run
+    of_run = run.key, run.n_environments
+    rows = [row for row in records.read(path)[0] if (row.about.key, row.about.n_environments) == of_run]
+    return FinishedRun.from_records(run.folder, rows) if rows else run
 
 
 def _comparison(comparison: Comparison) -> Document:
     return {
-        "modifier": comparison.modifier,
-        "change": comparison.change,
-        "variant": comparison.variant,
-        "base": comparison.base,
+        **_of(comparison, "modifier", "change", "variant", "base"),
         "overall": _difference(comparison.overall),
         "environments": {column: _difference(one) for column, one in comparison.columns.items()},
-        "p_holm": comparison.p_holm,
-        "n_comparisons": comparison.n_comparisons,
-        "as_selected": comparison.as_selected,
-        "words": comparison.words,
+        **_of(comparison, "p_holm", "n_comparisons", "as_selected", "words"),
     }
 
 
 def _difference(difference: Difference) -> Document:
     return {
-        "mean": difference.mean,
-        "n": difference.n,
-        "bootstrap": difference.bootstrap,
-        "t": difference.t,
-        "p": difference.p,
-        "wins": difference.wins,
-        "ties": difference.ties,
-        "losses": difference.losses,
+        **_of(difference, "mean", "n", "bootstrap", "t", "p", "wins", "ties", "losses"),
         "units": [
             {"environment": "/".join(dict.fromkeys(unit[:2])), "trial_seed": unit.trial_seed, "difference": value}
             for unit, value in difference.units.items()

@@ -5,24 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable, Mapping, Sequence
 
-from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.report import Report
 from dg_batchformer.selection.table import Section
 
+OF_CELL = ("mean", "error", "error_kind", "n", "done", "expected", "missing")
 COLUMNS = (
     *("selection", "protocol", "backbone", "others", "dataset", "algorithm", "given_hparams", "source", "environment"),
-    *("mean", "error", "error_kind", "n", "done", "expected", "missing", "seeds"),
+    *(*OF_CELL, "seeds"),
 )
 
 
-def csv_table(report: Report) -> str:
+def render(report: Report) -> str:
     """One line a cell, also of those without a number; means and errors to the last digit."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(cells(report))
-    return file.getvalue()
+    return csv_of(COLUMNS, cells(report))
 
 
 def cells(report: Report) -> list[dict[str, object]]:
@@ -30,18 +27,20 @@ def cells(report: Report) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for result in report.results:
         section = result.section
-        columns = section.columns
-        if section.is_over_datasets:
-            columns = tuple(column for column in columns if column not in section.own_columns)
+        skipped = section.own_columns if section.is_over_datasets else ()
         for row in section.rows:
             of_row = {
                 **of_table(section),
                 "algorithm": row.algorithm,
-                "given_hparams": row.given,
+                "given_hparams": row.key.given,
                 "source": row.source,
                 "seeds": row.seeds,
             }
-            found += [{**of_row, "environment": column, **_cell(row.cells[column])} for column in columns]
+            found += [
+                {**of_row, "environment": column, **{name: getattr(row.cells[column], name) for name in OF_CELL}}
+                for column in section.columns
+                if column not in skipped
+            ]
     return found
 
 
@@ -57,6 +56,10 @@ def of_table(section: Section) -> dict[str, object]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, object]:
-    names = ("mean", "error", "error_kind", "n", "done", "expected", "missing")
-    return {name: getattr(cell, name) for name in names}
+def csv_of(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
+    """Lines below their columns as CSV."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()

@@ -6,14 +6,13 @@ import json
 
 import numpy as np
 import pytest
-from factories import args, record, write_run
+from factories import args, record, run_of, table, write_run
 from scipy import stats
 
 from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name
-from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.pairs import Comparison, compare, difference
+from dg_batchformer.selection.compare import Comparison, compare, difference
 from dg_batchformer.selection.statistics import bootstrap_interval
-from dg_batchformer.selection.table import AVERAGE, Unit, build
+from dg_batchformer.selection.table import AVERAGE, Unit
 
 ENVIRONMENTS = ("A", "C", "P", "S")
 
@@ -35,22 +34,6 @@ PAIRS = [
 NAMES = sorted({name for _, *names in PAIRS for name in names} | {"VREx_BatchFormer"})
 
 
-def run_of(folder, algorithm, env, accuracy, *, dataset="PACS", trial=0, hparams_seed=0, given=None):
-    """A run of one checkpoint that leaves `env` out and gets `accuracy` on it."""
-    of = args([env], algorithm, dataset, trial, hparams_seed)
-    if given:
-        of["hparams"] = json.dumps(given)
-    ins = [accuracy if i == env else 0.9 for i in range(4)]
-    name = f"{len(list(folder.iterdir()))}"
-    write_run(folder / name, [record(300, ins, [0.5] * 4, of)])
-
-
-def of_folder(folder, selection="training-domain", dataset="PACS"):
-    """The only section of a method and dataset."""
-    (section,) = (one for one in build(collect([folder]), selections=[selection]) if one.dataset == dataset)
-    return section
-
-
 @pytest.fixture(scope="module")
 def random_sweep(tmp_path_factory):
     """Two checkpoints a run, and a fifth of the runs missing: the folder, and by run the accuracies of each method."""
@@ -66,6 +49,11 @@ def random_sweep(tmp_path_factory):
         chosen = max(range(2), key=lambda n: sum(outs[n]) - outs[n][env])
         accuracies[key] = {"training-domain": ins[chosen][env], "last": ins[1][env]}
     return folder, accuracies
+
+
+def hparams(given):
+    """The `args` that give hyper-parameters."""
+    return {"hparams": json.dumps(given)} if given else {}
 
 
 def expected_units(accuracies, selection, variant, base):
@@ -84,7 +72,7 @@ def expected_units(accuracies, selection, variant, base):
 @pytest.mark.parametrize("selection", ["training-domain", "last"])
 def test_comparisons_against_differences_written_out_anew(random_sweep, selection):
     folder, accuracies = random_sweep
-    section = of_folder(folder, selection)
+    section = table(folder, selection)
     found = {(one.modifier, one.variant, one.base): one for one in compare(section)}
     assert sorted(found) == PAIRS
     for (_, variant, base), comparison in found.items():
@@ -110,7 +98,7 @@ def test_comparisons_against_differences_written_out_anew(random_sweep, selectio
 
 
 def test_p_values_are_corrected_for_all_comparisons_of_a_table(random_sweep):
-    comparisons = compare(of_folder(random_sweep[0]))
+    comparisons = compare(table(random_sweep[0]))
     assert {one.n_comparisons for one in comparisons} == {len(PAIRS)}
     smallest = min(comparisons, key=lambda one: one.overall.p)
     assert smallest.p_holm == pytest.approx(min(1, len(PAIRS) * smallest.overall.p))
@@ -130,8 +118,8 @@ def test_hparams_that_are_the_modifiers_own_do_not_stand_between_a_pair(tmp_path
         ("VREx_BatchFormer", {}),
     ]
     for algorithm, given in runs:
-        run_of(tmp_path, algorithm, 0, 0.5, given=given)
-    found = {(one.modifier, one.variant, one.base) for one in compare(of_folder(tmp_path))}
+        run_of(tmp_path, 0, 0.5, algorithm=algorithm, given=hparams(given))
+    found = {(one.modifier, one.variant, one.base) for one in compare(table(tmp_path))}
     assert found == {
         ("BatchFormer", "ERM_BatchFormer", "ERM"),
         ("BatchFormer", "CORAL_BatchFormer (batchformer_layers 2, lr 0.001)", "CORAL"),
@@ -151,11 +139,11 @@ def test_a_given_hparam_is_compared_with_the_same_algorithm_without_it(tmp_path)
     for given, accuracy in rows:
         for trial, extra in enumerate((0.0, 0.01)):
             more = extra if len(given) > 1 else 0.0
-            run_of(tmp_path, "ERM_BatchFormer", 0, accuracy + more, trial=trial, given=given)
-    run_of(tmp_path, "CORAL_BatchFormer", 0, 0.5, given={"lr": 0.2})
-    run_of(tmp_path, "CORAL_BatchFormer", 0, 0.5)
-    run_of(tmp_path, "CORAL_BatchFormer", 0, 0.5, given=[["lr", 0.1]])  # which is none of ours
-    found = compare(of_folder(tmp_path))
+            run_of(tmp_path, 0, accuracy + more, algorithm="ERM_BatchFormer", trial=trial, given=hparams(given))
+    run_of(tmp_path, 0, 0.5, algorithm="CORAL_BatchFormer", given=hparams({"lr": 0.2}))
+    run_of(tmp_path, 0, 0.5, algorithm="CORAL_BatchFormer")
+    run_of(tmp_path, 0, 0.5, algorithm="CORAL_BatchFormer", given=hparams([["lr", 0.1]]))  # which is none of ours
+    found = compare(table(tmp_path))
     name = "ERM_BatchFormer"
     two, four = f"{name} (batchformer_layers 2)", f"{name} (batchformer_layers 4)"
     assert [(one.modifier, one.change, one.variant, one.base) for one in found] == [
@@ -185,19 +173,19 @@ def test_a_modifiers_hyperparameters_begin_with_its_name_and_no_others_do(modifi
 
 def test_trials_that_one_side_lacks_make_no_pair(tmp_path):
     for trial in range(3):
-        run_of(tmp_path, "ERM", 0, 0.5, trial=trial)
-    run_of(tmp_path, "ERM_BatchFormer", 0, 0.75, trial=2)
-    run_of(tmp_path, "ERM_BatchFormer", 1, 0.75, trial=2)
-    (one,) = compare(of_folder(tmp_path))
+        run_of(tmp_path, 0, 0.5, algorithm="ERM", trial=trial)
+    run_of(tmp_path, 0, 0.75, algorithm="ERM_BatchFormer", trial=2)
+    run_of(tmp_path, 1, 0.75, algorithm="ERM_BatchFormer", trial=2)
+    (one,) = compare(table(tmp_path))
     assert one.overall.units == {Unit("A", "A", 2): 25.0}
     assert one.words == "+25.0 points in one pair, which tells nothing"
     assert (one.p_holm, one.as_selected) == (None, None)
 
 
 def test_runs_of_different_hparams_seeds_are_no_pair(tmp_path):
-    run_of(tmp_path, "ERM", 0, 0.5, hparams_seed=1)
-    run_of(tmp_path, "ERM_BatchFormer", 0, 0.6, hparams_seed=2)
-    (one,) = compare(of_folder(tmp_path))
+    run_of(tmp_path, 0, 0.5, algorithm="ERM", hparams_seed=1)
+    run_of(tmp_path, 0, 0.6, algorithm="ERM_BatchFormer", hparams_seed=2)
+    (one,) = compare(table(tmp_path))
     assert one.overall.n == 0
     assert one.words == "no pair of runs to compare"
 
@@ -205,9 +193,9 @@ def test_runs_of_different_hparams_seeds_are_no_pair(tmp_path):
 def test_averages_over_datasets_pool_the_pairs_of_all(tmp_path):
     gains = {("PACS", 0): 1.0, ("PACS", 1): 2.0, ("VLCS", 0): 6.0, ("VLCS", 1): 8.0, ("VLCS", 2): 3.0}
     for (dataset, env), gain in gains.items():
-        run_of(tmp_path, "ERM", env, 0.5, dataset=dataset)
-        run_of(tmp_path, "ERM_BatchFormer", env, 0.5 + gain / 100, dataset=dataset)
-    (one,) = compare(of_folder(tmp_path, dataset=AVERAGE))
+        run_of(tmp_path, env, 0.5, algorithm="ERM", dataset=dataset)
+        run_of(tmp_path, env, 0.5 + gain / 100, algorithm="ERM_BatchFormer", dataset=dataset)
+    (one,) = compare(table(tmp_path, dataset=AVERAGE))
     assert one.overall.units == pytest.approx(
         {
             Unit("PACS", "A", 0): 1,
@@ -263,7 +251,7 @@ def test_differences_of_rounding_are_ties():
 
 def test_other_tables_have_other_corrections(random_sweep):
     """A comparison corrects within its own table alone."""
-    section = of_folder(random_sweep[0])
+    section = table(random_sweep[0])
     few = dataclasses.replace(section, rows=tuple(row for row in section.rows if row.label in ("ERM", "MixStyle")))
     (one,) = compare(few)
     assert (one.n_comparisons, one.p_holm) == (1, one.overall.p)

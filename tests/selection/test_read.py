@@ -1,16 +1,19 @@
 """Whatever lies in a sweep's folder is counted, or named and left out; nothing of it stops the table."""
 
+import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
-from factories import args, record, write_run
+from factories import args, record, run_of, texts, write_run
+from factories import sweep as make_sweep
 
 from dg_batchformer import cli
 from dg_batchformer.runs.records import FOREIGN, OUT_OF_RANGE, REPEATED, TORN
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.reading import (
+from dg_batchformer.selection.read import (
     ILL_DESCRIBED,
     INCOMPLETE,
     LEFT_OUT,
@@ -21,8 +24,6 @@ from dg_batchformer.selection.reading import (
     UNUSABLE,
     read_folder,
 )
-
-from .sweeps import nobody, run_of, texts
 
 LINE = {**record(600, [0.5] * 4, [0.5] * 4, args([0])), "hparams": {}}
 
@@ -174,9 +175,7 @@ FATAL = {
 @pytest.fixture
 def sweep(tmp_path):
     """A run in each environment, the first of which, `0`, is going to be damaged."""
-    for env in range(4):
-        run_of(tmp_path / "sweep", env, name=str(env), hparams={})
-    return tmp_path / "sweep"
+    return make_sweep(tmp_path / "sweep", name=lambda _, env, *rest: str(env), hparams={})
 
 
 def assert_named(found, kind, text):
@@ -301,6 +300,19 @@ def test_an_interrupted_run_that_began_before_macro_accuracies(tmp_path):
     assert reading.run.steps.tolist() == [0, 300, 600]
     assert reading.run.macro[:, 0].tolist()[2:] == [0.25]
     assert str(reading.run.macro[:2].tolist()) == str([[float("nan")] * 4] * 2)
+
+
+@contextlib.contextmanager
+def nobody():
+    """A user who owns nothing, where root, whom no mode stops, runs the tests."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_files_that_may_not_be_read(sweep, public_path):
