@@ -16,14 +16,21 @@ from dg_batchformer.optimizers import make_optimizer
 from dg_batchformer.registry import register_algorithm
 
 
-def features_in_one_pass(featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
-    """Features of each environment, from one forward pass over all of them."""
-    features = featurizer(torch.cat([x for x, _ in minibatches]))
-    return list(torch.split(features, [len(x) for x, _ in minibatches]))
+class ByEnvironment:
+    """What a loss sees, environment by environment; modifiers change it."""
+
+    def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
+        """Features (n_d, C) of each environment d, in one pass of the algorithm's featurizer or of a copy of it."""
+        features = featurizer(torch.cat([x for x, _ in minibatches]))
+        return list(torch.split(features, [len(x) for x, _ in minibatches]))
+
+    def labels_by_environment(self, minibatches: Minibatches) -> list[Tensor]:
+        """Their labels (n_d,)."""
+        return [y for _, y in minibatches]
 
 
 @register_algorithm
-class ERM(nn.Module):
+class ERM(ByEnvironment, nn.Module):
     """Empirical risk minimisation (Vapnik, 1998): the cross-entropy over all environments' samples.
 
     An objective overrides `objective`; the update step, the networks and the optimizer are here. As DomainBed's
@@ -55,10 +62,6 @@ class ERM(nn.Module):
         """A fresh optimizer over the network."""
         return make_optimizer(self.network.parameters(), self.hparams)
 
-    def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
-        """Features (n_d, C) of each environment d, from the algorithm's featurizer or a copy of it."""
-        return features_in_one_pass(featurizer, minibatches)
-
     def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         """What is minimised, under "loss", and its parts by name, given features and labels by environment."""
         return {"loss": F.cross_entropy(self.classifier(torch.cat(features)), torch.cat(labels))}
@@ -66,10 +69,11 @@ class ERM(nn.Module):
     def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, Any]:
         """One step on one minibatch (x, y) per training environment; returns the objective's values."""
         features = self.features_by_environment(self.featurizer, minibatches)
+        labels = self.labels_by_environment(minibatches)
         # What autocast computes in bfloat16 is too coarse for penalties: the classifier and the losses are exact.
         with torch.autocast(features[0].device.type, enabled=False):
             exact = [z.to(torch.promote_types(z.dtype, torch.float32)) for z in features]
-            values = self.objective(exact, [y for _, y in minibatches])
+            values = self.objective(exact, labels)
             self.optimizer.zero_grad()
             values["loss"].backward()
         self.optimizer.step()

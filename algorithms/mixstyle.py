@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
-from dg_batchformer.data.transfer import sent
+from dg_batchformer.data.environments import sent
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
-from dg_batchformer.registry import compose, register_modifier
+from dg_batchformer.registry import register_modifier
 
-from .adapter.dry_run import check_parts, constructing, try_update
-from .adapter.on_features import update_on_features
-from .erm import features_in_one_pass
+from .adapter.dry_run import dry_run
+from .adapter.update import adapted
+from .erm import ByEnvironment
 
 HYPERPARAMETERS = (
     Hyperparameter("mixstyle_layers", ["layer1", "layer2"]),
@@ -118,7 +118,8 @@ def stages_of(featurizer: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def with_mixstyle(cls: type) -> Any:
+@register_modifier("MixStyle", HYPERPARAMETERS)
+def with_mixstyle(cls: Any) -> Any:
     """The algorithm `cls` with MixStyle (Zhou et al., ICLR 2021, https://arxiv.org/abs/2104.02008).
 
     After each stage in `mixstyle_layers`, with probability `mixstyle_p`, every sample takes on a mixture of its own
@@ -131,53 +132,25 @@ def with_mixstyle(cls: type) -> Any:
         cls: an algorithm class that `with_batchformer` takes, whose `featurizer` has stages that give maps
             (N, C, H, W). Another one is refused with an InputError when it is constructed.
     """
-    return compose(cls, "MixStyle")
-
-
-@register_modifier("MixStyle")
-def _mixstyle(cls: Any) -> type:
-    # An update of others, also in a class that extends one of ours, may take environments one by one.
-    computes_features_itself = cls.update.__module__.startswith("dg_batchformer.algorithms")
-    wanted = (cls.__name__, "MixStyle")
+    cls = adapted(cls, "MixStyle")
 
     class WithMixStyle(cls):
-        __doc__ = f"{cls.__name__} with MixStyle.\n\n{cls.__doc__}"
-        __module__ = cls.__module__
-        hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
-
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
             own = settings(hparams, HYPERPARAMETERS)
-            mixer = StyleMixer(own["mixstyle_p"], own["mixstyle_alpha"], own["mixstyle_mix"])
-            layers = own["mixstyle_layers"]
-            with constructing(cls.__name__, "MixStyle"):
-                super().__init__(input_shape, num_classes, num_domains, hparams)
-            check_parts(self, cls.__name__, "MixStyle")
-            stages = stages_of(self.featurizer)
-            missing = [layer for layer in layers if layer not in stages]
-            if missing or not layers:
+            super().__init__(input_shape, num_classes, num_domains, hparams)
+            stages, layers = stages_of(self.featurizer), own["mixstyle_layers"]
+            if not layers or not set(layers) <= stages.keys():
                 raise InputError(
                     f"hparam 'mixstyle_layers' is {layers}: expected some of {', '.join(stages) or 'no stage'}, "
                     f"the stages of {type(self.featurizer).__name__} that give maps"
                 )
-            self.style_mixer = mixer
+            self.style_mixer = StyleMixer(own["mixstyle_p"], own["mixstyle_alpha"], own["mixstyle_mix"])
             for layer in layers:
-                stages[layer].register_forward_hook(mixer)
-            if not computes_features_itself:
-                given = (input_shape, num_classes, num_domains)
-                try_update(self, WithMixStyle.update, wanted, given)
+                stages[layer].register_forward_hook(self.style_mixer)
+            dry_run(self, WithMixStyle)
 
         def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
             with self.style_mixer.over(minibatches):
-                return features_in_one_pass(featurizer, minibatches)
-
-        def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
-            if computes_features_itself:
-                return super().update(minibatches, unlabeled)
-            labels = [y for _, y in minibatches]
-
-            def features(featurizer: nn.Module, beside: None) -> list[Tensor]:
-                return self.features_by_environment(featurizer, minibatches)
-
-            return update_on_features(self, super().update, wanted, labels, features, None, unlabeled)
+                return ByEnvironment.features_by_environment(self, featurizer, minibatches)
 
     return WithMixStyle

@@ -8,14 +8,15 @@ from collections import deque
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dg_batchformer.backbones import batch_norms
 from dg_batchformer.batchformer import without_batchformer
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.networks import has_free_batch_norm
-from dg_batchformer.registry import compose, register_modifier
+from dg_batchformer.registry import register_modifier
 
 from .loss_valley import Average, LossValley, Segment
 
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 @torch.no_grad()
 def reestimate_batch_norm(algorithm: Any, inputs: list[Tensor]) -> None:
     """Sets the running statistics of free batch norm to those of `inputs` under the present weights."""
-    norms = [m for m in algorithm.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms: list[Any] = [norm for norm in batch_norms(algorithm) if norm.training]
     momenta = [norm.momentum for norm in norms]
     algorithm.eval()
     for norm in norms:
@@ -48,7 +49,8 @@ def reestimate_batch_norm(algorithm: Any, inputs: list[Tensor]) -> None:
     algorithm.train()
 
 
-def with_swad(cls: type) -> Any:
+@register_modifier("SWAD", HYPERPARAMETERS)
+def with_swad(cls: Any) -> Any:
     """The algorithm `cls` with SWAD (Cha et al., NeurIPS 2021, https://arxiv.org/abs/2102.08604).
 
     The weights of every step are averaged over segments between checkpoints, and the segments over the valley of
@@ -56,20 +58,12 @@ def with_swad(cls: type) -> Any:
     `on_validation(step, loss)` at each checkpoint and `finish()` after the last step, which leaves the averaged
     weights in the algorithm. hparams: `swad_n_converge`, `swad_n_tolerance`, `swad_tolerance_ratio`.
 
-    `swad_window` is None until `finish()`, then (start step, end step) of the valley; it stays None where none was
-    found: the last segment is kept then, and the log says so. Where batch norm is free its statistics are
+    `swad_window` is None until `finish()`, then (start step, end step) of the valley; without a
+    valley it stays None, the last segment is kept, and the log reports it. Where batch norm is free its statistics are
     re-estimated at the end from the inputs of the last steps.
     """
-    return compose(cls, "SWAD")
 
-
-@register_modifier("SWAD")
-def _swad(cls: Any) -> type:
     class WithSWAD(cls):
-        __doc__ = f"{cls.__name__} with SWAD.\n\n{cls.__doc__}"
-        __module__ = cls.__module__
-        hyperparameters = (*getattr(cls, "hyperparameters", ()), *HYPERPARAMETERS)
-
         def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
             valley = LossValley(*settings(hparams, HYPERPARAMETERS).values())
             super().__init__(input_shape, num_classes, num_domains, hparams)
@@ -88,7 +82,7 @@ def _swad(cls: Any) -> type:
 
         @property
         def remembers(self) -> int:
-            """How many steps' inputs are kept, which a run that goes on gives to `observe` again."""
+            """How many steps' inputs are kept; a resumed run gives them to `observe` again."""
             return BATCH_NORM_STEPS if has_free_batch_norm(self) else 0
 
         def observe(self, minibatches: Minibatches) -> None:

@@ -18,6 +18,11 @@ from dg_batchformer.hparams import require
 from dg_batchformer.weights import TIMM, backbone_name, load_backbone
 
 
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """The batch norms in a module."""
+    return [one for one in module.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+
+
 class Backbone(nn.Module):
     """A pretrained network without its classifier, batch norm frozen or free, dropout on the features.
 
@@ -50,9 +55,8 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
         if self.frozen:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            for norm in batch_norms(self.network):
+                norm.eval()
         return self
 
 
@@ -92,7 +96,7 @@ class TimmBackbone(Backbone):
             raise InputError(f"the backbone {self.name} takes images of 3 channels: got {input_shape}")
         config = self.network.pretrained_cfg
         if config.get("tag"):
-            # Which weights, mean and deviation stand behind a name without a tag is timm's choice: the name says it.
+            # timm chooses weights, mean and deviation for a name without a tag: the full name has that choice.
             self.name = f"{TIMM}{config['architecture']}.{config['tag']}"
         size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
         self.adapt = AdaptImages(config["mean"], config["std"], size)

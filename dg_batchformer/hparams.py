@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from dg_batchformer.data.benchmarks import CATALOGUE
 from dg_batchformer.errors import InputError, unknown
 
-# RotatedDigits is ours; the others are the small-image datasets of DomainBed.
-SMALL_IMAGES = ("Debug28", "RotatedMNIST", "ColoredMNIST", "RotatedDigits")
+SMALL_IMAGES = tuple(name for name, benchmark in CATALOGUE.items() if benchmark.small)
 
 Sampler = Callable[[np.random.RandomState], Any]
 
@@ -122,7 +122,7 @@ OURS = ("backbone", "weights", "freeze_backbone", "head_widths", "optimizer")
 
 
 def weights_identity(weights: str | None) -> str | None:
-    """What stands for hparam `weights` whatever its path: the hash of a file's content, else `weights` itself."""
+    """The identity of hparam `weights`, free of paths: the hash of a file's content, else `weights` itself."""
     if weights is None or weights in ("imagenet", "offline"):
         return weights
     stat = Path(weights).stat()

@@ -7,12 +7,13 @@ names the modules that MixStyle may follow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dg_batchformer.backbones import Backbone, make_backbone
+from dg_batchformer.backbones import Backbone, batch_norms, make_backbone
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import require
 from dg_batchformer.weights import backbone_name
@@ -38,6 +39,11 @@ class MLP(nn.Module):
         return self.output(x)
 
 
+def with_relu(*widths: int) -> list[nn.Module]:
+    """Linear layers from each width to the next, with ReLU after each."""
+    return [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+
+
 class Head(nn.Module):
     """Layers with ReLU on the features (N, D) of a frozen backbone, of the widths in hparam `head_widths`."""
 
@@ -48,8 +54,7 @@ class Head(nn.Module):
         widths = require(hparams, "head_widths")
         if not widths or not all(type(width) is int and width >= 1 for width in widths):
             raise InputError(f"hparam 'head_widths' is {widths}: expected a list of widths, such as [512, 256]")
-        pairs = zip([n_inputs, *widths], widths, strict=False)
-        self.layers = nn.Sequential(*(layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())))
+        self.layers = nn.Sequential(*with_relu(n_inputs, *widths))
         self.n_outputs = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,18 +161,12 @@ def make_classifier(n_inputs: int, num_classes: int, nonlinear: bool) -> nn.Modu
     """Linear classifier, or DomainBed's three-layer one where `nonlinear`."""
     if not nonlinear:
         return nn.Linear(n_inputs, num_classes)
-    return nn.Sequential(
-        nn.Linear(n_inputs, n_inputs // 2),
-        nn.ReLU(),
-        nn.Linear(n_inputs // 2, n_inputs // 4),
-        nn.ReLU(),
-        nn.Linear(n_inputs // 4, num_classes),
-    )
+    return nn.Sequential(*with_relu(n_inputs, n_inputs // 2, n_inputs // 4, num_classes)[:-1])
 
 
 def has_free_batch_norm(module: nn.Module) -> bool:
     """Whether training updates running statistics in `module`, which must be in training mode."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in module.modules())
+    return any(norm.training for norm in batch_norms(module))
 
 
 def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str]:
@@ -175,7 +174,6 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
 
     Call it on a featurizer in training mode; the weights of one that is not from here are "unknown".
     """
-    norms = [m for m in featurizer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if isinstance(featurizer, Head):
         name, weights = f"{backbone_name(hparams)}, frozen", hparams["weights"] or "random"
     elif isinstance(featurizer, Backbone):
@@ -183,5 +181,5 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
     else:
         own = isinstance(featurizer, MLP | ConvNet | WideResNet)
         name, weights = type(featurizer).__name__, "random" if own else "unknown"
-    mode = "none" if not norms else "free" if has_free_batch_norm(featurizer) else "frozen"
+    mode = "none" if not batch_norms(featurizer) else "free" if has_free_batch_norm(featurizer) else "frozen"
     return {"backbone": name, "weights": weights, "batch_norm": mode}

@@ -17,7 +17,8 @@ from dg_batchformer.errors import InputError
 
 AVERAGE = "avg"
 
-Entry = dict[str, str]
+PrintedCell = dict[str, str]
+"""A line of the file: an accuracy on an environment, by column."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Row:
     dataset: str
     method: str
     batchformer: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[PrintedCell, ...]
 
     @property
     def algorithm(self) -> str:
@@ -84,7 +85,7 @@ class Row:
 def rows() -> list[Row]:
     """All rows, in the order of the tables."""
     text = (files("dg_batchformer") / "paper_tables.csv").read_text(encoding="utf-8")
-    grouped: dict[tuple[str, str, str, str, str, bool], list[Entry]] = {}
+    grouped: dict[tuple[str, str, str, str, str, bool], list[PrintedCell]] = {}
     for entry in csv.DictReader(text.splitlines()):
         table, protocol, backbone = entry["table"], entry["protocol"], entry["backbone"]
         key = (table, protocol, backbone, entry["dataset"], entry["method"], entry["batchformer"] == "1")

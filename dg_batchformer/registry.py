@@ -13,7 +13,7 @@ import copy
 import functools
 import importlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import OURS, Hyperparameter, plain, shared_hyperparameters
@@ -37,7 +37,24 @@ ALGORITHMS = (
 MODIFIER_ORDER = ("MixStyle", "BatchFormer", "SWAD")
 """Modifiers, the innermost first."""
 
-Modifier = Callable[[type], type]
+
+Modify = Callable[[Any], Any]
+"""Makes an algorithm's class of another."""
+
+
+class Modifier(NamedTuple):
+    """How a modifier changes a class, and the hyper-parameters that it adds."""
+
+    modify: Modify
+    hyperparameters: tuple[Hyperparameter, ...]
+
+
+class Composition(NamedTuple):
+    """What an algorithm's class is made of."""
+
+    objective: Any
+    modifiers: frozenset[str] = frozenset()
+
 
 _objectives: dict[str, type] = {}
 _modifiers: dict[str, Modifier] = {}
@@ -62,74 +79,79 @@ def register_algorithm(cls: type) -> type:
 
 
 def _check_contract(cls: type) -> None:
-    missing = [method for method in ("update", "predict") if not callable(getattr(cls, method, None))]
-    if missing:
-        raise InputError(
-            f"{cls.__name__} has no {' and no '.join(missing)}: expected an algorithm with update and predict"
-        )
+    if missing := [method for method in ("update", "predict") if not callable(getattr(cls, method, None))]:
+        lacks = f"{cls.__name__} has no {' and no '.join(missing)}"
+        raise InputError(f"{lacks}: expected an algorithm with update and predict")
 
 
-def register_modifier(name: str) -> Callable[[Modifier], Modifier]:
-    """Decorator that makes a function class -> class the modifier called `name`."""
+def register_modifier(name: str, hyperparameters: tuple[Hyperparameter, ...]) -> Callable[[Modify], Modify]:
+    """Decorator that makes a function the modifier called `name`; the function then composes in the canonical order."""
 
-    def register(modifier: Modifier) -> Modifier:
-        _modifiers[name] = modifier
-        return modifier
+    def register(modify: Modify) -> Modify:
+        _modifiers[name] = Modifier(modify, hyperparameters)
+        return functools.wraps(modify)(functools.partial(compose, modifier=name))
 
     return register
 
 
-def compose(cls: type, modifier: str) -> type:
+def compose(cls: Any, modifier: str) -> Any:
     """`cls` with one modifier more, in the canonical order; a modifier that is there already changes nothing."""
     _fill()
     objective, present = _composition(cls)
-    if modifier not in present and modifier in getattr(cls, "composition", (cls, frozenset()))[1]:
+    if modifier not in present and modifier in getattr(cls, "composition", Composition(cls)).modifiers:
         raise InputError(f"{cls.__name__} has {modifier} from the class it extends: expected a class without it")
-    return _composed(objective, present | {modifier})
+    return _composed(Composition(objective, present | {modifier}))
 
 
-def _composition(cls: type) -> tuple[type, frozenset[str]]:
+def _composition(cls: type) -> Composition:
     """Objective and modifiers of a class; one that extends a composed class is an objective of its own."""
-    composition: tuple[type, frozenset[str]] = cls.__dict__.get("composition", (cls, frozenset()))
+    composition: Composition = cls.__dict__.get("composition", Composition(cls))
     return composition
 
 
 @functools.cache
-def _composed(objective: type, modifiers: frozenset[str]) -> type:
+def _composed(composition: Composition) -> Any:
+    objective, modifiers = composition
     if not modifiers:
         return objective
     outermost = max(modifiers, key=MODIFIER_ORDER.index)
-    cls = _modifiers[outermost](_composed(objective, modifiers - {outermost}))
-    names = [objective.__name__, *(name for name in MODIFIER_ORDER if name in modifiers)]
-    cls.__name__ = cls.__qualname__ = "_".join(names)
-    cls.composition = (objective, modifiers)  # type: ignore[attr-defined]
+    base = _composed(Composition(objective, modifiers - {outermost}))
+    modify, own = _modifiers[outermost]
+    cls = modify(base)
+    cls.__name__ = cls.__qualname__ = f"{base.__name__}_{outermost}"
+    cls.__doc__ = f"{base.__name__} with {outermost}.\n\n{base.__doc__}"
+    cls.__module__ = objective.__module__
+    cls.hyperparameters = (*getattr(base, "hyperparameters", ()), *own)
+    cls.composition = composition
     return cls
 
 
 def get_algorithm_class(name: str) -> Any:
     """The class of an algorithm by its name; an unknown one is an InputError that lists the nearest names."""
     _fill()
-    objective, modifiers = _parse(name)
-    return _composed(objective, modifiers)
-
-
-def split_name(name: str) -> tuple[str, list[str]]:
-    """The objective and the modifiers that a name is made of; modifiers alone stand on ERM."""
-    parts = name.split("_")
-    modifiers: list[str] = []
-    while parts and parts[-1] in MODIFIER_ORDER:
-        modifiers.insert(0, parts.pop())
-    return ("_".join(parts) or "ERM") if modifiers else name, modifiers
-
-
-def _parse(name: str) -> tuple[type, frozenset[str]]:
     stem, modifiers = split_name(name)
     if len(set(modifiers)) < len(modifiers):
         raise InputError(f"algorithm {name!r} names a modifier twice")
     objective = _imported(stem) if ":" in stem else _objectives.get(stem) or _domainbed_class(stem)
     if objective is None:
         raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS})))
-    return objective, frozenset(modifiers)
+    return _composed(Composition(objective, frozenset(modifiers)))
+
+
+class NameParts(NamedTuple):
+    """The objective and the modifiers that an algorithm's name is made of."""
+
+    objective: str
+    modifiers: list[str]
+
+
+def split_name(name: str) -> NameParts:
+    """The parts of a name; modifiers alone stand on ERM."""
+    parts = name.split("_")
+    modifiers: list[str] = []
+    while parts and parts[-1] in MODIFIER_ORDER:
+        modifiers.insert(0, parts.pop())
+    return NameParts(("_".join(parts) or "ERM") if modifiers else name, modifiers)
 
 
 def _fill() -> None:
@@ -170,7 +192,7 @@ def is_domainbed(cls: type) -> bool:
 def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter, ...]:
     """All hyper-parameters of an algorithm, by name or class, on a dataset (any of DomainBed's names too)."""
     cls = get_algorithm_class(algorithm) if isinstance(algorithm, str) else algorithm
-    objective, _ = _composition(cls)
+    objective = _composition(cls).objective
     shared = shared_hyperparameters(dataset)
     if is_domainbed(objective):
         # DomainBed's networks do not know these.

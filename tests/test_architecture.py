@@ -1,6 +1,7 @@
 """Imports run one way: each room uses its own floor and those below."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,34 @@ def test_imports_go_down():
         if FLOORS[other] > FLOORS[room] or {room, other} == {"jobs", "selection"}
     ]
     assert upward == []
+
+
+def modules():
+    """Files by the name of their module as installed, which is a package's for its `__init__`."""
+    for outer, folder in FOLDERS.items():
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            room = ["dg_batchformer"] if outer == "dg_batchformer" else ["dg_batchformer", outer]
+            yield ".".join([*room, *parts]).removesuffix(".__init__"), path
+
+
+def imported_modules(name, path, known):
+    """The modules that a file imports anywhere, also in functions and for types."""
+    package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (full if (full := f"{source}.{alias.name}") in known else source for alias in node.names)
+
+
+def test_modules_import_in_no_circle():
+    """But a package may gather its own files."""
+    known = dict(modules())
+    imported = {name: {*imported_modules(name, path, known)} for name, path in known.items()}
+    TopologicalSorter(
+        {name: {one for one in others if not one.startswith(f"{name}.")} for name, others in imported.items()}
+    ).prepare()
 
 
 def test_files_stay_short():

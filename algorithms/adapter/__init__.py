@@ -1,1 +1,1 @@
-"""How a modifier attaches to the update of an algorithm that it has never seen."""
+"""Lets modifiers attach to the update of an algorithm that they have never seen; docs/adapter.md explains how."""

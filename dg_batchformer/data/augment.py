@@ -156,7 +156,7 @@ def normalise(images: Tensor) -> Tensor:
 @functools.cache
 def imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
     """Factor and summand (3, 1, 1) that normalise images on a device."""
-    # An evaluation may be the first to ask, and a tensor that is made in inference mode cannot be trained with.
+    # The first call may come from an evaluation, and tensors made in inference mode cannot be trained with.
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
         return (1 / std).to(device, non_blocking=True), (-mean / std).to(device, non_blocking=True)

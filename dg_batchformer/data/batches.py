@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dg_batchformer.data.environments import Dataset, Samples, augmentation
+from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
 from dg_batchformer.data.splits import Split
-from dg_batchformer.data.transfer import sent
 from dg_batchformer.hparams import seed_hash
 
 Minibatches = list[tuple[Tensor, Tensor]]

@@ -1,7 +1,7 @@
 """A benchmark's images, decoded once into a memory-mapped file.
 
 The file is built whole or not at all, and anew when a name, size or time of the images changes. Images keep their size
-where all share one of at most SIDE pixels a side; others are resized to SIDE x SIDE, whatever their aspect, which is
+where all share one of at most SIDE pixels a side; others are resized to SIDE x SIDE at any aspect, which is
 kept beside them, as is the fingerprint of the files, taken as they are read.
 """
 
@@ -24,8 +24,8 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from dg_batchformer.data.fingerprint import fingerprint
-from dg_batchformer.data.folders import CACHE, Folder
+from dg_batchformer.data.environments import fingerprint
+from dg_batchformer.data.folders import CACHE, Tree
 from dg_batchformer.errors import InputError, first_line
 
 SIDE = 256
@@ -64,30 +64,29 @@ def cache_folder(root: Path, cache_dir: str | None) -> Path:
     return Path(cache_dir) / f"{root.name}-{hashlib.md5(str(root).encode('utf-8')).hexdigest()[:8]}"
 
 
-def stamp(root: Path, folders: Sequence[Folder]) -> str:
+def stamp(tree: Tree) -> str:
     """Hash of the names, sizes and times of image files: whether a cache fits them, without reading them.
 
     A change that leaves all three as they were is not noticed while the cache stands.
     """
     digest = hashlib.md5(f"{VERSION} {SIDE}".encode())
-    for folder in folders:
-        for path in folder.paths:
-            stat = path.stat()
-            digest.update(f"{path.relative_to(root).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for path in tree.paths:
+        stat = path.stat()
+        digest.update(f"{path.relative_to(tree.root).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def place_of(name: str, root: Path, folders: Sequence[Folder], cache_dir: str | None) -> Path:
+def place_of(name: str, tree: Tree, cache_dir: str | None) -> Path:
     """Where the cache lies, or would lie, that fits the files of a benchmark called `name`."""
     # `folder:` names have a character that not every file system takes.
-    return cache_folder(root, cache_dir) / f"{name.replace(':', '-')}-{stamp(root, folders)}"
+    return cache_folder(tree.root, cache_dir) / f"{name.replace(':', '-')}-{stamp(tree)}"
 
 
-def open_cache(name: str, root: Path, folders: Sequence[Folder], cache_dir: str | None, threads: int) -> Cache:
+def open_cache(name: str, tree: Tree, cache_dir: str | None, threads: int) -> Cache:
     """The cache of a benchmark called `name`, built where there is none that fits its files."""
-    folder = place_of(name, root, folders, cache_dir)
+    folder = place_of(name, tree, cache_dir)
     if not folder.is_dir():
-        build(folder, root, [path for one in folders for path in one.paths], threads)
+        build(folder, tree, threads)
         for old in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
             if old != folder and "partial" not in old.name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -99,11 +98,12 @@ def open_cache(name: str, root: Path, folders: Sequence[Folder], cache_dir: str 
     return Cache(folder, images, originals, corrupt, index["fingerprint"])
 
 
-def build(folder: Path, root: Path, paths: Sequence[Path], threads: int) -> None:
-    """Decodes the images at `paths` under `root` into the cache `folder`, which appears when all are there.
+def build(folder: Path, tree: Tree, threads: int) -> None:
+    """Decodes the images of `tree` into the cache `folder`, which appears when all are there.
 
     Two builders may meet.
     """
+    paths = tree.paths
     partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
         partial.mkdir(parents=True)
@@ -131,7 +131,7 @@ def build(folder: Path, root: Path, paths: Sequence[Path], threads: int) -> None
             decoding = track(pool.map(decode, range(len(paths))), f"decoding {len(paths)} images", total=len(paths))
             problems, hashes = zip(*decoding, strict=True)
             images.flush()
-        names = [path.relative_to(root).as_posix().encode() for path in paths]
+        names = [path.relative_to(tree.root).as_posix().encode() for path in paths]
         index = {
             "originals": [size if isinstance(size, tuple) else (height, width) for size in sizes],
             "corrupt": {i: problem for i, problem in enumerate(problems) if problem},

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dg_batchformer.data import augment
-from dg_batchformer.data.transfer import sent
 
-if TYPE_CHECKING:
-    from dg_batchformer.data.resident import Resident
+
+def sent(values: Tensor, device: str | torch.device) -> Tensor:
+    """Values on their way to a device.
+
+    To a GPU they go from pinned memory on a stream of its own, while it computes what it was given before; what it is
+    given next waits for them.
+    """
+    device = torch.device(device)
+    if device.type != "cuda" or values.is_cuda:
+        return values.to(device)
+    stream = copy_stream()
+    with torch.cuda.stream(stream):
+        moved = values.pin_memory().to(device, non_blocking=True)
+    current = torch.cuda.current_stream()
+    current.wait_stream(stream)
+    # Or the memory could be given to another copy while it is still in use.
+    moved.record_stream(current)
+    return moved
+
+
+@functools.cache
+def copy_stream() -> torch.cuda.Stream:
+    """The stream of copies to the GPU."""
+    return torch.cuda.Stream()
 
 
 class Environment(Protocol):
@@ -96,6 +119,12 @@ class ImageEnvironment:
         return x
 
 
+class Store(Protocol):
+    """A copy of all images from which whole steps are made, as on a GPU."""
+
+    def inputs(self, samples: Sequence[Samples], interpolation: str) -> list[Tensor]: ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A benchmark, loaded: its environments in DomainBed's order and what a run needs to know of them.
@@ -109,12 +138,10 @@ class Dataset:
     environments: list[Environment]
     input_shape: tuple[int, ...]
     num_classes: int
-    steps: int
-    checkpoint_freq: int
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     cache: Path | None = None
-    resident: Resident | None = None
+    resident: Store | None = None
     interpolation: str = "bilinear"
     fingerprint: str = ""
 
@@ -130,3 +157,12 @@ class Dataset:
             sent(self.environments[one.environment].inputs(one.indices, one.draws, self.interpolation), device)
             for one in samples
         ]
+
+
+def fingerprint(parts: Iterable[bytes]) -> str:
+    """16 hexadecimal digits that follow from the parts and their order: SHA-256 of the parts' own."""
+    whole = hashlib.sha256()
+    for part in parts:
+        # Of one length each, so that no part runs into the next.
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()[:16]

@@ -28,11 +28,17 @@ class Folder:
 
 @dataclass(frozen=True)
 class Tree:
-    """All environments, the classes they share, and what was passed over."""
+    """All environments below `root`, the classes they share, and what was passed over."""
 
+    root: Path
     folders: list[Folder]
     classes: list[str]
     ignored: list[str]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All image files, environment after environment."""
+        return [path for folder in self.folders for path in folder.paths]
 
 
 def plain_name(name: str) -> str:
@@ -85,7 +91,7 @@ def scan(root: Path, expected: Sequence[str] | None = None) -> Tree:
         folders.append(Folder(path.name, [image for images in files for image in images], labels))
     if problems:
         raise InputError("\n".join(problems))
-    return Tree(folders, next(iter(classes.values())), ignored)
+    return Tree(root, folders, next(iter(classes.values())), ignored)
 
 
 def _class_problems(root: Path, classes: dict[str, list[str]]) -> list[str]:

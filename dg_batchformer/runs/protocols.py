@@ -76,10 +76,10 @@ class Protocol:
 
     def check(self, name: str, algorithm: Any) -> None:
         """InputError where the algorithm called `name`, as constructed, does not keep the protocol."""
-        from dg_batchformer.algorithms.adapter.dry_run import all_optimizers
         from dg_batchformer.networks import has_free_batch_norm
+        from dg_batchformer.optimizers import optimizers_by_name
 
-        kinds = {type(optimizer).__name__ for optimizer in all_optimizers(algorithm)}
+        kinds = {type(optimizer).__name__ for optimizer in optimizers_by_name(algorithm).values()}
         if self.optimizer and kinds != {self.optimizer}:
             raise InputError(
                 f"protocol {self.name} trains with {self.optimizer}, and {name} makes {' and '.join(sorted(kinds))}: "

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dg_batchformer import machine
-from dg_batchformer.algorithms.adapter.dry_run import all_optimizers, optimizers_by_name
 from dg_batchformer.errors import InputError
+from dg_batchformer.optimizers import optimizers_by_name
 from dg_batchformer.runs.run import Run
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
@@ -40,7 +40,7 @@ class Compute:
         # Convolutions are faster so: by half in evaluation on a CPU, and for tensor cores on a GPU.
         algorithm = algorithm.to(self.device, memory_format=torch.channels_last)
         if self.device == "cuda":
-            for optimizer in all_optimizers(algorithm):
+            for optimizer in optimizers_by_name(algorithm).values():
                 fuse(optimizer)
         if hasattr(algorithm, "reads_values"):
             algorithm.reads_values = False

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dg_batchformer.algorithms.adapter.dry_run import optimizers_by_name
+from dg_batchformer.optimizers import optimizers_by_name
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.records import Record
 from dg_batchformer.training.compute import Schedule, Values

@@ -90,9 +90,11 @@ def test_torchs_generator_governs_it():
 def test_training_changes_the_features_and_prediction_does_not(name, mix):
     algorithm = make(f"{name}_MixStyle", mixstyle_p=1.0, mixstyle_mix=mix, mixstyle_layers=["layer1", "layer2"])
     batches = minibatches((4, 5, 6))
-    plain = algorithm.featurizer.eval()(torch.cat([x for x, _ in batches]))
+    x = torch.cat([x for x, _ in batches])
+    plain = algorithm.featurizer.eval()(x)
     algorithm.train()
-    assert not torch.allclose(torch.cat(algorithm.features_by_environment(algorithm.featurizer, batches)), plain)
+    with algorithm.style_mixer.over(batches):
+        assert not torch.allclose(algorithm.featurizer(x), plain)
     algorithm.update(batches)
     algorithm.eval()
     x = torch.randn(3, *SHAPE)

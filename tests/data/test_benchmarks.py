@@ -1,5 +1,7 @@
 """The catalogue, the notes on what was found, and the small datasets."""
 
+import dataclasses
+
 import pytest
 import torch
 from factories import image_tree
@@ -43,7 +45,9 @@ def test_the_published_count_is_no_warning(tmp_path, monkeypatch):
     names = BENCHMARKS["TerraIncognita"].folders
     image_tree(tmp_path / "terra_incognita", environments=names)
     versions = ((8, 8, 8, 8), (9, 9, 9, 9))
-    small = benchmarks.Benchmark("T", ("a", "b", "c", "d"), root="terra_incognita", folders=names, published=versions)
+    small = dataclasses.replace(
+        BENCHMARKS["TerraIncognita"], name="T", environments=("a", "b", "c", "d"), published=versions
+    )
     monkeypatch.setitem(benchmarks.BENCHMARKS, "T", small)
     (note,) = load_dataset("T", str(tmp_path)).notes
     assert note == "32 images (a 8, b 8, c 8, d 8): a published version of T (of 32 or 36)"

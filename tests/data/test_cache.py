@@ -17,11 +17,11 @@ from dg_batchformer.errors import InputError
 
 
 def opened(root, cache_dir=None, name="mine"):
-    return open_cache(name, root, scan(root).folders, cache_dir, 2)
+    return open_cache(name, scan(root), cache_dir, 2)
 
 
 def files(root):
-    return [path for folder in scan(root).folders for path in folder.paths]
+    return scan(root).paths
 
 
 def test_images_of_one_small_size_are_kept_as_they_are(tmp_path):

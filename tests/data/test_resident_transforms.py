@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dg_batchformer.data import augment, augment_batched
+from dg_batchformer.data import augment, resident
 
 N = 12
 
@@ -47,7 +47,7 @@ def one_by_one(images, originals, draws):
 def test_a_minibatch_is_augmented_as_its_images_are(height, width, original):
     images, draws = pictures(height, width), numbers()
     originals = torch.tensor([original or (height, width)] * N)
-    batched = augment_batched.augmented_batch(images, originals, draws)
+    batched = resident.augmented_batch(images, originals, draws)
     assert_close(batched, one_by_one(images, originals, draws))
 
 
@@ -55,7 +55,7 @@ def test_a_minibatch_is_augmented_as_its_images_are(height, width, original):
 @pytest.mark.parametrize(("height", "width"), [(227, 227), (256, 256), (60, 90), (300, 120)])
 def test_a_minibatch_is_resized_as_its_images_are(height, width, interpolation):
     images = pictures(height, width)
-    ours = augment_batched.plain_batch(images, interpolation)
+    ours = resident.plain_batch(images, interpolation)
     single = augment.plain(images.permute(0, 3, 1, 2), interpolation)
     levels = 255 * (ours - single).abs() * torch.tensor(augment.STD).view(3, 1, 1)
     # Rounded to eight bits once, where Pillow and PyTorch's CPU path round after either axis.
@@ -66,10 +66,10 @@ def test_a_minibatch_is_resized_as_its_images_are(height, width, interpolation):
 def test_flips_and_grayscale():
     images, draws = pictures(64, 64), numbers()
     originals = torch.tensor([(64, 64)] * N)
-    first = augment_batched.augmented_batch(images, originals, draws)
+    first = resident.augmented_batch(images, originals, draws)
     other = draws.clone()
     other[:, 4 * augment.CROP_TRIES] = 1 - draws[:, 4 * augment.CROP_TRIES]
-    mirrored = augment_batched.augmented_batch(images, originals, other)
+    mirrored = resident.augmented_batch(images, originals, other)
     assert_close(mirrored.flip(-1).contiguous(), first)
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (augment.STD, augment.MEAN))
     spread = torch.amax(first * std + mean, 1) - torch.amin(first * std + mean, 1)
@@ -81,15 +81,15 @@ def test_flips_and_grayscale():
 def test_an_image_does_not_depend_on_its_minibatch():
     images, draws = pictures(60, 90), numbers()
     originals = torch.tensor([(60, 90)] * N)
-    together = augment_batched.augmented_batch(images, originals, draws)
-    alone = [augment_batched.augmented_batch(images[i : i + 1], originals[:1], draws[i : i + 1]) for i in range(N)]
+    together = resident.augmented_batch(images, originals, draws)
+    alone = [resident.augmented_batch(images[i : i + 1], originals[:1], draws[i : i + 1]) for i in range(N)]
     assert_close(together, torch.cat(alone))
 
 
 def test_images_stay_as_they_are():
     images = pictures(60, 90)
     before = images.clone()
-    augment_batched.augmented_batch(images, torch.tensor([(60, 90)] * N), numbers())
+    resident.augmented_batch(images, torch.tensor([(60, 90)] * N), numbers())
     assert torch.equal(images, before)
 
 
@@ -101,8 +101,8 @@ def test_on_a_gpu_the_host_never_waits():
     on_device = images.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        augmented = augment_batched.augmented_batch(on_device, originals, draws)
-        plain = augment_batched.plain_batch(on_device)
+        augmented = resident.augmented_batch(on_device, originals, draws)
+        plain = resident.plain_batch(on_device)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert_close(augmented, one_by_one(images, originals, draws))

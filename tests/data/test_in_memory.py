@@ -1,10 +1,13 @@
-"""RotatedDigits: every digit once, turned as it says."""
+"""RotatedDigits: every digit once, turned as it says. Fingerprints: they follow from parts, order and borders."""
+
+import re
 
 import torch
 from sklearn.datasets import load_digits
 
 from dg_batchformer.data.benchmarks import BENCHMARKS, load_dataset
-from dg_batchformer.data.digits import rotated_digits
+from dg_batchformer.data.environments import fingerprint
+from dg_batchformer.data.in_memory import digits_fingerprint, rotated_digits
 
 
 def test_every_digit_is_in_one_environment():
@@ -33,3 +36,19 @@ def test_images_are_the_originals_enlarged_and_turned():
 def test_the_same_every_time():
     one, other = (load_dataset("RotatedDigits").environments[2].images for _ in range(2))
     assert torch.equal(one, other)
+
+
+def test_other_parts_are_other_fingerprints():
+    cases = [[], [b""], [b"ab"], [b"a", b"b"], [b"b", b"a"], [b"ab", b""]]
+    found = [fingerprint(case) for case in cases]
+    assert len(set(found)) == len(cases)
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in found)
+    assert found == [fingerprint(iter(case)) for case in cases]
+
+
+def test_data_in_memory_has_one():
+    names = ("RotatedDigits", "Debug28", "Debug224")
+    found = {name: load_dataset(name).fingerprint for name in names}
+    assert len(set(found.values())) == 3
+    assert found == {name: load_dataset(name).fingerprint for name in names}
+    assert digits_fingerprint([0, 25, 50, 75]) == found["RotatedDigits"] != digits_fingerprint([0, 25, 50, 80])

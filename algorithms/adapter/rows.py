@@ -1,4 +1,4 @@
-"""An algorithm's own update on features in place of inputs."""
+"""Rows of the identity in place of inputs: a featurizer that answers them with features computed once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from torch import Tensor, nn
 
 from dg_batchformer.errors import InputError
 
-Features = Callable[[nn.Module, Any], list[Tensor]]
-"""Gives features by environment, as a featurizer and a beside module (or copies of the two) compute them now."""
+Features = Callable[[nn.Module, nn.Module | None], list[Tensor]]
+"""Gives features by environment, as a featurizer and a module beside it (or copies of the two) compute them now."""
+
+
+class RefusedError(InputError):
+    """Why an update cannot run on features."""
 
 
 class Rows:
@@ -73,10 +77,6 @@ class Rows:
         return weakref.ref(featurizer)
 
 
-class RefusedError(InputError):
-    """Why an update cannot run on features."""
-
-
 def check_rows(rows: Tensor) -> None:
     """RefusedError where an input is no row of the identity, nor a mixture of some.
 
@@ -103,8 +103,7 @@ def standing_in(featurizer: nn.Module, rows: Rows) -> Iterator[None]:
             featurizer.forward = before
         copies = [twin.end() for twin in rows.copies]
         rows.copies.clear()
-    # Within another modifier's, that one holds the copies too, and looks when it ends.
-    if not isinstance(before, Rows) and any(copied() is not None for copied in copies):
+    if any(copied() is not None for copied in copies):
         gc.collect()
         if any(copied() is not None for copied in copies):
             raise RefusedError("its update keeps a copy of the network, which would be left with one batch's features")
@@ -118,26 +117,3 @@ class Unlabeled(Sequence[Tensor]):
 
     def __len__(self) -> int:
         return len(self[:])
-
-
-def update_on_features(
-    algorithm: Any,
-    update: Callable[..., dict[str, float]],
-    wanted: tuple[str, str],
-    labels: Sequence[Tensor],
-    features: Features,
-    beside: nn.Module | None,
-    unlabeled: Sequence[Tensor] | None,
-) -> dict[str, float]:
-    """Runs an algorithm's `update` on features by environment with their labels.
-
-    `wanted` are the names of the algorithm and of the modifier, for errors; `beside` is what `features` needs beside
-    the featurizer.
-    """
-    sizes = [len(one) for one in labels]
-    rows = torch.eye(sum(sizes), sum(sizes) + 1, device=labels[0].device).split(sizes)
-    try:
-        with standing_in(algorithm.featurizer, Rows(algorithm.featurizer, beside, features)):
-            return update(list(zip(rows, labels, strict=True)), None if unlabeled is None else Unlabeled())
-    except RefusedError as error:
-        raise InputError(f"{wanted[0]} cannot be given {wanted[1]}: {error}") from error
