@@ -153,29 +153,14 @@ class Changes(Plain):
         return super().update([(self.change(x), y) for x, y in minibatches])
 
 
-class Rescales(Changes):
-    def change(self, x):
-        return 2 * x - 1
-
-
-class Mirrors(Changes):
-    def change(self, x):
-        return x.flip(-1)
-
-
-class Shifts(Changes):
-    def change(self, x):
-        return x.roll(1, -1)
-
-
-class AddsNoise(Changes):
-    def change(self, x):
-        return x + 0.1 * torch.randn_like(x)
-
-
-class Darkens(Changes):
-    def change(self, x):
-        return 0.5 * x
+CHANGES = {
+    "Rescales": lambda x: 2 * x - 1,
+    "Mirrors": lambda x: x.flip(-1),
+    "Shifts": lambda x: x.roll(1, -1),
+    "AddsNoise": lambda x: x + 0.1 * torch.randn_like(x),
+    "Darkens": lambda x: 0.5 * x,
+}
+CHANGING = [type(name, (Changes,), {"change": staticmethod(change)}) for name, change in CHANGES.items()]
 
 
 class KeepsACopy(Plain):
@@ -212,7 +197,7 @@ class NoHidden(nn.Flatten):
 @pytest.mark.parametrize(
     ("cls", "reason"),
     [
-        *((cls, "its update changes the inputs") for cls in (Rescales, Mirrors, Shifts, AddsNoise, Darkens)),
+        *((cls, "its update changes the inputs") for cls in CHANGING),
         (KeepsOneAtOnce, "its update keeps a copy of the network"),
         (NoModule, "it is no torch module"),
         (NoFeaturizer, "it has no `featurizer`"),
