@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from dg_batchformer.errors import Problems, unknown
+from dg_batchformer.errors import InputError, Problems, unknown
 from dg_batchformer.jobs.plan import Job
 
 
@@ -74,13 +74,12 @@ def launchers() -> dict[str, type[Launcher]]:
     modules = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
     found = [cls for module in modules for cls in vars(module).values() if isinstance(cls, type)]
     named = [cls for cls in found if issubclass(cls, Launcher) and "name" in vars(cls)]
-    return {cls.name: cls for cls in named} | {Dummy.name: Dummy}
+    return {cls.name: cls for cls in (*named, Dummy)}
 
 
 def options() -> dict[str, dataclasses.Field[Any]]:
     """The options of all launchers by name."""
-    classes: list[type[Launcher]] = [Launcher, *launchers().values()]
-    return {one.name: one for cls in classes for one in dataclasses.fields(cls)}
+    return {one.name: one for cls in (Launcher, *launchers().values()) for one in dataclasses.fields(cls)}
 
 
 def find_launcher(name: str, given: Mapping[str, Any]) -> Launcher:
@@ -88,13 +87,11 @@ def find_launcher(name: str, given: Mapping[str, Any]) -> Launcher:
 
     An option that differs from its default is an error where the launcher lacks it; the dummy ignores it.
     """
-    problems = Problems()
     if name not in launchers():
-        problems.append(unknown("launcher", name, launchers()))
-        problems.raise_any()
+        raise InputError(unknown("launcher", name, launchers()))
     own = {one.name for one in dataclasses.fields(launchers()[name])}
     launcher = launchers()[name](**{option: value for option, value in given.items() if option in own})
-    problems += launcher.problems()
+    problems = Problems(launcher.problems())
     for other, one in options().items():
         if name != Dummy.name and other not in own and given.get(other, one.default) != one.default:
             having = [cls.name for cls in launchers().values() if hasattr(cls, other)]
