@@ -154,9 +154,9 @@ def collect(arguments: argparse.Namespace) -> int:
 @machine.without_garbage_collection()
 def leaderboard(arguments: argparse.Namespace) -> int:
     """The ranking of many sweeps and published rows."""
-    from dg_batchformer.selection import leaderboard, references
+    from dg_batchformer.selection import leaderboard
 
-    published = [row for name in arguments.reference for row in references.load(name)]
+    published = [row for name in arguments.reference for row in leaderboard.load(name)]
     collected = read_runs(arguments.runs)
     return publish(leaderboard.leaderboard(collected, published, arguments.ddof, arguments.selection), arguments)
 
@@ -170,12 +170,12 @@ def read_runs(folders: Sequence[str]) -> Collected:
 
 def publish(report: Report, arguments: argparse.Namespace) -> int:
     """Prints or writes a report, or what stands behind one of its cells; problems go to the error stream."""
-    from dg_batchformer.selection import provenance
     from dg_batchformer.selection.formats import render, text
+    from dg_batchformer.selection.report import explain
 
     say_problems(report)
     if arguments.command_of:
-        print("\n".join(provenance.explain(report, arguments.command_of)))
+        print("\n".join(explain(report, arguments.command_of)))
         return 0
     if arguments.figures:
         from dg_batchformer.charts import files

@@ -20,11 +20,11 @@ from pathlib import Path
 from dg_batchformer.charts import files
 from dg_batchformer.selection.blocks import interval, signed
 from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection.compare import Interval, t_interval
 from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.formats.json import document
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report, Result, report
-from dg_batchformer.selection.statistics import Interval, t_interval
 
 HERE = Path(__file__).resolve().parent
 RECORDS = "records.tar.xz"

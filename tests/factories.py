@@ -21,7 +21,7 @@ from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import PROGRESS, RESULTS
 from dg_batchformer.runs.records import Checkpoint, Problem
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.read import FinishedRun
+from dg_batchformer.selection.methods import FinishedRun
 from dg_batchformer.selection.table import Section, build
 
 SHAPE, CLASSES, DOMAINS = (1, 16, 16), 4, 3

@@ -14,9 +14,8 @@ from dg_batchformer.runs import claim, records
 from dg_batchformer.runs.folder import State
 from dg_batchformer.runs.protocols import PROTOCOLS
 from dg_batchformer.selection import collect, formats, leaderboard, read, references, report
-from dg_batchformer.selection.compare import SIGNIFICANT
+from dg_batchformer.selection.compare import RESAMPLES, SIGNIFICANT
 from dg_batchformer.selection.methods import METHODS
-from dg_batchformer.selection.statistics import RESAMPLES
 
 SELECTION = (Path(__file__).parents[1] / "docs" / "selection.md").read_text(encoding="utf-8")
 SWEEPS = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from dg_batchformer.selection.cells import Cell
-from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison
-from dg_batchformer.selection.methods import ORACLE
-from dg_batchformer.selection.report import Report, Result, all_cells
-from dg_batchformer.selection.statistics import FEWEST_TO_RESAMPLE, Interval
+from dg_batchformer.selection.compare import FEWEST_TO_RESAMPLE, HYPER_PARAMETER, Interval
+from dg_batchformer.selection.methods import ORACLE, Cell
+from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.table import Section
 
 ORACLE_FENCE = "Chosen on test data, for comparison only: do not report these as results"
@@ -81,49 +79,34 @@ def blocks(report: Report) -> Iterator[Block]:
 
 def _accuracies(result: Result) -> Grid:
     section, place = result.section, places(result.section)
-    left = _left_columns(section)
-    lines = [
-        Line(names, [Printed(cell_text(row.cells[name]), place.get((row.label, name), 0)) for name in section.columns])
-        for row, names in zip(section.rows, zip(*left.values(), strict=True), strict=True)
-    ]
+    has_ranks, has_sources = any(row.rank for row in section.rows), any(row.source for row in section.rows)
+    left = ["Rank"] * has_ranks + ["Algorithm"] + ["Source"] * has_sources
+    lines = []
+    for row in section.rows:
+        names = {"Rank": str(row.rank or ""), "Algorithm": row.label, "Source": row.source or "runs"}
+        numbers = [Printed(cell_text(row.cells[name]), place.get((row.label, name), 0)) for name in section.columns]
+        lines.append(Line([names[name] for name in left], numbers))
     notes = [f"{label}: {edge}" for label, edges in result.edges.items() for edge in edges]
-    return Grid(result.title, result.caption, list(left), section.columns, lines, notes)
-
-
-def _left_columns(section: Section) -> dict[str, list[str]]:
-    """The columns left of the numbers: rank and source where rows have them, and the algorithms."""
-    columns = {"Rank": [str(row.rank or "") for row in section.rows]} if any(row.rank for row in section.rows) else {}
-    columns["Algorithm"] = [row.label for row in section.rows]
-    if any(row.source for row in section.rows):
-        columns["Source"] = [row.source or "runs" for row in section.rows]
-    return columns
+    return Grid(result.title, result.caption, left, section.columns, lines, notes)
 
 
 def _changes(result: Result) -> Grid:
     columns = result.section.own_columns
     kinds = {"given hyper-parameter" if one.modifier == HYPER_PARAMETER else "modifier" for one in result.comparisons}
+    lines = []
+    for one in result.comparisons:
+        means = [one.columns[column].mean for column in columns]
+        texts = change_texts(means, vars(one.overall), one.p_holm, one.as_selected)
+        lines.append(Line([one.name], list(map(Printed, texts))))
     return Grid(
         f"What each {' and '.join(sorted(kinds, reverse=True))} changed",
         f"{result.title}; {result.caption}",
         ["Variant - base"],
         [*columns, *COMPARISON_COLUMNS],
-        [Line([one.name], [Printed(text) for text in _change_texts(one, columns)]) for one in result.comparisons],
+        lines,
         [f"{one.name}: {one.words}" for one in result.comparisons],
         is_of_changes=True,
     )
-
-
-def _change_texts(comparison: Comparison, columns: Sequence[str]) -> list[str]:
-    """Differences by column, then over all of them."""
-    overall = comparison.overall
-    return [
-        *(signed(comparison.columns[column].mean) for column in columns),
-        signed(overall.mean),
-        interval(overall.bootstrap),
-        f"{overall.wins}/{overall.ties}/{overall.losses}",
-        "" if comparison.p_holm is None else p_value(comparison.p_holm),
-        signed(comparison.as_selected),
-    ]
 
 
 def legend(report: Report) -> list[str]:
@@ -151,8 +134,7 @@ def legend(report: Report) -> list[str]:
             "hyper-parameters of its own choice. Pairs are taken as independent: a claim about environments other than "
             "these needs more of them."
         )
-    cells = (cell for section in sections for cell in all_cells(section))
-    if any(cell.error_kind == "std" and cell.error is not None for cell in cells):
+    if any(cell.error_kind == "std" and cell.error is not None for section in sections for cell in section.cells):
         sentences.append("SD is a standard deviation over runs, as published.")
     return sentences
 
@@ -177,6 +159,23 @@ def places(section: Section) -> dict[tuple[str, str], int]:
         if len(printed) > 1:
             found |= {(label, column): first_two.index(v) + 1 for label, v in printed.items() if v in first_two}
     return found
+
+
+def change_texts(
+    means: Iterable[float | None], overall: Mapping[str, Any], p_holm: float | None, as_selected: float | None
+) -> list[str]:
+    """A line of a table of changes: differences by column, then over all of them under `COMPARISON_COLUMNS`.
+
+    `overall` has the attributes of a `Difference` by name.
+    """
+    p = "" if p_holm is None else p_value(p_holm)
+    by_column = map(signed, (*means, overall["mean"]))
+    return [*by_column, interval(overall["bootstrap"]), counts(overall), p, signed(as_selected)]
+
+
+def counts(difference: Mapping[str, Any]) -> str:
+    """Wins, ties and losses."""
+    return "/".join(str(difference[name]) for name in ("wins", "ties", "losses"))
 
 
 def signed(value: float | None) -> str:

@@ -3,20 +3,84 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dg_batchformer.registry import MODIFIER_ORDER, split_name
-from dg_batchformer.selection.given import by_name, in_words
-from dg_batchformer.selection.statistics import SAME, Interval, bootstrap_interval, holm, t_interval, t_test
+from dg_batchformer.selection.methods import Floats
+from dg_batchformer.selection.settings import in_words
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
 SIGNIFICANT = 0.05
+
+FEWEST_TO_RESAMPLE = 6
+"""With fewer values even the interval from the lowest to the highest misses the median in more than 5 % of cases."""
+
+SAME = 1e-9
+"""Values that differ by no more are equal but for rounding."""
 
 HYPER_PARAMETER = "hyper-parameter"
 """What stands for the modifier where a given hyper-parameter is what changed."""
+
+Interval = tuple[float, float]
+
+
+def bootstrap_interval(values: Sequence[float]) -> Interval | None:
+    """The percentile bootstrap interval of the mean, over 10,000 resamples of a generator of its own, seeded with 0.
+
+    None of fewer than six values, of which it is far too short: of two normal ones it holds the mean half of the time.
+    """
+    if len(values) < FEWEST_TO_RESAMPLE:
+        return None
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(_resampling(len(values)) @ np.array(values), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=64)
+def _resampling(n: int) -> Floats:
+    """(resamples, n): the share that each of n values has in each resample."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+
+
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Student's interval of the mean; None of fewer than two values, or of equal ones, which show no spread."""
+    from scipy.special import stdtrit
+
+    if (error := _standard_error(values)) is None:
+        return None
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
+    mean = float(np.mean(values))
+    return mean - half, mean + half
+
+
+def t_test(values: Sequence[float]) -> float | None:
+    """The two-sided p-value of Student's test that the mean is 0; None where there is no `t_interval`."""
+    from scipy.special import stdtr
+
+    error = _standard_error(values)
+    return None if error is None else float(2 * stdtr(len(values) - 1, -abs(np.mean(values)) / error))
+
+
+def _standard_error(values: Sequence[float]) -> float | None:
+    if len(values) < 2 or np.ptp(values) <= SAME:
+        return None
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for their number (Holm, 1979); those that are None count for nothing."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        corrected[i] = highest = max(highest, min(1.0, (len(order) - rank) * p))
+    return corrected
 
 
 @dataclass(frozen=True)
@@ -36,6 +100,14 @@ class Difference:
     wins: int
     ties: int
     losses: int
+
+    @classmethod
+    def from_units(cls, units: Mapping[Unit, float]) -> Difference:
+        values = list(units.values())
+        wins, losses = sum(value > SAME for value in values), sum(value < -SAME for value in values)
+        mean = float(np.mean(values)) if values else None
+        tests = bootstrap_interval(values), t_interval(values), t_test(values)
+        return cls(units, mean, *tests, wins, len(values) - wins - losses, losses)
 
     @property
     def n(self) -> int:
@@ -74,11 +146,11 @@ class Comparison:
         if overall.n == 1:
             return f"{overall.mean:+.1f} points in one pair, which tells nothing"
         pairs = f"{overall.n} pairs"
-        if overall.t is None or self.p_holm is None:
+        if overall.t is None or overall.p is None or self.p_holm is None:
             return f"{overall.mean:+.1f} points in each of {pairs}: without a spread no test can judge it"
         interval = f"Student's 95 % interval {overall.t[0]:+.1f} to {overall.t[1]:+.1f} points"
         if self.p_holm >= SIGNIFICANT:
-            alone = overall.p is not None and overall.p < SIGNIFICANT
+            alone = overall.p < SIGNIFICANT
             corrected = f"; p {self.p_holm:.3f}, corrected for {self.n_comparisons} comparisons" if alone else ""
             return f"no difference can be told from these {pairs} ({interval}{corrected})"
         changed = "raises" if overall.mean > 0 else "lowers"
@@ -90,84 +162,56 @@ def compare(section: Section) -> list[Comparison]:
 
     Runs are paired on equal environment, trial and hparams_seed, and each takes its checkpoint by the section's method.
     """
-    rows = tuple(row for row in section.rows if row.candidates)  # published ones have no runs to pair
+    rows = [row for row in section.rows if row.candidates]  # published ones have no runs to pair
     modifiers = ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer"))
-    found = [
-        _comparison(modifier, modifier, row, base, section)
+    changes = [
+        (modifier, modifier, row, base)
         for modifier in modifiers
         for row in rows
         if (base := base_of(row, modifier, rows))
     ]
-    found += [
-        _comparison(HYPER_PARAMETER, added, row, base, section)
-        for row in rows
-        for base in rows
-        if (added := added_hparam(row, base))
+    changes += [
+        (HYPER_PARAMETER, added, row, base) for row in rows for base in rows if (added := added_hparam(row, base))
     ]
+    found = [_comparison(*change, section.own_columns) for change in changes]
     corrected = holm([comparison.overall.p for comparison in found])
     n = sum(p is not None for p in corrected)
-    return [
-        dataclasses.replace(comparison, p_holm=p, n_comparisons=n)
-        for comparison, p in zip(found, corrected, strict=True)
-    ]
+    return [dataclasses.replace(one, p_holm=p, n_comparisons=n) for one, p in zip(found, corrected, strict=True)]
 
 
-def base_of(row: Row, modifier: str, among: tuple[Row, ...]) -> Row | None:
+def base_of(row: Row, modifier: str, among: Sequence[Row]) -> Row | None:
     """The row of the same algorithm and hparams without a modifier and what is its own, however it is spelled."""
-    objective, modifiers = split_name(row.algorithm)
-    if modifier not in modifiers:
-        return None
-    wanted = objective, set(modifiers) - {modifier}, _given_without(row, modifier)
-    for other in among:
-        its_objective, its_modifiers = split_name(other.algorithm)
-        if (its_objective, set(its_modifiers), _given_without(other, modifier)) == wanted:
-            return other
-    return None
+
+    def parts(one: Row) -> tuple[str, set[str], dict[str, str]]:
+        objective, modifiers = split_name(one.algorithm)
+        others = {name: value for name, value in one.key.by_name.items() if not name.startswith(f"{modifier.lower()}_")}
+        return objective, set(modifiers), others
+
+    objective, modifiers, given = parts(row)
+    wanted = objective, modifiers - {modifier}, given
+    return next((other for other in among if parts(other) == wanted), None) if modifier in modifiers else None
 
 
 def added_hparam(row: Row, base: Row) -> str:
     """The hparam that a row was given and another of the same algorithm was not, where that is all they differ in."""
-    own, of_base = by_name(row.key.given), by_name(base.key.given)
+    own, of_base = row.key.by_name, base.key.by_name
     added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
     if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:
         return ""
     return in_words(added)
 
 
-def _given_without(row: Row, modifier: str) -> dict[str, str]:
-    """The hparams that a row was given but for a modifier's own, which all begin with its name."""
-    return {
-        name: value for name, value in by_name(row.key.given).items() if not name.startswith(f"{modifier.lower()}_")
-    }
-
-
-def _comparison(modifier: str, change: str, row: Row, base: Row, section: Section) -> Comparison:
+def _comparison(modifier: str, change: str, row: Row, base: Row, columns: Sequence[str]) -> Comparison:
     units = {}
     for unit in sorted(row.accuracies.keys() & base.accuracies.keys()):
         of_base = base.accuracies[unit]
         differences = [own - of_base[seed] for seed, own in row.accuracies[unit].items() if seed in of_base]
         if differences:
             units[unit] = float(100 * np.mean(differences))
-    columns = {
-        column: difference({unit: value for unit, value in units.items() if unit.column == column})
-        for column in section.own_columns
+    by_column = {
+        column: Difference.from_units({unit: value for unit, value in units.items() if unit.column == column})
+        for column in columns
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
     as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean
-    return Comparison(modifier, change, row.label, base.label, difference(units), columns, as_selected)
-
-
-def difference(units: Mapping[Unit, float]) -> Difference:
-    """What can be told of differences, in points, by unit."""
-    values = list(units.values())
-    wins, losses = sum(value > SAME for value in values), sum(value < -SAME for value in values)
-    return Difference(
-        units,
-        float(np.mean(values)) if values else None,
-        bootstrap_interval(values),
-        t_interval(values),
-        t_test(values),
-        wins,
-        len(values) - wins - losses,
-        losses,
-    )
+    return Comparison(modifier, change, row.label, base.label, Difference.from_units(units), by_column, as_selected)

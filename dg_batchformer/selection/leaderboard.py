@@ -1,22 +1,148 @@
-"""The leaderboard: runs of many folders and published rows, ranked by average where they can be compared."""
+"""The leaderboard: runs of many folders and published rows, ranked by average where they can be compared.
+
+Published rows are those of BatchFormer's paper, which the package carries, and those of a user's CSV file.
+"""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from dg_batchformer import paper
+from dg_batchformer.data.benchmarks import BENCHMARKS
+from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.runs.records import Problem
-from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
-from dg_batchformer.selection.given import RowKey
-from dg_batchformer.selection.methods import TRAINING_DOMAIN
-from dg_batchformer.selection.read import environment_names
-from dg_batchformer.selection.references import Reference
-from dg_batchformer.selection.report import Report, Result, apart, report
+from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN, Cell
+from dg_batchformer.selection.report import Report, Result, report
+from dg_batchformer.selection.settings import RowKey, Setting, catalogued
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
 WITHOUT_COLUMN = "published numbers of environments that their table does not have"
+
+PAPER = "paper"
+NEEDED = ("dataset", "protocol", "backbone", "algorithm", "environment", "mean")
+OPTIONAL = ("error", "error_kind", "source", "selection")
+ERROR_KINDS = ("stderr", "std")
+SURPLUS = "fields without a column"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published row: an algorithm's cells by environment, "Avg" among them, their origin, and what repeats them."""
+
+    setting: Setting
+    algorithm: str
+    source: str
+    selection: str
+    cells: Mapping[str, Cell]
+    command: str = ""
+
+    def row(self, columns: Sequence[str]) -> Row:
+        """The row of a table; its average is the one published, else that of its environments where all are there."""
+        cells = {column: self.cells.get(column, Cell(missing="not published")) for column in columns}
+        means = [cells[column].mean for column in columns if column not in DERIVED]
+        known = [mean for mean in means if mean is not None]
+        if cells[AVERAGE].mean is None and known and len(known) == len(means):
+            cells[AVERAGE] = Cell(mean=sum(known) / len(known))
+        label = f"{self.algorithm} ({self.source})"
+        return Row(RowKey(self.algorithm), label, cells, source=self.source, command=self.command)
+
+
+def load(name: str) -> list[Reference]:
+    """The rows of the paper, where `name` is that, else of a CSV file; an InputError lists what is wrong with it."""
+    return _of_paper() if name == PAPER else _of_file(Path(name))
+
+
+def _of_paper() -> list[Reference]:
+    """The paper gives standard deviations over runs, and chooses by validation."""
+    references = []
+    for row in paper.rows():
+        others = (("schedule", "the paper's own"),) if row.is_own_baseline else ()
+        cells = {
+            _environment(row.dataset, entry["environment"]): _cell(entry["mean"], entry["std"], "std")
+            for entry in row.entries
+        }
+        setting = Setting(row.dataset, row.protocol, row.backbone, others)
+        source = f"paper, table {row.table}"
+        references.append(Reference(setting, row.algorithm, source, TRAINING_DOMAIN, cells, row.command("DATA")))
+    return references
+
+
+def _environment(dataset: str, name: str) -> str:
+    """An environment by the name of its column, given that or its folder's."""
+    if name.lower() == AVERAGE.lower():
+        return AVERAGE
+    benchmark = BENCHMARKS.get(dataset)
+    return dict(zip(benchmark.folders, benchmark.environments, strict=False)).get(name, name) if benchmark else name
+
+
+def _cell(mean: str, error: str | None, error_kind: str) -> Cell:
+    return Cell(mean=float(mean), error=float(error) if error else None, error_kind=error_kind)
+
+
+def _of_file(path: Path) -> list[Reference]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey=SURPLUS, skipinitialspace=True)
+            columns = reader.fieldnames or ()
+            lines = [(reader.line_num, line) for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--reference {path} cannot be read ({error}): expected `{PAPER}` or a CSV file") from error
+    if lacking := [name for name in NEEDED if name not in columns]:
+        raise InputError(
+            f"--reference {path} has no column {', '.join(lacking)}: expected {', '.join(NEEDED)}, and if wanted "
+            f"{', '.join(OPTIONAL)}"
+        )
+    problems = [] if lines else [f"--reference {path} has no line below its columns: expected published numbers"]
+    found: dict[tuple[Setting, str, str, str], dict[str, Cell]] = {}
+    for number, line in lines:
+        if wrong := _problems(line):
+            problems += [f"{path}:{number} {problem}" for problem in wrong]
+            continue
+        setting = Setting(line["dataset"], line["protocol"], line["backbone"])
+        source, selection = line.get("source") or path.name, line.get("selection") or TRAINING_DOMAIN
+        own = found.setdefault((setting, line["algorithm"], source, selection), {})
+        environment = _environment(line["dataset"], line["environment"])
+        if environment in own:
+            problems.append(f"{path}:{number} repeats {line['algorithm']} on {line['dataset']} {environment}")
+        own[environment] = _cell(line["mean"], line.get("error"), line.get("error_kind") or ERROR_KINDS[0])
+    if problems:
+        raise InputError("\n".join(problems))
+    return [Reference(*key, cells) for key, cells in found.items()]
+
+
+def _problems(line: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a line of a user's file."""
+    if SURPLUS in line:  # such as of 79,9 for 79.9, which would be read as 79
+        return ["has more fields than there are columns: expected quotes around a field with a comma in it"]
+    problems = [f"has no {name}" for name in NEEDED if not line.get(name)]
+    dataset, environment = line.get("dataset") or "", line.get("environment") or ""
+    known = catalogued(dataset)
+    if known and environment and _environment(dataset, environment) not in (*known, *DERIVED):
+        problems.append(f"has {unknown(f'environment of {dataset}', environment, (*known, *DERIVED))}")
+    for name in ("mean", "error"):
+        text = line.get(name)
+        if text and not 0 <= _number(text) <= 100:
+            problems.append(f"has {name} {text!r}: expected a number of percent from 0 to 100")
+    for name, allowed in (("error_kind", ERROR_KINDS), ("selection", tuple(METHODS))):
+        text = line.get(name)
+        if text and text not in allowed:
+            problems.append(f"has {unknown(name, text, allowed)}")
+    return problems
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def leaderboard(
@@ -42,35 +168,23 @@ def leaderboard(
         else:
             text = f"{reference.algorithm} on {reference.setting.dataset}, {reference.selection} ({reference.source})"
             problems.append(Problem(WITHOUT_RUNS, text))
-    order = {selection: i for i, selection in enumerate(selections)}
-    sections.sort(key=lambda one: (order[one.selection], one.is_over_datasets, one.setting))
+    sections.sort(key=lambda one: (selections.index(one.selection), one.is_over_datasets, one.setting))
     results = [Result(ranked(section)) for section in sections]
-    return dataclasses.replace(base, title="Leaderboard", results=results, problems=problems, apart=apart(sections))
+    return dataclasses.replace(base, title="Leaderboard", results=results, problems=problems)
 
 
 def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
     """Adds a published row to the table of its setting, else in a new one; returns the numbers without a column."""
     for i, section in enumerate(sections):
         if (section.selection, section.setting) == (reference.selection, reference.setting):
-            sections[i] = dataclasses.replace(section, rows=(*section.rows, _row(reference, section.columns)))
-            strangers = [name for name in reference.cells if name not in section.columns]
+            sections[i] = dataclasses.replace(section, rows=(*section.rows, reference.row(section.columns)))
             text = f"{reference.algorithm} on {reference.setting.dataset} ({reference.source})"
+            strangers = [name for name in reference.cells if name not in section.columns]
             return [Problem(WITHOUT_COLUMN, f"{name}: {text}") for name in strangers]
     own = tuple(name for name in reference.cells if name not in DERIVED)
-    columns = (*(environment_names(reference.setting.dataset, []) or own), *DERIVED)
-    sections.append(Section(reference.selection, reference.setting, columns, (_row(reference, columns),)))
+    columns = (*(catalogued(reference.setting.dataset) or own), *DERIVED)
+    sections.append(Section(reference.selection, reference.setting, columns, (reference.row(columns),)))
     return []
-
-
-def _row(reference: Reference, columns: Sequence[str]) -> Row:
-    """A published row; its average is the one published, else the mean of its environments where all are there."""
-    cells = {column: reference.cells.get(column, Cell(missing="not published")) for column in columns}
-    means = [cells[column].mean for column in columns if column not in DERIVED]
-    known = [mean for mean in means if mean is not None]
-    if cells[AVERAGE].mean is None and known and len(known) == len(means):
-        cells[AVERAGE] = Cell(mean=sum(known) / len(known))
-    label = f"{reference.algorithm} ({reference.source})"
-    return Row(RowKey(reference.algorithm), label, cells, source=reference.source, command=reference.command)
 
 
 def ranked(section: Section) -> Section:

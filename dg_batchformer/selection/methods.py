@@ -1,8 +1,8 @@
-"""The ways to choose a checkpoint and hyper-parameters, as pure functions over runs.
+"""Finished runs, and the ways to choose a checkpoint and hyper-parameters among them, as pure functions.
 
-Each takes the finished runs of one algorithm in one trial that leave environment `env` out, alone (`singles`) or with
-another (`pairs`), and returns for each of the singles, as far as it can, the checkpoint that it takes and the value by
-which it compares. The reported accuracy is always that on `env`'s in-split. The first, second and last are
+Each method takes the finished runs of one algorithm in one trial that leave environment `env` out, alone (`singles`) or
+with another (`pairs`), and returns for each of the singles, as far as it can, the checkpoint that it takes and the
+value by which it compares. The reported accuracy is always that on `env`'s in-split. The first, second and last are
 DomainBed's, with its ties: to the earliest checkpoint, and to the highest hparams_seed.
 """
 
@@ -11,11 +11,61 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from dg_batchformer.selection.read import FinishedRun, Floats
+from dg_batchformer.runs.records import Checkpoint, RunKey
+
+Floats = npt.NDArray[np.float64]
+
+MADE = ("backbone", "weights", "data_fingerprint", "skipped_images", "versions", "environments", "swad_window")
+"""Names under which a record says how it was made."""
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A finished run with its checkpoints by rising step.
+
+    `steps` is (checkpoints,). Accuracies, shares, are (checkpoints, environments): on the in-splits, on the out-splits,
+    and `macro`, those on the in-splits averaged over classes, NaN where they were not recorded. `args`, `hparams` and
+    what its records say under `MADE` are those of the last checkpoint.
+    """
+
+    key: RunKey
+    folder: str
+    steps: npt.NDArray[np.int64]
+    inside: Floats
+    out: Floats
+    macro: Floats
+    args: dict[str, Any]
+    hparams: dict[str, Any]
+    made: dict[str, Any]
+
+    @classmethod
+    def from_records(cls, folder: str, records: Sequence[Checkpoint]) -> FinishedRun:
+        """The run of some records, by rising step, that have one key and number of environments."""
+        about = records[-1].about
+        record, hparams = about.record, about.record.get("hparams")
+        accuracies = np.array([one.accuracies for one in records], dtype=np.float64)
+        inside, out, macro = accuracies.reshape(-1, 3, about.n_environments).swapaxes(0, 1)
+        return cls(
+            about.key,
+            folder,
+            np.array([one.step for one in records], dtype=np.int64),
+            inside,
+            out,
+            macro,
+            record["args"],
+            hparams if isinstance(hparams, dict) else {},
+            {name: record[name] for name in MADE if name in record},
+        )
+
+    @property
+    def n_environments(self) -> int:
+        return self.inside.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +115,13 @@ def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[Finishe
     for run in singles:
         others = [i for i in range(run.n_environments) if i != env]
         beside = {other: pair for other in others if (pair := of_pair.get((run.key.hparams_seed, other)))}
-        steps = functools.reduce(_common, [pair.steps for pair in beside.values()], run.steps)
+        steps = run.steps
+        for pair in beside.values():
+            if not np.array_equal(steps, pair.steps):
+                steps = np.intersect1d(steps, pair.steps)
         if len(beside) == len(others) and len(steps):
-            means = _row_means(np.transpose([_at(pair, steps, other) for other, pair in beside.items()]))
+            shared = [pair.inside[np.searchsorted(pair.steps, steps), other] for other, pair in beside.items()]
+            means = _row_means(np.transpose(shared))
             best = int(np.argmax(means))
             choices.append(Choice(run, env, int(np.searchsorted(run.steps, steps[best])), float(means[best])))
     return choices
@@ -92,16 +146,6 @@ def _row_means(values: Floats) -> Floats:
     # Row by row in memory, as DomainBed sums them: the last bit may decide.
     means: Floats = np.ascontiguousarray(values).sum(axis=1) / values.shape[1]
     return means
-
-
-def _common(steps: np.ndarray, other: np.ndarray) -> np.ndarray:
-    same = len(steps) == len(other) and (steps == other).all()
-    return steps if same else np.intersect1d(steps, other)
-
-
-def _at(run: FinishedRun, steps: np.ndarray, env: int) -> Floats:
-    """A run's in-split accuracies on an environment at some of its steps."""
-    return run.inside[:, env] if len(steps) == len(run.steps) else run.inside[np.searchsorted(run.steps, steps), env]
 
 
 def best(choices: Iterable[Choice]) -> Choice | None:
@@ -142,3 +186,82 @@ TITLES = {
     "last": "last checkpoint, hyper-parameters by training-domain validation",
     ORACLE: "ORACLE, chosen on the test environment itself: not a fair number",
 }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Accuracies in percent by trial, their mean and its error, and how many runs stand behind it.
+
+    `mean` is None where there is no number, `error` where one trial or none tells none. `missing` says what is missing
+    of what was planned ("" where nothing is), and `done` and `expected` count runs. `choices` are the chosen runs,
+    those of all columns where the cell is over columns. Behind a published number there is no run.
+    """
+
+    values: Mapping[int, float] = field(default_factory=dict)
+    mean: float | None = None
+    error: float | None = None
+    missing: str = ""
+    done: int = 0
+    expected: int = 0
+    choices: tuple[Choice, ...] = ()
+    error_kind: str = "stderr"
+
+    @property
+    def n(self) -> int:
+        """Trials behind the mean."""
+        return len(self.values)
+
+
+def standard_error(values: Iterable[float], ddof: int) -> float | None:
+    """Standard error of the mean; `ddof` is 0, as DomainBed has it, or 1. None of fewer than two values."""
+    array = np.array(list(values))
+    return float(np.std(array / np.sqrt(len(array)), ddof=ddof)) if len(array) > 1 else None
+
+
+def of_trials(
+    chosen: Mapping[int, Choice], value: Callable[[Choice], float], missing: str, counts: tuple[int, int], ddof: int
+) -> Cell:
+    """The cell of an environment: a value, a share, of each trial's choice; `counts` are done and expected runs."""
+    shares = [value(choice) for choice in chosen.values()]
+    if np.isnan(shares).any():
+        missing, shares = "not recorded", []
+    if not shares:
+        return Cell({}, None, None, missing, *counts)
+    values = {trial: 100 * share for trial, share in zip(chosen, shares, strict=True)}
+    mean = float(100 * np.mean(shares))
+    return Cell(values, mean, standard_error(values.values(), ddof), missing, *counts, tuple(chosen.values()))
+
+
+def average(cells: Sequence[Cell], ddof: int) -> Cell:
+    """The mean of the cells' means, as DomainBed prints it; nothing where a cell has no number.
+
+    The error is that of the trials' averages, over the trials that all cells have.
+    """
+    means = [cell.mean for cell in cells if cell.mean is not None]
+    return _over(cells, lambda own: float(np.mean(own)), ddof, sum(means) / len(means) if means else None)
+
+
+def worst(cells: Sequence[Cell], ddof: int) -> Cell:
+    """The mean over trials of the accuracy on each trial's worst environment; nothing where a cell has no number."""
+    return _over(cells, min, ddof, None)
+
+
+def _over(cells: Sequence[Cell], combine: Callable[[Sequence[float]], float], ddof: int, mean: float | None) -> Cell:
+    """A cell over others, whose mean is that over the trials where `mean` is None."""
+    counts = sum(cell.done for cell in cells), sum(cell.expected for cell in cells)
+    full = [cell for cell in cells if cell.mean is not None]
+    if len(full) < len(cells) or not cells:
+        reasons = {cell.missing for cell in cells}
+        missing = reasons.pop() if len(reasons) == 1 and not full else f"{len(full)} of {len(cells)} columns"
+        return Cell({}, None, None, missing, *counts)
+    shared = sorted(set.intersection(*(set(cell.values) for cell in cells)))
+    values = {trial: combine([cell.values[trial] for cell in cells]) for trial in shared}
+    by_trials = sorted(cells, key=lambda cell: cell.n)
+    missing = next((cell.missing for cell in by_trials if cell.missing), "")
+    fewest, most = by_trials[0].n, by_trials[-1].n
+    if len(values) < (fewest if missing else most):  # else the cell of the fewest trials says it
+        missing = f"{len(values)} of {most} trials"
+    if mean is None and values:
+        mean = float(np.mean(list(values.values())))
+    choices = tuple(choice for cell in cells for choice in cell.choices)
+    return Cell(values, mean, standard_error(values.values(), ddof), missing, *counts, choices)

@@ -1,20 +1,24 @@
-"""All that is reported of runs: tables, paired differences, edges of searches, and problems."""
+"""All that is reported of runs: tables, paired differences, edges of searches, problems, and what is behind a cell."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.registry import split_name
+from dg_batchformer.runs.arguments import command_line
 from dg_batchformer.runs.records import Problem
-from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.compare import Comparison, compare
-from dg_batchformer.selection.given import given_in_words
-from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES
-from dg_batchformer.selection.search import Edge, edges
-from dg_batchformer.selection.settings import Setting
+from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, Choice, FinishedRun
+from dg_batchformer.selection.settings import Setting, given_in_words
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 
 NEVER_LEFT_OUT = "algorithms that never leave some environments out"
@@ -24,6 +28,82 @@ SEEDS = {
     REDRAWN: "hyper-parameters redrawn per trial (DomainBed's way), so the error includes the search",
     FIXED: "hyper-parameters fixed over trials, so the error is that of splits and seeds",
 }
+
+FEWEST_VALUES = 3
+"""With fewer different values every one is an edge."""
+
+SUSPICIOUS = 0.01
+
+
+@dataclass(frozen=True)
+class Edge:
+    """How often the `side`, "lowest" or "highest", of the values tried of a hyper-parameter was chosen.
+
+    `chances` are, for each of the rows chosen, the share of the tried runs with that value.
+    """
+
+    hparam: str
+    side: str
+    n_at: int
+    chances: Sequence[float]
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether choices without any preference would be there so often in less than 1 % of cases."""
+        return self.n_at > 0 and at_least(self.n_at, self.chances) < SUSPICIOUS
+
+    def __str__(self) -> str:
+        return (
+            f"{self.hparam}: the {self.side} of the values tried is that of {self.n_at} of the {len(self.chances)} "
+            f"rows chosen (by chance {sum(self.chances):.1f}), so the best may lie outside the search space"
+        )
+
+
+def at_least(n: int, chances: Sequence[float]) -> float:
+    """The chance that `n` or more of independent events happen, one of each of the given chances."""
+    distribution = np.array([1.0])
+    for chance in chances:
+        distribution = np.convolve(distribution, [1 - chance, chance])
+    return float(distribution[n:].sum())
+
+
+def edges(row: Row) -> list[Edge]:
+    """The edges of each number that a row's search varied, suspicious or not."""
+    found: dict[tuple[str, str], list[tuple[bool, float]]] = defaultdict(list)
+    for choice, candidates in _chosen_rows(row):
+        for name, tried in _varied_numbers(candidates).items():
+            for side, extreme in (("lowest", min(tried)), ("highest", max(tried))):
+                is_at = choice.run.hparams[name] == extreme
+                found[name, side].append((is_at, tried.count(extreme) / len(tried)))
+    return [
+        Edge(name, side, sum(is_at for is_at, _ in own), [share for _, share in own])
+        for (name, side), own in found.items()
+    ]
+
+
+def _chosen_rows(row: Row) -> Iterable[tuple[Choice, Sequence[Choice]]]:
+    """Each row of the search that was chosen, once, and what it was chosen from.
+
+    Environments of a trial have the same rows, of which one that is good in all wins in all: no independent choices.
+    """
+    chosen = {choice for cell in row.cells.values() for choice in cell.choices}
+    found: dict[tuple[int, int], tuple[Choice, Sequence[Choice]]] = {}
+    for unit, candidates in row.candidates.items():
+        for choice in chosen.intersection(candidates):
+            search = 0 if row.seeds == FIXED else unit.trial_seed
+            found.setdefault((search, choice.hparams_seed), (choice, candidates))
+    return found.values()
+
+
+def _varied_numbers(candidates: Sequence[Choice]) -> dict[str, list[Any]]:
+    """The values that were tried of each hyper-parameter that is a number and takes at least three."""
+    rows = [choice.run.hparams for choice in candidates]
+    tried = {name: [row.get(name) for row in rows] for name in rows[0]}
+    return {
+        name: values
+        for name, values in tried.items()
+        if {int, float}.issuperset(map(type, values)) and len(set(values)) >= FEWEST_VALUES
+    }
 
 
 @dataclass(frozen=True)
@@ -40,53 +120,71 @@ class Result:
     @cached_property
     def edges(self) -> Mapping[str, Sequence[Edge]]:
         """The suspicious edges by the label of their row."""
-        if self.section.is_over_datasets:
-            return {}
-        suspicious = {row.label: [edge for edge in edges(row) if edge.is_suspicious] for row in self.section.rows}
-        return {label: own for label, own in suspicious.items() if own}
+        rows = () if self.section.is_over_datasets else self.section.rows
+        return {row.label: own for row in rows if (own := [edge for edge in edges(row) if edge.is_suspicious])}
 
     @property
     def title(self) -> str:
         """What the table shows, and by which method it chose."""
-        dataset = self.section.dataset
-        what = "averages over environments" if self.section.is_over_datasets else dataset
+        what = "averages over environments" if self.section.is_over_datasets else self.section.dataset
         return f"{what}, model selection: {TITLES[self.section.selection]}"
 
     @property
     def caption(self) -> str:
-        """What was held fixed, how many trials there are, and what their error means."""
-        setting, cells = self.section.setting, list(all_cells(self.section))
-        parts = [f"protocol {setting.protocol}", f"backbone {setting.backbone}"]
-        parts += [f"{name} {value}" for name, value in setting.others]
-        given = [self.given] if self.given else []
-        return "; ".join([", ".join(parts), *given, *_trials(cells), *_seeds(self.section.rows), *_runs(self.section)])
-
-    @property
-    def given(self) -> str:
-        """The hyper-parameters that all runs, or all of an algorithm, were given: no row is labelled by them."""
-        return given_in_words([row.key for row in self.section.rows if not row.source])
+        """What was held fixed, how many trials there are, what their error means, and how many runs are done."""
+        section = self.section
+        given = given_in_words([row.key for row in section.rows if not row.source])
+        counts = {cell.n for cell in section.cells if cell.n}
+        trials = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else ""
+        if trials:
+            trials += " trial, so no standard error" if trials == "1" else " trials"
+        own = [row.cells[AVERAGE] for row in section.rows]
+        done, expected = sum(cell.done for cell in own), sum(cell.expected for cell in own)
+        runs = f"{'all' if done == expected else f'{done} of'} {expected} runs done" if expected else ""
+        return "; ".join(part for part in (section.setting.words, given, trials, _seeds(section.rows), runs) if part)
 
     @property
     def lacking(self) -> str | None:
         """What the table lacks as a whole, where none of its cells has a number."""
-        if any(cell.mean is not None for cell in all_cells(self.section)):
+        if any(cell.mean is not None for cell in self.section.cells):
             return None
-        own = self.section.own_columns
-        reasons = [row.cells[column].missing for row in self.section.rows for column in own]
+        reasons = [row.cells[column].missing for row in self.section.rows for column in self.section.own_columns]
         return "no number: " + "; ".join(dict.fromkeys(reason or "no run" for reason in reasons or ["no run is done"]))
+
+    def name_of(self, row: Row, column: str) -> str:
+        """What a cell is called: DATASET/ALGORITHM/COLUMN."""
+        return f"{self.section.dataset}/{row.label}/{column}"
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    by_mode = {mode: [row.label for row in rows if row.seeds == mode] for mode in SEEDS}
+    found = {mode: labels for mode, labels in by_mode.items() if labels}
+    return "; ".join(SEEDS[mode] + f" ({', '.join(own)})" * (len(found) > 1) for mode, own in found.items())
 
 
 @dataclass(frozen=True)
 class Report:
-    """The results of some folders, their problems, and why some results are not in one table."""
+    """The results of some folders, and their problems."""
 
     title: str
     folders: Sequence[str]
     n_runs: int
     results: Sequence[Result]
     problems: Sequence[Problem]
-    apart: Sequence[str]
     ddof: int = 0
+
+    @property
+    def apart(self) -> list[str]:
+        """Why runs of one dataset are in several tables."""
+        settings: dict[str, list[Setting]] = defaultdict(list)
+        for section in (result.section for result in self.results):
+            if not section.is_over_datasets and section.setting not in settings[section.dataset]:
+                settings[section.dataset].append(section.setting)
+        return [
+            f"{dataset} has tables that are not to be compared: {'; '.join(first.differences(other))}"
+            for dataset, (first, *others) in settings.items()
+            for other in others
+        ]
 
 
 def report(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple(METHODS)) -> Report:
@@ -94,58 +192,14 @@ def report(collected: Collected, ddof: int = 0, selections: Iterable[str] = tupl
     sections = build(collected, ddof, selections)
     problems = [*collected.problems, *_never_left_out(sections), *_mixed_versions(collected)]
     results = [Result(section) for section in sections]
-    n_runs = len(collected.runs)
-    return Report("Selection table", collected.folders, n_runs, results, problems, apart(sections), ddof)
-
-
-def apart(sections: Sequence[Section]) -> list[str]:
-    """Why runs of one dataset are in several tables."""
-    settings: dict[str, list[Setting]] = defaultdict(list)
-    for section in sections:
-        if not section.is_over_datasets and section.setting not in settings[section.dataset]:
-            settings[section.dataset].append(section.setting)
-    return [
-        f"{dataset} has tables that are not to be compared: {'; '.join(first.differences(other))}"
-        for dataset, (first, *others) in settings.items()
-        for other in others
-    ]
-
-
-def all_cells(section: Section) -> Iterable[Cell]:
-    """The cells of a section, row by row."""
-    return (cell for row in section.rows for cell in row.cells.values())
-
-
-def _trials(cells: Sequence[Cell]) -> list[str]:
-    counts = {cell.n for cell in cells if cell.n}
-    if counts == {1}:
-        return ["1 trial, so no standard error"]
-    fewest, most = min(counts, default=0), max(counts, default=0)
-    return [f"{most} trials" if fewest == most else f"{fewest} to {most} trials"] if counts else []
-
-
-def _seeds(rows: Sequence[Row]) -> list[str]:
-    by_mode = {mode: [row.label for row in rows if row.seeds == mode] for mode in SEEDS}
-    found = {mode: labels for mode, labels in by_mode.items() if labels}
-    if len(found) < 2:
-        return [SEEDS[mode] for mode in found]
-    return [f"{SEEDS[mode]} ({', '.join(labels)})" for mode, labels in found.items()]
-
-
-def _runs(section: Section) -> list[str]:
-    own = [row.cells[AVERAGE] for row in section.rows]
-    done, expected = sum(cell.done for cell in own), sum(cell.expected for cell in own)
-    if not expected:
-        return []
-    return [f"all {expected} runs done" if done == expected else f"{done} of {expected} runs done"]
+    return Report("Selection table", collected.folders, len(collected.runs), results, problems, ddof)
 
 
 def _never_left_out(sections: Sequence[Section]) -> list[Problem]:
-    first = sections[0].selection if sections else ""
     return [
         Problem(NEVER_LEFT_OUT, f"{row.label} on {section.setting}: {', '.join(columns)}")
         for section in sections
-        if section.selection == first and not section.is_over_datasets
+        if section.selection == sections[0].selection and not section.is_over_datasets
         for row in section.rows
         if (columns := [column for column in section.own_columns if row.cells[column].missing == "not run"])
     ]
@@ -162,3 +216,51 @@ def _mixed_versions(collected: Collected) -> list[Problem]:
         for setting, packages in versions.items()
         if (mixed := [f"{name} {' and '.join(sorted(own))}" for name, own in sorted(packages.items()) if len(own) > 1])
     ]
+
+
+def command(run: FinishedRun) -> str:
+    """The command that repeats a run, ours or DomainBed's, into a folder `repeat/` of its own."""
+    program = ["python", "-m", "domainbed.scripts.train"]
+    if "protocol" in run.args:
+        program = ["python", "-m", "dg_batchformer", "train"]
+    elif split_name(run.key.algorithm).modifiers:
+        program = ["python", "-m", "dg_batchformer.domainbed", "train"]
+    return command_line(program, {**run.args, "output_dir": f"repeat/{Path(run.folder).name}"})
+
+
+def explain(report: Report, cell: str) -> list[str]:
+    """What stands behind the cells of a name, of all tables: their runs, checkpoints and commands.
+
+    DATASET/ALGORITHM/COLUMN names the rows with all given hparams where none is labelled so. InputError where no cell
+    is called so.
+    """
+    cells = [(one, row, column) for one in report.results for row in one.section.rows for column in row.cells]
+    names = [one.name_of(row, column) for one, row, column in cells]
+    found = [one for one, name in zip(cells, names, strict=True) if name == cell]
+    found = found or [one for one in cells if cell == f"{one[0].section.dataset}/{one[1].algorithm}/{one[2]}"]
+    if not found:
+        nearest = unknown("cell", cell, dict.fromkeys(names))
+        raise InputError(f"--command: {nearest} (expected DATASET/ALGORITHM/COLUMN)")
+    return [line for one in found for line in (*_explained(*one), "")][:-1]
+
+
+def _explained(result: Result, row: Row, column: str) -> Iterator[str]:
+    cell = row.cells[column]
+    mean = "no number" if cell.mean is None else f"{cell.mean:.4f}"
+    error = "" if cell.error is None else f", {cell.error_kind} {cell.error:.4f}"
+    yield f"{result.name_of(row, column)}: {mean}{error}" + (f" ({cell.missing})" if cell.missing else "")
+    yield f"  {result.title}; {result.caption}"
+    yield from (f"  trial {trial}: {value:.4f}" for trial, value in cell.values.items())
+    for choice in cell.choices:
+        key = choice.run.key
+        yield (
+            f"  trial {key.trial_seed}, hparams_seed {key.hparams_seed}, test_envs {list(key.test_envs)}, "
+            f"step {choice.step}: accuracy {100 * choice.accuracy:.4f}, chosen by {100 * choice.validation:.4f}"
+        )
+        yield f"    {choice.run.folder}"
+        yield f"    {command(choice.run)}"
+    if not cell.choices:
+        yield "  no run of ours stands behind it"
+    if row.command:
+        yield "  this sweep repeats the published row:"
+        yield f"    {row.command}"

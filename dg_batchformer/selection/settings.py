@@ -1,21 +1,27 @@
-"""What two runs must have in common to stand in one table: all but algorithm, environments left out and seeds."""
+"""In which table a run stands, by its setting, and in which row, by the hyper-parameters that it was given."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.registry import in_order
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
-from dg_batchformer.selection.given import NONE_GIVEN, given_network
-from dg_batchformer.selection.read import FinishedRun
+from dg_batchformer.selection.methods import FinishedRun
+
+DOMAINBED_ENVIRONMENTS = {
+    "RotatedMNIST": ("0", "15", "30", "45", "60", "75"),
+    "ColoredMNIST": ("+90%", "+80%", "-90%"),
+    "DomainNet": ("clip", "info", "paint", "quick", "real", "sketch"),
+    "SVIRO": ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe"),
+}
+"""Of datasets that DomainBed alone runs; its records name no environment."""
 
 UNKNOWN = "not known before a run is done"
 """The backbone where all runs are only planned; the hparams that they give for it follow."""
@@ -29,10 +35,57 @@ SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
 USUAL = {name: FIELDS[name].default for name in names_of(Role.SETTING) if name != "protocol"}
 """Arguments of which a table never mixes two values, with their defaults; None: the protocol has it."""
 
+NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
+"""hparams that choose the network: they belong to the setting, not to the row."""
 
-@dataclass(frozen=True, order=True)
-class Setting:
-    """A dataset, a protocol and a backbone, and `others`: by name what departs from the protocol's usual."""
+NONE_GIVEN = "{}"
+
+
+def catalogued(dataset: str) -> tuple[str, ...]:
+    """DomainBed's names of a dataset's environments; empty for an unknown dataset."""
+    if dataset in BENCHMARKS:
+        return BENCHMARKS[dataset].environments
+    return DOMAINBED_ENVIRONMENTS.get(dataset, ())
+
+
+def environment_names(dataset: str, runs: Sequence[FinishedRun]) -> tuple[str, ...]:
+    """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
+    if known := catalogued(dataset):
+        return known
+    for run in runs:
+        names = run.made.get("environments") or ()
+        if len(names) == run.n_environments:
+            return tuple(names)
+    return tuple(map(str, range(runs[0].n_environments))) if runs else ()
+
+
+class Given(NamedTuple):
+    """The hparams that a run was given, of its algorithm and of its network, as JSON with sorted names."""
+
+    algorithm: str
+    network: str = NONE_GIVEN
+
+
+def given_hparams(args: Mapping[str, Any]) -> Given:
+    given = args.get("hparams")
+    return _divided(given if isinstance(given, str) and given else json.dumps(str(given)) if given else NONE_GIVEN)
+
+
+@functools.lru_cache(maxsize=1024)
+def _divided(text: str) -> Given:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = text
+    if not isinstance(given, dict):
+        return Given(json.dumps(given))
+    of_network = {name: given[name] for name in sorted(given) if name in NETWORK_HPARAMS}
+    own = {name: given[name] for name in sorted(given) if name not in of_network}
+    return Given(json.dumps(own), json.dumps(of_network))
+
+
+class Setting(NamedTuple):
+    """What two runs of one table have in common; `others` are, by name, what departs from the protocol's usual."""
 
     dataset: str
     protocol: str = DOMAINBED
@@ -40,31 +93,31 @@ class Setting:
     others: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        named = [f"{name} {value}" for name, value in self.others]
-        return ", ".join([self.dataset, f"protocol {self.protocol}", f"backbone {self.backbone}", *named])
+        return f"{self.dataset}, {self.words}"
 
-    def on(self, dataset: str) -> Setting:
-        """The same setting with another dataset."""
-        return dataclasses.replace(self, dataset=dataset)
+    @property
+    def words(self) -> str:
+        """All but the dataset."""
+        named = [("protocol", self.protocol), ("backbone", self.backbone), *self.others]
+        return ", ".join(f"{name} {value}" for name, value in named)
 
     def with_other(self, name: str, value: str) -> Setting:
         """The same setting with one more difference from the usual."""
-        return dataclasses.replace(self, others=tuple(sorted((*self.others, (name, value)))))
+        return self._replace(others=tuple(sorted((*self.others, (name, value)))))
 
     def differences(self, other: Setting) -> list[str]:
         """What sets two settings apart, in words."""
-        pairs = [(name, getattr(self, name), getattr(other, name)) for name in ("dataset", "protocol", "backbone")]
-        names = dict.fromkeys(name for name, _ in (*self.others, *other.others))
-        pairs += [
-            (name, dict(self.others).get(name, "as usual"), dict(other.others).get(name, "as usual")) for name in names
-        ]
-        return [f"{name} {mine} and {theirs}" for name, mine, theirs in pairs if mine != theirs]
+        mine, theirs = (
+            {"dataset": one.dataset, "protocol": one.protocol, "backbone": one.backbone, **dict(one.others)}
+            for one in (self, other)
+        )
+        pairs = [(name, mine.get(name, "as usual"), theirs.get(name, "as usual")) for name in mine | theirs]
+        return [f"{name} {own} and {others}" for name, own, others in pairs if own != others]
 
 
 def settings_of(runs: Sequence[FinishedRun]) -> list[Setting]:
     """The settings of finished runs; where those of one setting are of different data, that is in it too."""
-    known: dict[Setting, Setting] = {}  # one object for equal ones, which are looked up again and again
-    settings = [known.setdefault(setting, setting) for setting in map(setting_of, runs)]
+    settings = list(map(setting_of, runs))
     values = {
         "environments": [str(run.n_environments) for run in runs],
         "data fingerprint": [run.made.get("data_fingerprint") or NOT_RECORDED for run in runs],
@@ -82,16 +135,12 @@ def settings_of(runs: Sequence[FinishedRun]) -> list[Setting]:
 
 def setting_of(run: FinishedRun) -> Setting:
     """The setting of a finished run."""
-    planned = planned_setting(run.key.dataset, run.args)
-    others = {}
+    setting = planned_setting(run.key.dataset, run.args)._replace(backbone=backbone_of(run))
     if run.made.get("skipped_images"):
-        others["skipped_images"] = json.dumps(run.made["skipped_images"])
+        setting = setting.with_other("skipped_images", json.dumps(run.made["skipped_images"]))
     usual = _usual_freeze_bn(run.key.protocol, run.key.algorithm, run.key.dataset)
     freeze_bn = bool(run.hparams.get("freeze_bn", usual))
-    if freeze_bn != usual:
-        others["freeze_bn"] = str(freeze_bn).lower()
-    departs = tuple(sorted((*planned.others, *others.items()))) if others else planned.others
-    return Setting(planned.dataset, planned.protocol, backbone_of(run), departs)
+    return setting if freeze_bn == usual else setting.with_other("freeze_bn", str(freeze_bn).lower())
 
 
 @functools.lru_cache(maxsize=1024)
@@ -102,18 +151,17 @@ def _usual_freeze_bn(protocol: str, algorithm: str, dataset: str) -> bool:
 
 def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
     """What the arguments of a run say of its setting; its backbone shows once it is done."""
-    given = tuple(str(args.get(name, usual)) for name, usual in USUAL.items())
-    return _planned(dataset, args.get("protocol", DOMAINBED), given, given_network(args))
+    values = tuple(str(args.get(name, usual)) for name, usual in USUAL.items())
+    return _planned(dataset, args.get("protocol", DOMAINBED), values, given_hparams(args).network)
 
 
 @functools.lru_cache(maxsize=1024)
-def _planned(dataset: str, protocol: str, given: tuple[str, ...], network: str) -> Setting:
+def _planned(dataset: str, protocol: str, values: tuple[str, ...], network: str) -> Setting:
     benchmark, known = BENCHMARKS.get(dataset), PROTOCOLS.get(protocol)
     lengths = known.length(benchmark) if benchmark and known else (None, None)
     usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
-    others = [
-        (name, value) for name, value in zip(USUAL, given, strict=True) if value not in ("None", str(usual[name]))
-    ]
+    given = zip(USUAL, values, strict=True)
+    others = [(name, value) for name, value in given if value not in ("None", str(usual[name]))]
     backbone = UNKNOWN if network == NONE_GIVEN else f"{UNKNOWN}, given {network}"
     return Setting(dataset, protocol, backbone, tuple(sorted(others)))
 
@@ -133,3 +181,60 @@ def backbone_of(run: FinishedRun) -> str:
     if hparams.get("resnet50_augmix"):
         return "timm:resnet50.ram_in1k"
     return "resnet18" if hparams.get("resnet18") else "resnet50"
+
+
+class RowKey(NamedTuple):
+    """A row of a table: an algorithm and the hparams that it was given, as `Given.algorithm` has them."""
+
+    algorithm: str
+    given: str = NONE_GIVEN
+
+    @property
+    def by_name(self) -> dict[str, str]:
+        """Each hparam given, its value as JSON: 1 and 1.0 are two values, as they are two rows.
+
+        What is no JSON object is the value of "", which is no hparam's name.
+        """
+        values = json.loads(self.given)
+        return {k: json.dumps(value) for k, value in values.items()} if isinstance(values, dict) else {"": self.given}
+
+
+def in_words(given: Mapping[str, str]) -> str:
+    """Given hparams as labels and captions name them."""
+    return ", ".join(f"{name} {value}" if name else value for name, value in sorted(given.items()))
+
+
+def _given_to_all(rows: Sequence[RowKey], algorithm: str | None = None) -> dict[str, str]:
+    """The hparams that all rows, or all of an algorithm, were given with the same value."""
+    found = [set(row.by_name.items()) for row in rows if algorithm in (None, row.algorithm)]
+    return dict(set.intersection(*found)) if found else {}
+
+
+def given_in_words(rows: Sequence[RowKey]) -> str:
+    """What all rows were given, then what all rows of an algorithm were given: labels leave both out."""
+    of_all = _given_to_all(rows)
+    found = {"all runs": in_words(of_all)} if of_all else {}
+    by_words: dict[str, list[str]] = defaultdict(list)
+    for algorithm in dict.fromkeys(row.algorithm for row in rows):
+        alike = _given_to_all(rows, algorithm)
+        by_words[in_words({name: value for name, value in alike.items() if name not in of_all})].append(algorithm)
+    found |= {", ".join(algorithms): words for words, algorithms in by_words.items() if words}
+    return "; ".join(f"{who} given {what}" for who, what in found.items())
+
+
+def labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
+    """The labels of rows, which name what rows of one algorithm differ in, in the order of a table.
+
+    Of an algorithm's rows those come first that were given the fewest; of these the shortest, so that 8 precedes 16.
+    """
+    rows = list(rows)
+    found = {}
+    for row in rows:
+        alike = _given_to_all(rows, row.algorithm)
+        own = {name: value for name, value in row.by_name.items() if name not in alike}
+        found[row] = f"{row.algorithm} ({in_words(own)})" if own else row.algorithm
+    said = list(found.values())
+    order = in_order([row.algorithm for row in rows])
+    rows.sort(key=lambda row: (order.index(row.algorithm), len(row.by_name), len(row.given), row.given))
+    # Odd names of hparams can give two rows the same label.
+    return {row: found[row] if said.count(found[row]) == 1 else f"{row.algorithm} {row.given}" for row in rows}

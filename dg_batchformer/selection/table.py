@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from dg_batchformer.runs.records import RunKey
-from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.collect import Collected
-from dg_batchformer.selection.given import RowKey, given_hparams, labels
-from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, Choice, best_by_trial
-from dg_batchformer.selection.read import FinishedRun, environment_names
-from dg_batchformer.selection.settings import Setting, planned_setting
+from dg_batchformer.selection.methods import (
+    LEAVE_ONE_DOMAIN_OUT,
+    METHODS,
+    Cell,
+    Choice,
+    FinishedRun,
+    average,
+    best_by_trial,
+    of_trials,
+    worst,
+)
+from dg_batchformer.selection.settings import (
+    RowKey,
+    Setting,
+    environment_names,
+    given_hparams,
+    labels,
+    planned_setting,
+)
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
 DERIVED = (AVERAGE, WORST, MACRO)
@@ -69,7 +83,6 @@ class Section:
     setting: Setting
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    ddof: int = 0
 
     @property
     def dataset(self) -> str:
@@ -77,13 +90,16 @@ class Section:
 
     @property
     def is_over_datasets(self) -> bool:
-        """Whether datasets stand across."""
         return self.dataset == AVERAGE
 
     @property
     def own_columns(self) -> tuple[str, ...]:
         """The columns that are not over others: environments, or datasets."""
         return tuple(column for column in self.columns if column not in DERIVED)
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        return (cell for row in self.rows for cell in row.cells.values())
 
 
 def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple(METHODS)) -> list[Section]:
@@ -97,8 +113,8 @@ def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple
         own = [_section(selection, setting, groups[setting], ddof) for setting in sorted(groups)]
         alike: dict[Setting, list[Section]] = defaultdict(list)
         for section in own:
-            alike[section.setting.on(AVERAGE)].append(section)
-        sections += own + [_average(setting, parts) for setting, parts in alike.items() if len(parts) > 1]
+            alike[section.setting._replace(dataset=AVERAGE)].append(section)
+        sections += own + [_average(setting, parts, ddof) for setting, parts in alike.items() if len(parts) > 1]
     return sections
 
 
@@ -117,11 +133,6 @@ class Group:
             for env in run.key.test_envs:
                 runs[len(run.key.test_envs), env, run.key.trial_seed].append(run)
         return runs
-
-    def candidates(self, selection: str, env: int, trial: int) -> list[Choice]:
-        """What can be chosen for an environment in a trial."""
-        singles, pairs = (self.by_place.get((n, env, trial), []) for n in (1, 2))
-        return METHODS[selection](singles, pairs, env)
 
     @cached_property
     def left_out(self) -> tuple[Counter[frozenset[int]], Counter[frozenset[int]]]:
@@ -172,62 +183,57 @@ def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
     """Runs by setting and row; a planned run takes the setting of finished runs with the same arguments."""
     groups: dict[Setting, dict[RowKey, Group]] = defaultdict(lambda: defaultdict(Group))
     settings: dict[Setting, dict[str, Setting]] = defaultdict(dict)
-    for identity, run in collected.runs.items():
-        key = identity.key
-        group = groups[identity.setting][RowKey(key.algorithm, identity.given)]
-        group.runs.append(run)
-        group.planned.add(key)
+    for (setting, row, key), run in collected.runs.items():
+        groups[setting][row].runs.append(run)
+        groups[setting][row].planned.add(key)
         if collected.planned:
-            settings[planned_setting(key.dataset, run.args)][key.algorithm] = identity.setting
+            settings[planned_setting(key.dataset, run.args)][key.algorithm] = setting
     for args in collected.planned:
         key = RunKey.from_args(args)
         plain = planned_setting(key.dataset, args)
         known = settings[plain]
         setting = known.get(key.algorithm) or next(iter(known.values()), plain)
-        groups[setting][RowKey(key.algorithm, given_hparams(args))].planned.add(key)
+        groups[setting][RowKey(key.algorithm, given_hparams(args).algorithm)].planned.add(key)
     return groups
 
 
-def _section(selection: str, setting: Setting, groups: dict[RowKey, Group], ddof: int) -> Section:
+def _section(selection: str, setting: Setting, groups: Mapping[RowKey, Group], ddof: int) -> Section:
     environments = environment_names(setting.dataset, [run for group in groups.values() for run in group.runs])
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
-    rows = []
-    for key, label in labels(groups).items():
-        group = groups[key]
-        candidates = {
-            Unit(name, name, trial): group.candidates(selection, env, trial)
-            for env, name in enumerate(environments)
-            for trial in trials
-        }
-        cells = _cells(selection, environments, trials, group, candidates, ddof)
-        rows.append(Row(key, label, cells, candidates, group.seeds))
-    return Section(selection, setting, (*environments, *DERIVED), tuple(rows), ddof)
+    rows = [
+        _row(key, label, groups[key], selection, environments, trials, ddof) for key, label in labels(groups).items()
+    ]
+    return Section(selection, setting, (*environments, *DERIVED), tuple(rows))
 
 
-def _cells(
+def _row(
+    key: RowKey,
+    label: str,
+    group: Group,
     selection: str,
     environments: Sequence[str],
     trials: Sequence[int],
-    group: Group,
-    candidates: Mapping[Unit, Sequence[Choice]],
     ddof: int,
-) -> dict[str, Cell]:
-    """The cells of a row by column."""
+) -> Row:
     needs_pairs = selection == LEAVE_ONE_DOMAIN_OUT
     others = range(len(environments)) if needs_pairs else ()
-    cells, macro = {}, []
+    candidates, cells, macro = {}, {}, []
     for env, name in enumerate(environments):
-        of_env = {trial: candidates[Unit(name, name, trial)] for trial in trials}
+        of_env = {}
+        for trial in trials:
+            singles, pairs = (group.by_place.get((n, env, trial), []) for n in (1, 2))
+            of_env[trial] = candidates[Unit(name, name, trial)] = METHODS[selection](singles, pairs, env)
         chosen = best_by_trial(of_env, fixed=group.seeds == FIXED)
         counts = group.counts([env], others, len(trials))
         missing = _missing((len(chosen), len(trials)), counts, group.without_pairs(env) if needs_pairs else "")
         cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
         macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
     columns = list(cells.values())
-    derived = {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof), MACRO: average(macro, ddof)}
     # A run of a pair stands behind two columns.
     done, expected = group.counts(range(len(environments)), others, len(trials))
-    return cells | {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in derived.items()}
+    for name, cell in zip(DERIVED, (average(columns, ddof), worst(columns, ddof), average(macro, ddof)), strict=True):
+        cells[name] = dataclasses.replace(cell, done=done, expected=expected)
+    return Row(key, label, cells, candidates, group.seeds)
 
 
 def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
@@ -242,13 +248,13 @@ def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: st
     return ""
 
 
-def _average(setting: Setting, sections: Sequence[Section]) -> Section:
+def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Section:
     """The section with datasets across: each one's average over environments."""
     rows: dict[RowKey, dict[str, Row]] = defaultdict(dict)
     for section in sections:
         for row in section.rows:
             rows[row.key][section.dataset] = row
-    datasets, ddof = [section.dataset for section in sections], sections[0].ddof
+    datasets = [section.dataset for section in sections]
     not_run = Cell(missing="not run")
     found = []
     for key, label in labels(rows).items():
@@ -264,4 +270,4 @@ def _average(setting: Setting, sections: Sequence[Section]) -> Section:
         modes = {row.seeds for row in own.values()}
         seeds = next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")
         found.append(Row(key, label, cells, candidates, seeds))
-    return Section(sections[0].selection, setting, (*datasets, *DERIVED), tuple(found), ddof)
+    return Section(sections[0].selection, setting, (*datasets, *DERIVED), tuple(found))

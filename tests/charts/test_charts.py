@@ -14,8 +14,7 @@ from dg_batchformer.charts import charts, curves, files, points
 from dg_batchformer.errors import InputError
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.json import document
-from dg_batchformer.selection.leaderboard import leaderboard
-from dg_batchformer.selection.references import load
+from dg_batchformer.selection.leaderboard import leaderboard, load
 from dg_batchformer.selection.report import report
 
 ENVIRONMENTS = ["A", "C", "P", "S"]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from factories import args, finished_run, record
 
-from dg_batchformer.selection.cells import Cell, average, of_trials, standard_error, worst
-from dg_batchformer.selection.methods import Choice
+from dg_batchformer.selection.methods import Cell, Choice, average, of_trials, standard_error, worst
 
 
 def choices(shares):

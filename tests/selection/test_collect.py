@@ -11,8 +11,7 @@ import dg_batchformer.selection.collect as collecting
 from dg_batchformer import cli, machine
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.records import TORN, Problem, RunKey
-from dg_batchformer.selection.collect import NO_RUN, TWICE, collect, summary
-from dg_batchformer.selection.read import NO_ARGS, STRANGERS, UNFINISHED, UNUSABLE
+from dg_batchformer.selection.collect import NO_ARGS, NO_RUN, STRANGERS, TWICE, UNFINISHED, UNUSABLE, collect, summary
 
 
 def one(of, step=0):

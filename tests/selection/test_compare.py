@@ -10,8 +10,7 @@ from factories import args, record, run_of, table, write_run
 from scipy import stats
 
 from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name
-from dg_batchformer.selection.compare import Comparison, compare, difference
-from dg_batchformer.selection.statistics import bootstrap_interval
+from dg_batchformer.selection.compare import Comparison, bootstrap_interval, compare, difference
 from dg_batchformer.selection.table import AVERAGE, Unit
 
 ENVIRONMENTS = ("A", "C", "P", "S")

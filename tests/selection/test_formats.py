@@ -14,9 +14,9 @@ from page.documents import embedded
 
 from dg_batchformer import flags
 from dg_batchformer.selection.blocks import ORACLE_FENCE, cell_text, places
-from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats import names, render, text
+from dg_batchformer.selection.methods import Cell
 from dg_batchformer.selection.report import report
 
 NASTY = 'mine:A&B_100%$#{x}~^\\<i>"|*`ü'

@@ -8,10 +8,9 @@ from factories import run_of
 
 from dg_batchformer.selection import references
 from dg_batchformer.selection.blocks import legend
-from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import TWICE, collect
-from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, leaderboard
-from dg_batchformer.selection.references import Reference
+from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, Reference, leaderboard
+from dg_batchformer.selection.methods import Cell
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE
 

@@ -13,8 +13,7 @@ from dg_batchformer.flags import parser
 from dg_batchformer.selection import references
 from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.leaderboard import leaderboard
-from dg_batchformer.selection.provenance import command, explain
-from dg_batchformer.selection.report import report
+from dg_batchformer.selection.report import command, explain, report
 
 DOMAINBED_ARGS = {
     "data_dir": "/data",

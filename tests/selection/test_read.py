@@ -12,8 +12,7 @@ from factories import sweep as make_sweep
 
 from dg_batchformer import cli
 from dg_batchformer.runs.records import FOREIGN, OUT_OF_RANGE, REPEATED, TORN
-from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.read import (
+from dg_batchformer.selection.collect import (
     ILL_DESCRIBED,
     INCOMPLETE,
     LEFT_OUT,
@@ -22,6 +21,7 @@ from dg_batchformer.selection.read import (
     UNFINISHED,
     UNREADABLE,
     UNUSABLE,
+    collect,
     read_folder,
 )
 

@@ -7,7 +7,7 @@ import pytest
 from factories import args, finished_run, record, run_of
 
 from dg_batchformer.runs.records import RunKey, count_environments
-from dg_batchformer.selection.read import environment_names
+from dg_batchformer.selection.settings import environment_names
 
 
 def test_columns_hold_what_the_records_say():
@@ -77,7 +77,7 @@ def test_environment_names_are_those_of_any_run_that_has_them():
 
 
 def test_accuracies_are_read_to_the_bit(tmp_path):
-    from dg_batchformer.selection.read import read_folder
+    from dg_batchformer.selection.collect import read_folder
 
     value = 0.1 + 0.2
     read = read_folder(run_of(tmp_path, accuracy=value)).run

@@ -6,12 +6,12 @@ import pytest
 from factories import args, finished_run, planned, record, run_of, tables, texts
 
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.given import given_hparams
-from dg_batchformer.selection.report import apart, report
+from dg_batchformer.selection.report import report
 from dg_batchformer.selection.settings import (
     UNKNOWN,
     Setting,
     backbone_of,
+    given_hparams,
     planned_setting,
     setting_of,
     settings_of,

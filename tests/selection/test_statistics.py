@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dg_batchformer.selection.statistics import (
-    FEWEST_TO_RESAMPLE,
-    at_least,
-    bootstrap_interval,
-    holm,
-    t_interval,
-    t_test,
-)
+from dg_batchformer.selection.compare import FEWEST_TO_RESAMPLE, bootstrap_interval, holm, t_interval, t_test
+from dg_batchformer.selection.report import at_least
 
 random = np.random.default_rng(0)
 

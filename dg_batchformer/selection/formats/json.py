@@ -11,14 +11,12 @@ from typing import Any
 from dg_batchformer import __version__
 from dg_batchformer.runs import records
 from dg_batchformer.runs.files import PROGRESS
-from dg_batchformer.selection import provenance
 from dg_batchformer.selection.blocks import legend, places
-from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.collect import by_kind
 from dg_batchformer.selection.compare import Comparison, Difference
-from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, mean_validation
-from dg_batchformer.selection.read import FinishedRun, Floats, environment_names
-from dg_batchformer.selection.report import Report, Result
+from dg_batchformer.selection.methods import ORACLE, TITLES, Cell, Choice, FinishedRun, Floats, mean_validation
+from dg_batchformer.selection.report import Report, Result, command
+from dg_batchformer.selection.settings import environment_names
 from dg_batchformer.selection.table import Row
 
 Document = dict[str, Any]
@@ -108,14 +106,14 @@ def _choice(choice: Choice) -> Document:
         "validation": 100 * choice.validation,
         "accuracy": 100 * choice.accuracy,
         "folder": choice.run.folder,
-        "command": provenance.command(choice.run),
+        "command": command(choice.run),
     }
 
 
 def _command(report: Report, result: Result, row: Row, column: str) -> str:
     """The command that says what stands behind a cell."""
     words = ["dg-batchformer", "leaderboard", *report.folders, "--selection", result.section.selection]
-    return shlex.join([*words, "--command", provenance.name(result, row, column)])
+    return shlex.join([*words, "--command", result.name_of(row, column)])
 
 
 def _curves(row: Row, result: Result) -> list[Document]:
