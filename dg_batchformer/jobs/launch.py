@@ -14,8 +14,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import check_folder, check_results, compare_data, tidy, versions_note, write
 from dg_batchformer.jobs.launchers import Dummy, Launcher
 from dg_batchformer.jobs.plan import Job, Sweep, plan
-from dg_batchformer.jobs.rates import duration, finished_runs, mean_seconds
-from dg_batchformer.jobs.status import look, summary
+from dg_batchformer.jobs.status import duration, finished_runs, look, mean_seconds, summary
 from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.runs.failures import sentence
 from dg_batchformer.runs.run import resolve
