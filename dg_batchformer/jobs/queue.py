@@ -54,7 +54,8 @@ class Entry:
 class Queue:
     """The runs of one launch that have not ended: `waiting` here, or `elsewhere`, where another launcher runs them.
 
-    `report` is called at the end of each try. Without `wait` it ends when only runs of other launchers are left, and these have all shown signs of life.
+    `report` is called at the end of each try. Without `wait` it ends when only runs of other launchers are left, and
+    these have all shown signs of life.
     """
 
     def __init__(self, jobs: Sequence[Job], launcher: Launcher, report: Report, *, wait: bool = True) -> None:

@@ -49,7 +49,7 @@ def finished_runs(jobs: Iterable[Job]) -> list[Finished]:
     """The runs of these that are done and say how long they took."""
     found = []
     for job in jobs:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # such as a folder that was deleted just now
             ended = (job.folder / DONE).stat().st_mtime
             if (seconds := job.folder.run_seconds()) is not None:
                 found.append(Finished(job.arguments.dataset, ended, seconds))
@@ -182,27 +182,19 @@ def show(find: Callable[[], list[Job]], form: str, *, watch: bool) -> None:
 def follow(find: Callable[[], list[Job]]) -> None:
     """Shows one status after another: in place in a terminal, else as text whenever the counts have changed."""
     console = plain_console(force_terminal=sys.stdout.isatty())
-    if console.is_terminal and not console.is_dumb_terminal:
-        with rich_live.Live(console=console, auto_refresh=False) as shown:
-            for status in statuses(find):
+    in_place = console.is_terminal and not console.is_dumb_terminal
+    watch, printed = Watch(), ""
+    with rich_live.Live(console=console, auto_refresh=False) if in_place else contextlib.nullcontext() as shown:
+        while True:
+            status = Status.from_jobs(find(), watch)
+            if shown:
                 shown.update(picture(status), refresh=True)
-        return
-    printed = ""
-    for status in statuses(find):
-        if summary(status.looks) != printed:
-            printed = summary(status.looks)
-            print(text(status), end="\n\n", flush=True)
-
-
-def statuses(find: Callable[[], list[Job]]) -> Iterator[Status]:
-    """The status every few seconds, until nothing is left to run."""
-    watch = Watch()
-    while True:
-        status = Status.from_jobs(find(), watch)
-        yield status
-        if all(one.now.state in (State.DONE, State.FAILED) for one in status.looks):
-            return
-        time.sleep(WATCH_SECONDS)
+            elif summary(status.looks) != printed:
+                printed = summary(status.looks)
+                print(text(status), end="\n\n", flush=True)
+            if all(one.now.state in (State.DONE, State.FAILED) for one in status.looks):
+                return
+            time.sleep(WATCH_SECONDS)
 
 
 def plain_console(**given: Any) -> Console:

@@ -72,14 +72,20 @@ class Dummy(Launcher):
 def launchers() -> dict[str, type[Launcher]]:
     """The launchers by name: those of the modules in this folder, and the dummy."""
     modules = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
-    found = [cls for module in modules for cls in vars(module).values() if isinstance(cls, type)]
-    named = [cls for cls in found if issubclass(cls, Launcher) and "name" in vars(cls)]
-    return {cls.name: cls for cls in (*named, Dummy)}
+    found = [cls for module in modules for cls in vars(module).values() if is_launcher(cls)]
+    classes: list[type[Launcher]] = [*found, Dummy]
+    return {cls.name: cls for cls in classes}
+
+
+def is_launcher(value: Any) -> bool:
+    """Whether a value is a launcher's class, and not one that others share."""
+    return isinstance(value, type) and issubclass(value, Launcher) and "name" in vars(value)
 
 
 def options() -> dict[str, dataclasses.Field[Any]]:
     """The options of all launchers by name."""
-    return {one.name: one for cls in (Launcher, *launchers().values()) for one in dataclasses.fields(cls)}
+    classes: list[type[Launcher]] = [Launcher, *launchers().values()]
+    return {one.name: one for cls in classes for one in dataclasses.fields(cls)}
 
 
 def find_launcher(name: str, given: Mapping[str, Any]) -> Launcher:

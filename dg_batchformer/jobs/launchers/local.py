@@ -136,13 +136,13 @@ def run_at(
                     if worker not in running and (entry := queue.next()):
                         worker.give(entry.job, entry.lost_claim)
                         running[worker] = entry
-                collect(queue, running, launcher.timeout)
+                wait_for_end(queue, running, launcher.timeout)
                 queue.look()
         finally:
             stop(workers)
 
 
-def collect(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -> None:
+def wait_for_end(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -> None:
     """Waits until a run ends, or it is time to look at runs that last too long or run elsewhere."""
     if not running and not queue.elsewhere:
         return  # what was left has just ended elsewhere
@@ -151,7 +151,7 @@ def collect(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -
     for worker, entry in list(running.items()):
         if worker.connection in ready:
             del running[worker]
-            answer = worker.collect(entry.job)
+            answer = worker.answer(entry.job)
             if answer.taken:
                 queue.elsewhere.append(entry)
             else:
