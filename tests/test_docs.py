@@ -13,7 +13,7 @@ from dg_batchformer.registry import default_hparams
 from dg_batchformer.runs import claim, records
 from dg_batchformer.runs.folder import State
 from dg_batchformer.runs.protocols import PROTOCOLS
-from dg_batchformer.selection import collect, formats, leaderboard, read, references, report
+from dg_batchformer.selection import collect, formats, leaderboard, report
 from dg_batchformer.selection.compare import RESAMPLES, SIGNIFICANT
 from dg_batchformer.selection.methods import METHODS
 
@@ -86,7 +86,7 @@ def test_commands_parse(document, n):
 def test_methods_formats_and_problems_are_those_that_there_are():
     assert first_cells("`--selection`", SELECTION) == list(METHODS)
     assert sorted(first_cells("`--format`", SELECTION)) == sorted(formats.names())
-    assert all(f"`{name}`" in SELECTION for name in (*references.NEEDED, *references.OPTIONAL))
+    assert all(f"`{name}`" in SELECTION for name in (*leaderboard.NEEDED, *leaderboard.OPTIONAL))
     assert f"{RESAMPLES:,} resamples" in SELECTION
     assert f"corrected p is below {SIGNIFICANT}" in SELECTION
 
@@ -94,8 +94,8 @@ def test_methods_formats_and_problems_are_those_that_there_are():
 def test_what_is_passed_over_is_all_told():
     kinds = [
         *(records.TORN, records.FOREIGN, records.OUT_OF_RANGE, records.REPEATED),
-        *(read.STRANGERS, read.INCOMPLETE, read.ILL_DESCRIBED, read.NO_ARGS, read.UNREADABLE),
-        *(read.UNFINISHED, read.UNUSABLE, read.LEFT_OUT, collect.TWICE, collect.NO_RUN),
+        *(collect.STRANGERS, collect.INCOMPLETE, collect.ILL_DESCRIBED, collect.NO_ARGS, collect.UNREADABLE),
+        *(collect.UNFINISHED, collect.UNUSABLE, collect.LEFT_OUT, collect.TWICE, collect.NO_RUN),
         *(report.NEVER_LEFT_OUT, report.MIXED_VERSIONS, leaderboard.WITHOUT_RUNS, leaderboard.WITHOUT_COLUMN),
     ]
     assert sorted(first_cells("What is amiss", SELECTION)) == sorted(kind.strip("`") for kind in kinds)

@@ -110,7 +110,10 @@ def test_several_processes_read_what_one_reads(tmp_path, monkeypatch, depth):
 
     def found():
         read = collect([tmp_path])
-        runs = [(run.folder, run.steps.tolist(), run.accuracies.tolist(), run.args) for run in read.runs.values()]
+        runs = [
+            (run.folder, run.steps.tolist(), run.inside.tolist(), run.out.tolist(), run.args)
+            for run in read.runs.values()
+        ]
         return repr((list(read.runs), runs, read.planned, read.problems))
 
     alone = found()

@@ -10,7 +10,7 @@ from factories import args, record, run_of, table, write_run
 from scipy import stats
 
 from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name
-from dg_batchformer.selection.compare import Comparison, bootstrap_interval, compare, difference
+from dg_batchformer.selection.compare import Comparison, Difference, bootstrap_interval, compare
 from dg_batchformer.selection.table import AVERAGE, Unit
 
 ENVIRONMENTS = ("A", "C", "P", "S")
@@ -209,7 +209,7 @@ def test_averages_over_datasets_pool_the_pairs_of_all(tmp_path):
 
 
 def words(values, p_holm=None, n_comparisons=1):
-    overall = difference({Unit("A", "A", trial): value for trial, value in enumerate(values)})
+    overall = Difference.from_units({Unit("A", "A", trial): value for trial, value in enumerate(values)})
     corrected = overall.p if p_holm is None else p_holm
     return Comparison("SWAD", "SWAD", "SWAD", "ERM", overall, {}, None, corrected, n_comparisons).words
 
@@ -244,7 +244,7 @@ def test_equal_differences_are_not_called_certain(value):
 
 def test_differences_of_rounding_are_ties():
     values = [100 * (0.3 - 0.1 - 0.2), 0.0, 0.01, -0.01]
-    found = difference({Unit("A", "A", trial): value for trial, value in enumerate(values)})
+    found = Difference.from_units({Unit("A", "A", trial): value for trial, value in enumerate(values)})
     assert (found.wins, found.ties, found.losses) == (1, 2, 1)
 
 

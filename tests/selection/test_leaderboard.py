@@ -6,10 +6,9 @@ import json
 import pytest
 from factories import run_of
 
-from dg_batchformer.selection import references
 from dg_batchformer.selection.blocks import legend
 from dg_batchformer.selection.collect import TWICE, collect
-from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, Reference, leaderboard
+from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, Reference, leaderboard, load
 from dg_batchformer.selection.methods import Cell
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE
@@ -28,7 +27,7 @@ def runs_of(folder, algorithm, accuracies, *, protocol="domainbed", made=(), dat
 
 
 def published(algorithm, mean, *, setting=PACS, source="Someone", selection="training-domain", column=AVERAGE):
-    return Reference(setting, algorithm, source, selection, {column: Cell.from_published(mean, None, "stderr")})
+    return Reference(setting, algorithm, source, selection, {column: Cell(mean=mean)})
 
 
 def board(*folders, rows=(), **options):
@@ -57,8 +56,12 @@ def test_rows_stand_by_falling_average_and_equal_ones_share_a_rank(tmp_path):
 def test_published_rows_are_ranked_among_runs(tmp_path):
     runs_of(tmp_path, "ERM", [0.70] * 4)
     runs_of(tmp_path, "CORAL", [0.80] * 4)
-    number = {"A": Cell.from_published(80, 0.5, "std"), "C": Cell.from_published(60, None, "stderr")}
-    all_four = {**number, "P": Cell.from_published(90, 0, "std"), "S": Cell.from_published(75.2, 1, "std")}
+    number = {"A": Cell(mean=80, error=0.5, error_kind="std"), "C": Cell(mean=60)}
+    all_four = {
+        **number,
+        "P": Cell(mean=90, error=0, error_kind="std"),
+        "S": Cell(mean=75.2, error=1, error_kind="std"),
+    }
     rows = [
         published("ERM", 75),
         Reference(PACS, "IRM", "Someone", "training-domain", all_four, "repeat it"),
@@ -127,7 +130,7 @@ def test_numbers_of_environments_that_runs_do_not_have_are_not_dropped_silently(
 def test_without_runs_there_are_the_published_rows(tmp_path):
     (tmp_path / "empty").mkdir()
     mine = Setting("folder:mine", "domainbed", "resnet50")
-    environments = {name: Cell.from_published(50, None, "stderr") for name in ("z", "y", "x")}
+    environments = {name: Cell(mean=50) for name in ("z", "y", "x")}
     rows = [published("ERM", 75), Reference(mine, "ERM", "Someone", "training-domain", environments)]
     report = board(tmp_path / "empty", rows=rows)
     columns = {result.section.dataset: result.section.own_columns for result in report.results}
@@ -207,7 +210,7 @@ def test_the_papers_rows_join_the_runs_of_their_commands(tmp_path):
     made = {"backbone": "resnet18", "hparams": {"freeze_bn": True}}
     given = {"protocol": "tllib", "hparams": json.dumps({"backbone": "resnet18"})}
     runs_of(tmp_path, "ERM", [0.70] * 4, made=made, **given)
-    report = board(tmp_path, rows=references.load("paper"))
+    report = board(tmp_path, rows=load("paper"))
     with_ours = [one.section for one in report.results if any(not row.source for row in one.section.rows)]
     (section,) = with_ours
     assert {row.source for row in section.rows} == {"", "paper, table 14"}
@@ -232,5 +235,5 @@ def test_each_method_ranks_for_itself_and_averages_over_datasets_come_last(tmp_p
 
 @pytest.mark.parametrize(("table", "has_deviations"), [("7", False), ("15", True)])
 def test_deviations_are_explained_where_there_are_any(tmp_path, table, has_deviations):
-    rows = [row for row in references.load("paper") if row.source == f"paper, table {table}"]
+    rows = [row for row in load("paper") if row.source == f"paper, table {table}"]
     assert any("standard deviation" in sentence for sentence in legend(board(tmp_path, rows=rows))) == has_deviations

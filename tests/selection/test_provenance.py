@@ -10,9 +10,8 @@ from factories import run_of
 from dg_batchformer import cli
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import parser
-from dg_batchformer.selection import references
 from dg_batchformer.selection.collect import collect
-from dg_batchformer.selection.leaderboard import leaderboard
+from dg_batchformer.selection.leaderboard import leaderboard, load
 from dg_batchformer.selection.report import command, explain, report
 
 DOMAINBED_ARGS = {
@@ -152,7 +151,7 @@ def test_tables_of_several_settings_and_methods_are_all_explained(tmp_path):
 
 def test_a_published_cell_has_no_run_but_the_sweep_that_repeats_it(tmp_path):
     run_of(tmp_path, name="run")
-    board = leaderboard(collect([tmp_path]), references.load("paper"))
+    board = leaderboard(collect([tmp_path]), load("paper"))
     cell = "PACS/MixStyle_BatchFormer (paper, table 14)/S"
     lines = explain(board, cell)
     assert lines[0] == f"{cell}: 81.1000, std 0.4000"

@@ -296,7 +296,7 @@ def test_an_interrupted_run_that_began_before_macro_accuracies(tmp_path):
     """No record of it is left out; the older ones have none."""
     new = {**LINE, **{f"env{i}_{part}_macro_acc": 0.25 for i in range(4) for part in ("in", "out")}}
     reading = read_folder(write_run(tmp_path / "a", [{**LINE, "step": 0}, {**LINE, "step": 300}, new]))
-    assert reading.problems == ()
+    assert reading.problems == []
     assert reading.run.steps.tolist() == [0, 300, 600]
     assert reading.run.macro[:, 0].tolist()[2:] == [0.25]
     assert str(reading.run.macro[:2].tolist()) == str([[float("nan")] * 4] * 2)

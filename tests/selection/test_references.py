@@ -33,7 +33,7 @@ def test_the_papers_numbers_stand_in_the_tables_columns():
         algorithm = line["method"] + "_BatchFormer" * (line["batchformer"] == "1")
         key = (f"paper, table {line['table']}", line["protocol"], line["backbone"], line["dataset"], algorithm)
         column = "Avg" if line["environment"] == "avg" else COLUMNS[line["dataset"]][line["environment"]]
-        number = Cell.from_published(float(line["mean"]), float(line["std"]) if line["std"] else None, "std")
+        number = Cell(mean=float(line["mean"]), error=float(line["std"]) if line["std"] else None, error_kind="std")
         expected.setdefault(key, {})[column] = number
     found = {
         (one.source, one.setting.protocol, one.setting.backbone, one.setting.dataset, one.algorithm): one.cells
@@ -63,12 +63,12 @@ def test_a_users_file(tmp_path):
     assert first.setting == second.setting == Setting("PACS", "swad", "resnet50")
     assert (first.algorithm, first.source, first.selection) == ("SWAD", "Cha et al.", "training-domain")
     assert first.cells == {
-        "A": Cell.from_published(89.3, 0.2, "std"),
-        "C": Cell.from_published(83.4, 0.6, "stderr"),
-        "Avg": Cell.from_published(88.1, None, "stderr"),
+        "A": Cell(mean=89.3, error=0.2, error_kind="std"),
+        "C": Cell(mean=83.4, error=0.6),
+        "Avg": Cell(mean=88.1),
     }
     assert (second.source, second.selection, second.cells["A"].mean) == ("rows.csv", "oracle", 70.5)
-    assert (third.setting.dataset, third.cells) == ("folder:mine", {"indoor": Cell.from_published(0, None, "stderr")})
+    assert (third.setting.dataset, third.cells) == ("folder:mine", {"indoor": Cell(mean=0)})
 
 
 def test_optional_columns_may_be_absent_and_a_byte_order_mark_present(tmp_path):
@@ -78,7 +78,7 @@ def test_optional_columns_may_be_absent_and_a_byte_order_mark_present(tmp_path):
     (only,) = load(str(path))
     assert (only.setting, only.cells) == (
         Setting("PACS", "tllib", "resnet18"),
-        {"A": Cell.from_published(50, None, "stderr")},
+        {"A": Cell(mean=50)},
     )
 
 

@@ -127,7 +127,7 @@ def test_datasets_of_one_name_and_several_sizes_are_apart(tmp_path):
     found = tables(tmp_path)
     assert [len(one.own_columns) for one in found] == [3, 4]
     assert [one.rows[0].cells["Avg"].mean for one in found] == [pytest.approx(30), pytest.approx(40)]
-    assert "environments 3 and 4" in apart(found)[0]
+    assert "environments 3 and 4" in report(collect([tmp_path])).apart[0]
 
 
 def test_runs_of_domainbed_stand_beside_ours(tmp_path):
@@ -177,12 +177,12 @@ def test_small_runs_of_domainbed_stand_beside_ours(tmp_path):
     ],
 )
 def test_given_hparams_have_one_spelling(given, said):
-    assert given_hparams({"hparams": given}) == said
+    assert given_hparams({"hparams": given}).algorithm == said
 
 
 def test_however_deep_given_hparams_nest():
     deep = "[" * 100_000
-    assert given_hparams({"hparams": deep}) == f'"{deep}"'
+    assert given_hparams({"hparams": deep}).algorithm == f'"{deep}"'
 
 
 def test_plans_join_the_runs_of_equal_arguments(tmp_path):
