@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import altair as alt
 
-from dg_batchformer.charts import Chart
-from dg_batchformer.charts.style import BLUE, Looks, panels
+from dg_batchformer.charts import BLUE, Chart, Look
+from dg_batchformer.charts.points import panels
 
 CAPTION = (
     "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "
@@ -21,17 +20,21 @@ SPLITS = ["test", "validation"]
 WIDTH, HEIGHT = 165, 95
 
 
-def curves(result: Mapping[str, Any], looks: Looks) -> Iterator[Chart]:
-    """For each algorithm of a result a chart of its learning curves and its twin's."""
+def curves(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Iterator[Chart]:
+    """A chart for each algorithm of a result without BatchFormer and its twin with it; alone where it has no twin."""
     for twins in pairs(result):
-        labels = [row["label"] for row in twins]
-        if any(len(curve["steps"]) > 1 for row in twins for curve in row["curves"]):
-            rows = [one for row in twins for one in _rows(row, labels, looks)]
-            yield Chart("curves", " and ".join(labels), CAPTION, curves_of(), rows, labels)
+        names = [row["label"] for row in twins]
+        rows = [
+            {"names": names, "label": row["label"], "filled": looks[row["algorithm"]].filled, **curve}
+            for row in twins
+            for curve in row["curves"]
+        ]
+        if any(len(row["steps"]) > 1 for row in rows):
+            yield Chart("curves", " and ".join(names), CAPTION, curves_of(), rows, names)
 
 
 def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
-    """Each algorithm without BatchFormer together with the same one with it; those that have no such twin alone."""
+    """The rows with curves: twins together, in the order of the first of them."""
     run = {row["label"]: row for row in result["rows"] if row["curves"]}
     changed = [(one["base"], one["variant"]) for one in result["comparisons"] if one["modifier"] == "BatchFormer"]
     twins = [pair for pair in changed if set(pair) <= run.keys()]
@@ -40,34 +43,27 @@ def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
     return [[run[name] for name in names] for names in groups]
 
 
-def _rows(row: Mapping[str, Any], names: Sequence[str], looks: Looks) -> Iterator[dict[str, Any]]:
-    """The curve of each trial, by environment."""
-    trials = Counter(curve["environment"] for curve in row["curves"])
-    fill = "white" if looks[row["algorithm"]].fill == "white" else BLUE
-    for curve in row["curves"]:
-        yield {"names": names, "label": row["label"], "fill": fill, "trials": trials[curve["environment"]], **curve}
-
-
 @cache
 def curves_of() -> dict[str, Any]:
-    """The specification."""
     base = alt.Chart().encode(color=alt.Color("label:N", sort=None, scale=alt.Scale(range=["#8a8a8a", BLUE])))
     trials = base.transform_filter("datum.split == 'test'")
     means = base.transform_filter("datum.curves == datum.trials")  # at the steps that all trials have
     chosen = trials.transform_filter("datum.steps == datum.chosen")
-    lane = {"expr": "datum.fill == 'white' ? -4 : 0"}
-    windows = chosen.transform_filter("datum.swad_window").mark_rule(size=3, yOffset=lane)
-    x = alt.X("steps:Q", title="step", axis=alt.Axis(tickCount=4, grid=False))
-    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
-    dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=SPLITS, range=[[1, 0], [4, 2]]))
+    window = chosen.transform_filter("datum.swad_window")
+    windows = window.mark_rule(size=3, yOffset={"expr": "datum.filled ? 0 : -4"})
+    x = alt.X("steps:Q").title("step").axis(tickCount=4, grid=False)
+    y = alt.Y("accuracy:Q").title("accuracy (%)").scale(zero=False).axis(tickCount=5)
+    dash = alt.StrokeDash("split:N").scale(domain=SPLITS, range=[[1, 0], [4, 2]])
+    dots = chosen.transform_calculate(fill=f"datum.filled ? '{BLUE}' : 'white'").mark_point(size=18)
     told = ["label:N", "environment:N", "trial_seed:N", "steps:Q", alt.Tooltip("accuracy:Q", format=".1f")]
     layers = [
         windows.encode(x="swad_window[0]:Q", x2="swad_window[1]:Q", y=alt.value(HEIGHT - 2)),
         trials.mark_line(size=0.4).encode(x=x, y=y, detail="trial_seed:N"),
         means.mark_line(size=1.4).encode(x=x, y="mean(accuracy):Q", strokeDash=dash),
-        chosen.mark_point(size=18).encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=told),
+        dots.encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=told),
     ]
     by_environment = panels(layers, WIDTH, HEIGHT, facet=alt.Facet("environment:N", sort=None), columns=2)
-    flat = by_environment.transform_flatten(["steps", *SPLITS]).transform_fold(SPLITS, ["split", "accuracy"])
-    by_step = ["label", "environment", "split", "steps"]
-    return dict(flat.transform_joinaggregate(curves="count()", groupby=by_step).to_dict())
+    line = ["label", "environment"]
+    counted = by_environment.transform_joinaggregate(trials="count()", groupby=line)
+    flat = counted.transform_flatten(["steps", *SPLITS]).transform_fold(SPLITS, ["split", "accuracy"])
+    return dict(flat.transform_joinaggregate(curves="count()", groupby=[*line, "split", "steps"]).to_dict())

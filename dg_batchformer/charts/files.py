@@ -13,11 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from dg_batchformer.charts import Chart, charts
+from dg_batchformer.charts import INK, Chart, charts
 from dg_batchformer.errors import InputError
 
-LONGEST = 120
-"""Characters of a file's name, which encrypted file systems take too."""
+LONGEST = 120  # characters of a file's name, which encrypted file systems take too
 TEST_DATA = "USES TEST DATA: for comparison only, not a result"
 
 
@@ -34,19 +33,18 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
         raise InputError(f"--figures cannot draw ({error}): run pip install 'dg-batchformer[plots]'") from error
     folder.mkdir(parents=True, exist_ok=True)
     shown = [(result, chart) for result, own in zip(document["results"], drawn, strict=True) for chart in own]
-    one_setting = len({tuple(setting(result)) for result, _ in shown}) == 1
+    several = len({tuple(setting(result)) for result, _ in shown}) > 1
     used: set[str] = set()
     paths = []
     for result, chart in shown:
-        apart = [] if one_setting else setting(result)
+        apart = setting(result) if several else []
         name = stem([result["selection"], result["dataset"], *apart, chart.kind, *chart.labels], used)
         spec = complete(chart, result)
-        contents = {
-            "png": compact(vl_convert.vegalite_to_png(spec, scale=2)),
-            "svg": vl_convert.vegalite_to_svg(spec).encode(),
-            "pdf": ordered(vl_convert.vegalite_to_pdf(spec)),
-        }
-        for ending, content in contents.items():
+        for ending, content in (
+            ("png", compact(vl_convert.vegalite_to_png(spec, scale=2))),
+            ("svg", vl_convert.vegalite_to_svg(spec).encode()),
+            ("pdf", ordered(vl_convert.vegalite_to_pdf(spec))),
+        ):
             paths.append(folder / f"{name}.{ending}")
             paths[-1].write_bytes(content)
     return paths
@@ -58,7 +56,7 @@ def complete(chart: Chart, result: Mapping[str, Any]) -> dict[str, Any]:
     texts = [f"Model selection: {result['selection_title']}.", chart.caption, f"Data: {result['caption']}."]
     title = {
         "text": [TEST_DATA] * result["oracle"] + textwrap.wrap(f"{data}: {chart.title}", 62),
-        "color": "#b3261e" if result["oracle"] else "#222222",
+        "color": "#b3261e" if result["oracle"] else INK,
         "subtitle": textwrap.wrap(" ".join(texts), 92),
         "subtitleFontSize": 10,
     }
@@ -84,10 +82,7 @@ def setting(result: Mapping[str, Any]) -> list[str]:
 
 
 def stem(parts: Sequence[str], used: set[str]) -> str:
-    """A file's name without its ending, of letters that all file systems take; it is added to those `used`.
-
-    One that is too long or taken, in upper or lower case, ends in a digest.
-    """
+    """A file's name without its ending, which all file systems take and which is not `used`: it is added there."""
     letters = unicodedata.normalize("NFKD", "-".join(parts)).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._]+|\.{2,}", "-", letters).strip("-._")
     if len(name) > LONGEST or name.lower() in used:

@@ -9,8 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from dg_batchformer.charts import Chart, counts
-from dg_batchformer.charts.style import BLUE, FAINT, INK, Looks, panels
+from dg_batchformer.charts import BLUE, CONFIG, FAINT, INK, Chart, Look, counts
 from dg_batchformer.selection.blocks import p_value
 from dg_batchformer.selection.compare import HYPER_PARAMETER, SIGNIFICANT
 
@@ -24,27 +23,19 @@ FOREST = (
     "thin: 95 % Student's t; dots: the pairs. Right: wins/ties/losses of the change, and p of the paired t-test, "
     f"corrected (Holm) for all comparisons of a table; in blue where p < {SIGNIFICANT}."
 )
-LINE = 11
-"""Pixels between the lines of a label."""
-WIDTH = 190
-"""Pixels of the forest plot."""
+LINE, WIDTH = 11, 190  # pixels between the lines of a label, and of the forest plot
 
 
-def accuracies(result: Mapping[str, Any], looks: Looks) -> Chart:
-    """The accuracies of a result; algorithms that differ by BatchFormer alone stand together and share a hue."""
+def points(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Iterator[Chart]:
+    """The accuracies of a result, and the forest plot of its comparisons unless no runs are paired."""
     rows = list(accuracy_rows(result, looks))
-    return Chart("accuracies", "accuracy", ACCURACIES, accuracies_of(step(rows)), rows)
-
-
-def forest(result: Mapping[str, Any]) -> Iterator[Chart]:
-    """The forest plot of a result's comparisons, grouped by modifier; none where no runs are paired."""
-    rows = [row for one in result["comparisons"] if one["overall"]["n"] for row in difference_rows(one)]
-    if rows:
+    yield Chart("accuracies", "accuracy", ACCURACIES, accuracies_of(step(rows)), rows)
+    if rows := [row for one in result["comparisons"] if one["overall"]["n"] for row in difference_rows(one)]:
         yield Chart("forest", "what was changed", FOREST, forest_of(step(rows)), rows)
 
 
-def accuracy_rows(result: Mapping[str, Any], looks: Looks) -> Iterator[dict[str, Any]]:
-    """A row for each algorithm and environment, and for the average."""
+def accuracy_rows(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Iterator[dict[str, Any]]:
+    """A row for each algorithm and environment, and for the average; algorithms of one hue stand together."""
     columns = [name for name in result["columns"] if name == "Avg" or name in result["environments"]]
     for row in sorted(result["rows"], key=lambda row: looks[row["algorithm"]].place):
         look = looks[row["algorithm"]]
@@ -62,8 +53,8 @@ def accuracy_rows(result: Mapping[str, Any], looks: Looks) -> Iterator[dict[str,
                 "ends": ends,
                 "caps": ends if ends and cell["error_kind"] == "stderr" else None,
                 "colour": look.colour,
-                "fill": look.fill,
-                "published": bool(row["source"]),
+                "fill": look.colour if look.filled else "white",
+                "shape": "square" if row["source"] else "circle",
                 "star": "*" if mean is not None and cell["missing"] else "",
                 "none": "no number" if mean is None else "",
             }
@@ -108,19 +99,22 @@ def lines() -> Any:
     return alt.Chart().encode(y=y, color=alt.Color("colour:N", scale=None))
 
 
+def panels(layers: Sequence[Any], width: int, height: Any, **facet: Any) -> Any:
+    """A chart of some layers with a panel for each value of a field, whose data are called `rows`."""
+    layered = alt.layer(*layers).properties(width=width, height=height)
+    return layered.facet(data=alt.NamedData("rows"), **facet).configure(**CONFIG)
+
+
 @cache
 def accuracies_of(step: int) -> dict[str, Any]:
-    """The specification for rows of so many pixels."""
     base = lines()
-    mean = alt.X("mean:Q", title=None, scale=alt.Scale(zero=False, padding=4), axis=alt.Axis(tickCount=4))
-    cap = base.mark_tick(size=7)
-    shape = alt.Shape("published:N", scale=alt.Scale(domain=[False, True], range=["circle", "square"]), legend=None)
+    mean = alt.X("mean:Q").title(None).scale(zero=False, padding=4).axis(tickCount=4)
+    fill, shape = alt.Fill("fill:N", scale=None), alt.Shape("shape:N", scale=None)
     told = ["names:N", "panel:N", alt.Tooltip("mean:Q", format=".1f")]
     layers = [
         base.mark_rule().encode(x="ends[0]:Q", x2="ends[1]:Q"),
-        cap.encode(x="caps[0]:Q"),
-        cap.encode(x="caps[1]:Q"),
-        base.mark_point(size=45).encode(x=mean, fill=alt.Fill("fill:N", scale=None), shape=shape, tooltip=told),
+        *(base.mark_tick(size=7).encode(x=f"caps[{end}]:Q") for end in (0, 1)),
+        base.mark_point(size=45).encode(mean, fill, shape, tooltip=told),
         base.mark_text(dx=7, dy=-5, fontSize=13).encode(x=mean, text="star:N"),
         base.mark_text(align="left").encode(x=alt.value(4), text="none:N", color=alt.value(FAINT)),
     ]
@@ -130,19 +124,17 @@ def accuracies_of(step: int) -> dict[str, Any]:
 
 @cache
 def forest_of(step: int) -> dict[str, Any]:
-    """The specification for rows of so many pixels."""
     base = lines()
-    points, axis = "points, with the change less without it", alt.Axis(tickCount=5)
-    mean = alt.X("mean:Q", title=points, axis=axis, scale=alt.Scale(padding=4))
-    pair = base.mark_point(size=7, filled=True, yOffset=7)
+    mean = alt.X("mean:Q").title("points, with the change less without it").scale(padding=4).axis(tickCount=5)
     beside = base.mark_text(align="right")
     told = ["names:N", alt.Tooltip("mean:Q", format="+.1f"), "counts:N", "p:N"]
+    pair = base.mark_point(size=7, filled=True, yOffset=7)
     told_of_pair = ["environment:N", "trial_seed:N", alt.Tooltip("difference:Q", format="+.1f")]
     layers = [
         alt.Chart().mark_rule(color=INK).encode(x=alt.datum(0)),
         base.mark_rule().encode(x="t[0]:Q", x2="t[1]:Q"),
         base.mark_rule(size=3).encode(x="bootstrap[0]:Q", x2="bootstrap[1]:Q"),
-        pair.encode(x=alt.X("difference:Q"), color=alt.value("#9a9a9a"), tooltip=told_of_pair),
+        pair.encode(x="difference:Q", color=alt.value("#9a9a9a"), tooltip=told_of_pair),
         base.mark_point(shape="diamond", size=55, filled=True).encode(x=mean, tooltip=told),
         beside.encode(x=alt.value(WIDTH + 42), text="counts:N"),
         beside.encode(x=alt.value(WIDTH + 82), text="p:N"),

@@ -7,7 +7,7 @@ import dataclasses
 import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -18,9 +18,6 @@ from dg_batchformer.selection.blocks import COMPARISON_COLUMNS, interval, p_valu
 from dg_batchformer.selection.formats.json import document as document_of
 from dg_batchformer.selection.report import Report
 
-SCRIPTS = ("dom.js", "table.js", "details.js", "charts.js", "page.js")
-"""In the order in which the page runs them."""
-
 
 def render(report: Report) -> str:
     """The page of a report."""
@@ -28,32 +25,30 @@ def render(report: Report) -> str:
 
 
 def html(document: Mapping[str, Any]) -> str:
-    """The page of a document with learning curves.
+    """The page of a document with learning curves, which lies in it beside its charts.
 
-    It lies in it, beside its charts and what shows both. Without the packages of the extra `plots` the page has no
-    charts, and says so.
+    Without the packages of the extra `plots` the page has no charts, and says so.
     """
-    folder = files("dg_batchformer.page")
     try:
         drawn = [[dataclasses.asdict(chart) for chart in own] for own in charts(document)]
         vega = vega_bundle()
     except ImportError:
         drawn, vega = None, ""
-    data = {
-        "document": document,
-        "drawn": drawn,
-        "differences": [difference_table(result) for result in document["results"]],
-    }
+    differences = [difference_table(result) for result in document["results"]]
     parts = {
         "title": escape(str(document["title"])),
-        "style": (folder / "page.css").read_text(encoding="utf-8"),
-        "data": packed(data),
+        "style": source("page.css"),
+        "data": packed({"document": document, "drawn": drawn, "differences": differences}),
         "vega": vega,
-        "script": "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        "script": source("table.js") + source("page.js"),
     }
-    template = (folder / "page.html").read_text(encoding="utf-8")
     # In one pass, so that no label which looks like a placeholder is taken for one.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], source("page.html"))
+
+
+def source(name: str) -> str:
+    """A file of this folder."""
+    return files("dg_batchformer.page").joinpath(name).read_text(encoding="utf-8")
 
 
 @cache
@@ -66,18 +61,15 @@ def vega_bundle() -> str:
 
 def difference_table(result: Mapping[str, Any]) -> dict[str, Any]:
     """The paired differences of a result in the words of all formats: a head, and a line for each comparison."""
-    environments = result["environments"]
-    head = ["Variant - base", *environments, *COMPARISON_COLUMNS]
-    return {"head": head, "lines": [difference_line(one, environments) for one in result["comparisons"]]}
-
-
-def difference_line(comparison: Mapping[str, Any], environments: Sequence[str]) -> dict[str, Any]:
-    variant, base, overall = (comparison[name] for name in ("variant", "base", "overall"))
-    means = [comparison["environments"][name]["mean"] for name in environments]
-    p = "" if comparison["p_holm"] is None else p_value(comparison["p_holm"])
-    cells = [f"{variant} - {base}", *map(signed, [*means, overall["mean"]]), interval(overall["bootstrap"])]
-    cells += [counts(overall), p, signed(comparison["as_selected"])]
-    return {"names": [variant, base], "cells": cells, "words": comparison["words"]}
+    environments, lines = result["environments"], []
+    for one in result["comparisons"]:
+        variant, base, overall = one["variant"], one["base"], one["overall"]
+        means = [*(one["environments"][name]["mean"] for name in environments), overall["mean"]]
+        p = "" if one["p_holm"] is None else p_value(one["p_holm"])
+        over = [interval(overall["bootstrap"]), counts(overall), p, signed(one["as_selected"])]
+        cells = [f"{variant} - {base}", *map(signed, means), *over]
+        lines.append({"names": [variant, base], "cells": cells, "words": one["words"]})
+    return {"head": ["Variant - base", *environments, *COMPARISON_COLUMNS], "lines": lines}
 
 
 def packed(value: Any) -> str:

@@ -1,21 +1,53 @@
-/* The page: what it shows is in `state`, which the URL's hash keeps. */
+/* The page: what it shows is in `state`, which the URL's hash keeps. Its texts become text nodes, never HTML. */
 
-const { document: DATA, drawn: DRAWN, differences: DIFFERENCES } = await unpacked(byId("data").textContent);
+const NONE = "\u2013";
 const START = { table: "", filter: "", sort: "", row: "", column: "" };
 const state = { ...START };
 let view = null; // the result that is shown, with the columns and rows of its table
 
-function readHash() {
-  const words = new URLSearchParams(location.hash.slice(1));
-  for (const name of Object.keys(START)) state[name] = words.get(name) ?? "";
+const byId = (id) => document.getElementById(id);
+
+/* Names that begin with "on" are listeners; null and false leave an attribute or a child out. */
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child || child === 0));
+  return element;
 }
 
-function writeHash() {
-  const words = new URLSearchParams(Object.entries(state).filter(([, word]) => word));
-  try {
-    history.replaceState(null, "", `#${words}`);
-  } catch { /* A page in a frame without an address has no hash to keep. */ }
+const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+const button = (attributes, ...children) => make("button", { type: "button", ...attributes }, children);
+const small = (...children) => make("span", { class: "small" }, children);
+
+/* A plain table in a box that scrolls. */
+const grid = (kind, head, lines) => make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": kind },
+  make("table", { class: "grid" },
+    make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, lines.map((line) => make("tr", {}, line.map((value) => make("td", {}, value)))))));
+
+/* Its content, which may be much, is made when it is opened. */
+function onDemand(summary, content, open = false) {
+  const details = make("details", { open }, make("summary", {}, summary));
+  details.addEventListener("toggle", () => details.append(content()), { once: true });
+  return details;
 }
+
+const isNumber = (value) => typeof value === "number";
+const number = (value) => (isNumber(value) ? value.toFixed(1) : NONE);
+const plural = (n, word, words = `${word}s`) => `${n} ${n === 1 ? word : words}`;
+
+/* Sentences in which `backticks` mark code. */
+const prose = (text) => String(text).split("`").map((part, i) => (i % 2 ? make("code", {}, part) : part));
+
+/* What Python packed: JSON, compressed, in letters. */
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+const { document: DATA, drawn: DRAWN, differences: DIFFERENCES } = await unpacked(byId("data").textContent);
 
 function showHeader() {
   const folders = DATA.folders.map((folder, i) => [i > 0 && ", ", make("code", {}, folder)]);
@@ -27,16 +59,11 @@ function showHeader() {
   ]);
   fill(byId("apart"), {}, sentences(DATA.apart));
   fill(byId("legend"), {}, sentences(DATA.legend));
-  fill(byId("problems"), {}, DATA.problems.map(problemDetails));
+  fill(byId("problems"), {}, DATA.problems.map(({ kind, n, texts }) => {
+    const summary = [prose(kind), " (", make("b", {}, String(n)), ")"];
+    return onDemand(summary, () => make("ul", {}, texts.map((text) => make("li", {}, prose(text)))));
+  }));
   byId("problems").hidden = !DATA.problems.length;
-}
-
-/* Its texts may be thousands: they are listed when asked for. */
-function problemDetails(problem) {
-  const details = make("details", {}, make("summary", {}, prose(problem.kind), " (", make("b", {}, String(problem.n)), ")"));
-  const list = () => details.append(make("ul", {}, problem.texts.map((text) => make("li", {}, prose(text)))));
-  details.addEventListener("toggle", list, { once: true });
-  return details;
 }
 
 /* What a table's option says: the dataset, and of the setting what differs among the tables. */
@@ -56,24 +83,20 @@ function showChoices() {
         make("option", { value: result.id }, `${settingName(result)} (${title})`)))));
 }
 
-function chosenResult() {
-  const find = (wanted) => DATA.results.find(wanted);
-  return find((result) => result.id === state.table) ?? find((result) => !result.oracle) ?? DATA.results[0];
-}
-
 function showView() {
-  const result = chosenResult();
+  const find = (wanted) => DATA.results.find(wanted);
+  const result = find(({ id }) => id === state.table) ?? find(({ oracle }) => !oracle) ?? DATA.results[0];
   byId("choice").value = result.id;
   byId("filter").value = state.filter;
   byId("band").textContent = result.oracle ? "Uses test data: not a fair number." : "";
   byId("caption").replaceChildren(...prose(result.caption));
-  byId("lacking").replaceChildren(...(result.lacking ? prose(result.lacking) : []));
+  byId("lacking").replaceChildren(...prose(result.lacking ?? ""));
   for (const id of ["table-scroll", "hint", "legend"]) byId(id).hidden = Boolean(result.lacking);
-  const shown = result.lacking ? { ...result, rows: [] } : result;
-  view = { result, ...buildTable(shown) };
+  view = { result, ...buildTable(result.lacking ? { ...result, rows: [] } : result) };
   showRows();
 }
 
+/* What the filter changes. */
 function showRows() {
   showTable();
   showCharts(view.result);
@@ -81,32 +104,70 @@ function showRows() {
 
 /* What sorting changes. */
 function showTable() {
-  showDetails(view.result, arrangeRows(view));
+  arrangeRows(view);
+  showDetails(view);
   writeHash();
 }
 
-/* Opens a cell's details, or closes them where they are open. */
-function openCell(key, column) {
-  const open = state.row === key && state.column === column;
-  [state.row, state.column] = open ? ["", ""] : [key, column];
-  showDetails(view.result, view.rows);
-  writeHash();
+/* The charts of the table that is shown, with the rows that the filter leaves. */
+function showCharts(result) {
+  const at = DATA.results.indexOf(result);
+  const charts = (DRAWN?.[at] ?? [])
+    .map((chart) => ({ ...chart, rows: chart.rows.filter((row) => row.names.some(matches)) }))
+    .filter((chart) => chart.rows.length);
+  byId("no-charts").hidden = Boolean(DRAWN);
+  showSection("accuracies", charts, drawChart);
+  showSection("forest", charts, drawChart);
+  showSection("curves", charts, (chart, i) => onDemand(chart.title, () => drawChart(chart), i === 0));
+  const { head, lines } = DIFFERENCES[at];
+  const left = lines.filter((line) => line.names.some(matches));
+  byId("forest-section").hidden = left.length === 0;
+  byId("differences-table").replaceChildren(
+    grid("Paired differences", head, left.map((line) => line.cells)),
+    make("details", {}, make("summary", {}, "In words"),
+      left.map((line) => make("p", {}, make("b", {}, line.cells[0]), ": ", prose(line.words)))));
 }
 
-function start() {
-  showHeader();
-  if (!DATA.results.length) {
-    byId("controls").hidden = true;
-    byId("view").replaceChildren(make("p", { class: "lacking" }, "There is no table: no run is done."));
-    return;
-  }
+function showSection(kind, charts, show) {
+  const own = charts.filter((chart) => chart.kind === kind);
+  byId(`${kind}-section`).hidden = own.length === 0;
+  byId(`${kind}-caption`).textContent = own[0]?.caption ?? "";
+  byId(kind).replaceChildren(...own.map(show));
+}
+
+/* Drawn by Vega without evaluating code; as many panels stand side by side as the page has room for. */
+function drawChart({ spec: definition, title, rows }) {
+  const spec = { ...definition, datasets: { rows } };
+  const room = byId("view").clientWidth - 170;
+  if (spec.columns) spec.columns = Math.max(1, Math.floor(room / (spec.spec.width + 20)));
+  const said = `${title}: ${[...new Set(rows.flatMap((row) => row.names))].join(", ")}`;
+  const figure = make("div", { class: "chart", role: "img", "aria-label": said });
+  vegaEmbed(figure, spec, { mode: "vega-lite", ast: true, actions: false, renderer: "svg", logLevel: 1 });
+  return figure;
+}
+
+function readHash() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  for (const name of Object.keys(START)) state[name] = words.get(name) ?? "";
+  showView();
+}
+
+function writeHash() {
+  const words = new URLSearchParams(Object.entries(state).filter(([, word]) => word));
+  try {
+    history.replaceState(null, "", `#${words}`);
+  } catch { /* A page in a frame without an address has no hash to keep. */ }
+}
+
+showHeader();
+if (DATA.results.length) {
   showChoices();
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
   byId("choice").addEventListener("change", (event) => { state.table = event.target.value; showView(); });
   byId("filter").addEventListener("input", (event) => { state.filter = event.target.value; showRows(); });
-  addEventListener("hashchange", () => { readHash(); showView(); });
+  addEventListener("hashchange", readHash);
   readHash();
-  showView();
+} else {
+  byId("controls").hidden = true;
+  byId("view").replaceChildren(make("p", { class: "lacking" }, "There is no table: no run is done."));
 }
-
-start();

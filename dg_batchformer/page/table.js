@@ -1,18 +1,19 @@
-/* The table: cells, footnotes, sorting by header, filtering, arrow keys. */
+/* The table (cells, footnotes, sorting, filtering, arrow keys), and the details that a cell opens. */
 
 const rowKey = (row) => (row.source ? `${row.label} (${row.source})` : row.label);
+const errorText = (cell) => (isNumber(cell.error) ? ` \u00b1 ${number(cell.error)}` : "");
+const meanText = (cell) => (isNumber(cell.mean) ? number(cell.mean) + errorText(cell) : "no number");
+const isDeviation = (cell) => isNumber(cell.error) && cell.error_kind === "std";
 
 /* Environments first, then what is over them. */
 function tableColumns(result) {
   const firstOver = result.columns.find((name) => !result.environments.includes(name));
-  const numbers = result.columns.map((name) => ({
-    name, kind: name === firstOver ? "number over" : "number", value: (row) => row.cells[name]?.mean,
-  }));
   const ranked = result.rows.some((row) => isNumber(row.rank));
   return [
     ...(ranked ? [{ name: "Rank", kind: "number", ascending: true, value: (row) => row.rank }] : []),
     { name: "Algorithm", kind: "name", ascending: true, value: (row) => row.label },
-    ...numbers,
+    ...result.columns.map((name) =>
+      ({ name, kind: name === firstOver ? "number over" : "number", value: (row) => row.cells[name]?.mean })),
   ];
 }
 
@@ -46,31 +47,30 @@ function tableRow(row, columns, name) {
   }));
 }
 
-/* The algorithm, and small under it what else its label says and what sets the row apart from others. */
+/* The algorithm, which may break after its underscores; small under it what else its label says and sets it apart. */
 function rowName(row, result, footnote) {
   const own = row.label.startsWith(row.algorithm) ? row.algorithm.length : row.label.length;
-  const deviation = Object.values(row.cells).some((cell) => hasError(cell) && cell.error_kind === "std");
   const seeds = new Set(result.rows.map((other) => other.seeds).filter(Boolean));
   return [
-    make("span", { class: "algorithm" }, breakable(row.label.slice(0, own))),
+    make("span", { class: "algorithm" }, row.label.slice(0, own).split(/(?<=_)/).map((part) => [make("wbr"), part])),
     footnote > 0 && make("sup", { title: row.edges.join("; ") }, String(footnote)),
     own < row.label.length && small(row.label.slice(own)),
     row.source && small(`published: ${row.source}`),
-    deviation && small("\u00b1 is a standard deviation"),
+    Object.values(row.cells).some(isDeviation) && small("\u00b1 is a standard deviation"),
     seeds.size > 1 && row.seeds && small(`hyper-parameters ${row.seeds}`),
   ];
 }
 
 function cellButton(row, column, cell) {
   const [tag, place] = cell.best ? ["strong", "best"] : cell.second ? ["u", "second best"] : ["span", ""];
-  const said = [meanText(cell) || "no number", place, cell.missing].filter(Boolean).join(", ");
+  const said = [meanText(cell), place, cell.missing].filter(Boolean).join(", ");
   const attributes = {
     class: "cell", tabindex: -1, "data-column": column, "aria-expanded": "false",
     "aria-label": `${rowKey(row)}, ${column}: ${said}`, onclick: () => openCell(rowKey(row), column),
   };
   return button(attributes,
-    make("span", { class: "value" }, make(tag, {}, number(cell.mean)),
-      make("span", { class: "error" }, hasError(cell) && ` \u00b1 ${fixed(cell.error)}`)),
+    make("span", { class: "value" },
+      make(tag, {}, number(cell.mean)), make("span", { class: "error" }, errorText(cell))),
     cell.missing && small(cell.missing));
 }
 
@@ -101,13 +101,12 @@ function matches(name) {
 
 /* Puts the rows that the filter leaves into the table, sorted. */
 function arrangeRows(table) {
-  const shown = sortedRows(table).filter(({ key }) => matches(key));
+  const shown = sortedRows(table).filter(({ key }) => matches(key)).map(({ element }) => element);
   const none = make("td", { colspan: table.columns.length, class: "none" }, `No name has \u201c${state.filter}\u201d.`);
   const body = byId("table").tBodies[0];
-  body.replaceChildren(...(shown.length ? shown.map(({ element }) => element) : [make("tr", {}, none)]));
+  body.replaceChildren(...(shown.length ? shown : [make("tr", {}, none)]));
   const cells = [...body.querySelectorAll("button.cell")];
   if (cells.length && !cells.some((cell) => cell.tabIndex === 0)) cells[0].tabIndex = 0;
-  return shown;
 }
 
 /* Tab reaches one number of the table, the arrows lead to the others. */
@@ -122,4 +121,81 @@ function moveByArrows(event) {
   if (!to) return;
   for (const cell of event.currentTarget.querySelectorAll("button.cell")) cell.tabIndex = cell === to ? 0 : -1;
   to.focus();
+}
+
+/* Opens a cell's details, or closes them where they are open. */
+function openCell(key, column) {
+  const open = state.row === key && state.column === column;
+  [state.row, state.column] = open ? ["", ""] : [key, column];
+  showDetails(view);
+  writeHash();
+}
+
+/* What stands behind the open cell: its values, the chosen runs, the commands that make them. */
+function showDetails({ result, rows }) {
+  byId("details")?.remove();
+  byId("table").querySelector("button[aria-expanded='true']")?.setAttribute("aria-expanded", "false");
+  const shown = rows.find(({ key, element }) => key === state.row && element.isConnected);
+  const cell = shown?.row.cells[state.column];
+  if (!cell) return;
+  const opener = [...shown.element.querySelectorAll("button.cell")].find((own) => own.dataset.column === state.column);
+  opener.setAttribute("aria-expanded", "true");
+  const close = () => { openCell(state.row, state.column); opener.focus(); };
+  const title = `${shown.key}, ${state.column}`;
+  const panel = make("div", { class: "panel", role: "region", "aria-label": `Details of ${title}` },
+    button({ class: "quiet close", onclick: close }, "Close"),
+    make("h3", {}, title), facts(result, shown.row, cell), choicesTable(cell.choices ?? []), commands(cell));
+  const onkeydown = (event) => event.key === "Escape" && close();
+  shown.element.after(make("tr", { id: "details", onkeydown },
+    make("td", { colspan: shown.element.cells.length }, panel)));
+}
+
+function facts(result, row, cell) {
+  const error = isDeviation(cell) ? " (standard deviation)" : errorText(cell) && " (standard error)";
+  const seeds = { redrawn: "redrawn in each trial", fixed: "fixed over the trials" };
+  const known = [
+    ["Accuracy", meanText(cell) + error],
+    ["Source", row.source && `published: ${row.source}`],
+    ["Missing", cell.missing],
+    ["Trials", cell.n > 0 && String(cell.n)],
+    ["By trial", Object.entries(cell.values ?? {}).map(([trial, value]) => `${trial}: ${number(value)}`).join("; ")],
+    ["Runs", cell.expected > 0 && `${cell.done} done of ${cell.expected} expected`],
+    ["Hyper-parameters", seeds[row.seeds]],
+    ["Chosen by", !row.source && (result.oracle ? "test accuracy: not a fair number" : result.selection_title)],
+  ];
+  return make("dl", {}, known.filter(([, value]) => value).map(([name, value]) =>
+    make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+}
+
+function choicesTable(choices) {
+  const head = ["Left out", "Trial", "Hparams seed", "Step", "Validation", "Accuracy", "Folder"];
+  const values = (choice) => [
+    choice.environment, choice.trial_seed, choice.hparams_seed, choice.step ?? NONE,
+    number(choice.validation), number(choice.accuracy), make("code", {}, choice.folder),
+  ];
+  return choices.length > 0 && grid(plural(choices.length, "chosen run"), head, choices.map(values));
+}
+
+function commands(cell) {
+  const trained = (cell.choices ?? []).filter((choice) => choice.command);
+  const blocks = trained.map((choice) => [
+    small(`${choice.environment} left out, trial ${choice.trial_seed}, hparams seed ${choice.hparams_seed}`),
+    codeBlock(choice.command),
+  ]);
+  return [
+    trained.length > 0 && make("details", { open: trained.length <= 3 },
+      make("summary", {}, plural(trained.length, "command that trains it", "commands that train them")), blocks),
+    cell.command && [make("h4", {}, "The same from the folder"), codeBlock(cell.command)],
+  ];
+}
+
+/* Where a browser does not let the page copy, the text is left selected. */
+function codeBlock(text) {
+  const code = make("code", {}, text);
+  const copy = ({ target }) => {
+    getSelection().selectAllChildren(code);
+    target.textContent = document.execCommand("copy") ? "Copied" : "Selected: copy it now";
+  };
+  return make("div", { class: "code" }, make("pre", { tabindex: 0 }, code),
+    button({ class: "quiet copy", "aria-live": "polite", onclick: copy }, "Copy"));
 }

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from page.documents import NASTY, document, embedded, minimal
 
-from dg_batchformer.charts.style import FAINT, HUES
+from dg_batchformer.charts import FAINT, HUES
 from dg_batchformer.page.html import html, vega_bundle
 
 FETCHING = {"src", "srcset", "href", "action", "data", "poster"}
