@@ -27,8 +27,10 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="dg-batchformer", description="BatchFormer for domain-generalization benchmarks."
     )
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _train_parser(commands.add_parser("train", help="one run"))
+    commands = top.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    train = commands.add_parser("train", help="one run")
+    _run_flags(train, FIELDS)
+    train.add_argument("--overwrite", action="store_true", help="replace a finished run in the output folder")
     _sweep_parser(commands.add_parser("sweep", help="many runs: launch, status, delete_incomplete"))
     _collect_parser(commands.add_parser("collect", help="the selection table of a sweep"))
     _leaderboard_parser(commands.add_parser("leaderboard", help="a ranking of many sweeps and published rows"))
@@ -57,12 +59,6 @@ def _run_flags(p: argparse.ArgumentParser, names: Iterable[str], **changed: dict
         if default is not None and default is not False:
             flag["help"] += f" (default {' '.join(map(str, default)) if isinstance(default, list) else default})"
         p.add_argument(f"--{name}", **{**flag, **changed.get(name, {})})
-
-
-def _train_parser(p: argparse.ArgumentParser) -> None:
-    _run_flags(p, FIELDS)
-    p.add_argument("--overwrite", action="store_true", help="replace a finished run in the output folder")
-    p.set_defaults(command="train")
 
 
 def _sweep_parser(p: argparse.ArgumentParser) -> None:
@@ -97,13 +93,11 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--skip_confirmation", action="store_true", help="do not ask")
     p.add_argument("--format", default="text", choices=["text", "json"], help="of status (default %(default)s)")
     p.add_argument("--watch", action="store_true", help="show the status until no run is left to do, or Ctrl-C")
-    p.set_defaults(command="sweep")
 
 
 def _collect_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("--input_dir", required=True, help="folder of a sweep, ours or DomainBed's")
     _report_flags(p, list(METHODS))
-    p.set_defaults(command="collect")
 
 
 def _leaderboard_parser(p: argparse.ArgumentParser) -> None:
@@ -121,7 +115,6 @@ def _leaderboard_parser(p: argparse.ArgumentParser) -> None:
         "algorithm, environment, mean",
     )
     _report_flags(p, [TRAINING_DOMAIN])
-    p.set_defaults(command="leaderboard")
 
 
 def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
@@ -155,11 +148,9 @@ def _data_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("action", choices=["check", "cache", "info"])
     p.add_argument("--dataset", required=True, help="a benchmark, or folder:PATH")
     _run_flags(p, [*names_of(Role.DATA), "skip_corrupt"])
-    p.set_defaults(command="data")
 
 
 def _paper_parser(p: argparse.ArgumentParser) -> None:
     p.description = "The domain-generalization rows of BatchFormer's tables, each with the command that reproduces it."
     p.add_argument("--table", type=int, help="6, 7, 14 or 15 (default: all)")
     p.add_argument("--data_dir", default="DATA", help="put into the commands (default %(default)s)")
-    p.set_defaults(command="paper")

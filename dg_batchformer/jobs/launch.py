@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import math
 import time
@@ -14,8 +15,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import check_folder, check_results, compare_data, tidy, versions_note, write
 from dg_batchformer.jobs.launchers import Dummy, Launcher
 from dg_batchformer.jobs.plan import Job, Sweep, plan
-from dg_batchformer.jobs.rates import duration, finished_runs, mean_seconds
-from dg_batchformer.jobs.status import look, summary
+from dg_batchformer.jobs.status import duration, finished_runs, look, mean_seconds, summary
 from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.runs.failures import sentence
 from dg_batchformer.runs.run import resolve
@@ -65,14 +65,33 @@ def launch(sweep: Sweep, launcher: Launcher, *, ask: bool, dry_run: bool = False
 
 
 def announce(jobs: Sequence[Job], to_do: Sequence[Job], n_at_once: int | None) -> None:
-    """Checks data and algorithms of the runs to do, and says what they will take."""
+    """Checks data and algorithms of the runs to do, and says what they will take.
+
+    Expected from the runs of a dataset that are done, else from a few steps of its first run to do (NaN if they fail).
+    """
     if n_at_once is None:
-        for _ in checked(to_do):
-            pass
+        collections.deque(checked(to_do), maxlen=0)
         print(f"about to submit {len(to_do)} runs")
         return
     warm_up()
-    seconds = expected_seconds(jobs, to_do, machine.threads_of_each(n_at_once)) / n_at_once
+    measured = mean_seconds(finished_runs(jobs))
+    seconds = 0.0
+    for own, setup in checked(to_do):
+        name = own[0].arguments.dataset
+        if name not in measured:
+            print(f"{name}: timing a few steps", flush=True)
+            try:
+                measured[name] = probe_seconds(setup, machine.threads_of_each(n_at_once))
+            except Exception as error:  # which is that run's, and costs no other
+                print(f"note: {name} could not be timed: {sentence(error)}")
+                measured[name] = math.nan
+        seconds += len(own) * measured[name] / n_at_once
+    if machine.device() == "cuda":
+        import torch
+
+        # What was tried here is not kept from the runs.
+        gc.collect()
+        torch.cuda.empty_cache()
     print(f"about to run {len(to_do)} in {n_at_once} process(es), expected to take {duration(seconds)}")
 
 
@@ -82,32 +101,6 @@ def confirmed() -> bool:
         return input("Are you sure? (y/n) ").strip().lower().startswith("y")
     except EOFError as error:
         raise InputError("no answer, so nothing was done: --skip_confirmation answers yes") from error
-
-
-def expected_seconds(jobs: Sequence[Job], to_do: Sequence[Job], threads: int) -> float:
-    """Checks data and algorithms of the runs to do; returns their expected seconds, one after another.
-
-    Expected from the runs of a dataset that are done, else from a few steps of its first run to do (NaN if they fail).
-    """
-    measured = mean_seconds(finished_runs(jobs))
-    total = 0.0
-    for own, setup in checked(to_do):
-        name = own[0].arguments.dataset
-        if name not in measured:
-            print(f"{name}: timing a few steps", flush=True)
-            try:
-                measured[name] = probe_seconds(setup, threads)
-            except Exception as error:  # which is that run's, and costs no other
-                print(f"note: {name} could not be timed: {sentence(error)}")
-                measured[name] = math.nan
-        total += len(own) * measured[name]
-    if machine.device() == "cuda":
-        import torch
-
-        # What was tried here is not kept from the runs.
-        gc.collect()
-        torch.cuda.empty_cache()
-    return total
 
 
 def checked(to_do: Sequence[Job]) -> Iterator[tuple[list[Job], Setup]]:

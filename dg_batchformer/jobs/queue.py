@@ -28,16 +28,11 @@ class Ended:
     again: bool = False
     elsewhere: bool = False
 
-    @property
-    def outcome(self) -> str:
-        """How it ended, in words."""
-        place = " elsewhere" if self.elsewhere else ""
-        if self.error is None:
-            return f"done{place}"
-        return f"FAILED{place}{' and goes back into the queue' if self.again else ''}: {self.error}"
-
     def __str__(self) -> str:
-        return f"{self.job} {self.outcome} in {self.seconds:.1f} s"
+        outcome = f"{'done' if self.error is None else 'FAILED'}{' elsewhere' if self.elsewhere else ''}"
+        if self.error is not None:
+            outcome += f"{' and goes back into the queue' if self.again else ''}: {self.error}"
+        return f"{self.job} {outcome} in {self.seconds:.1f} s"
 
 
 Report = Callable[[Ended], None]
@@ -57,9 +52,10 @@ class Entry:
 
 
 class Queue:
-    """The runs of one launch that have not ended; `report` is called at the end of each try.
+    """The runs of one launch that have not ended: `waiting` here, or `elsewhere`, where another launcher runs them.
 
-    Without `wait` it ends when only runs of other launchers are left, and these have all shown signs of life.
+    `report` is called at the end of each try. Without `wait` it ends when only runs of other launchers are left, and
+    these have all shown signs of life.
     """
 
     def __init__(self, jobs: Sequence[Job], launcher: Launcher, report: Report, *, wait: bool = True) -> None:
@@ -85,10 +81,6 @@ class Queue:
             if self._is_free(entry):
                 return entry
         return None
-
-    def taken(self, entry: Entry) -> None:
-        """Notes that another process claimed a run that `next` has just returned."""
-        self.elsewhere.append(entry)
 
     def look(self) -> None:
         """Looks at the runs of other launchers: which have ended, and whose owner is dead."""

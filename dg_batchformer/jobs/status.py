@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import json
+import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from rich import box
@@ -20,10 +23,11 @@ from rich.text import Text
 
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.jobs.rates import duration, finished_runs, runs_per_hour, seconds_left
 from dg_batchformer.runs.claim import Watch
+from dg_batchformer.runs.files import DONE
 from dg_batchformer.runs.folder import Live, Standing, State, standings
 
+HOUR = 3600.0
 WATCH_SECONDS = 2.0
 """Between two looks of --watch."""
 MAX_ERRORS = 10
@@ -31,6 +35,53 @@ MAX_ERRORS = 10
 WIDTH = 10_000
 """Of text: as wide as it needs to be, for a terminal wraps, and a pipe must not cut."""
 STYLES = {State.FAILED: "red", State.RUNNING: "green", State.ABANDONED: "yellow"}
+
+
+class Finished(NamedTuple):
+    """A finished run: when it ended, by its folder's clock, and how many seconds it took."""
+
+    dataset: str
+    ended: float
+    seconds: float
+
+
+def finished_runs(jobs: Iterable[Job]) -> list[Finished]:
+    """The runs of these that are done and say how long they took."""
+    found = []
+    for job in jobs:
+        with contextlib.suppress(FileNotFoundError):  # such as a folder that was deleted just now
+            ended = (job.folder / DONE).stat().st_mtime
+            if (seconds := job.folder.run_seconds()) is not None:
+                found.append(Finished(job.arguments.dataset, ended, seconds))
+    return found
+
+
+def mean_seconds(finished: Iterable[Finished]) -> dict[str, float]:
+    """Mean seconds of a finished run, by dataset."""
+    seconds: dict[str, list[float]] = {}
+    for one in finished:
+        seconds.setdefault(one.dataset, []).append(one.seconds)
+    return {dataset: fmean(values) for dataset, values in seconds.items()}
+
+
+def runs_per_hour(finished: Iterable[Finished], now: float) -> float | None:
+    """The rate at which runs ended in the last hour, or since the first of them began if that is less."""
+    recent = [(min(one.ended, now), one.seconds) for one in finished if now - one.ended <= HOUR]
+    span = min(HOUR, now - min((ended - seconds for ended, seconds in recent), default=now))
+    return len(recent) * HOUR / span if span > 0 else None
+
+
+def seconds_left(left: Mapping[str, float], finished: Sequence[Finished], n_running: int) -> float | None:
+    """Seconds until all runs have ended, so many at once; None while none has finished or none is running.
+
+    A run takes as long as the mean of its dataset's finished ones, or of all where its dataset has none.
+    """
+    if not left:
+        return 0.0
+    if not finished or not n_running:
+        return None
+    mean, means = fmean(one.seconds for one in finished), mean_seconds(finished)
+    return sum(n * means.get(dataset, mean) for dataset, n in left.items()) / n_running
 
 
 class Look(NamedTuple):
@@ -43,6 +94,16 @@ class Look(NamedTuple):
 def look(jobs: Sequence[Job], watch: Watch | None = None) -> list[Look]:
     """The states of runs now; a watch that has looked before knows better who is alive."""
     return list(map(Look, jobs, standings([job.folder for job in jobs], watch)))
+
+
+def runs_left(looks: Iterable[Look]) -> dict[str, float]:
+    """Runs that are left, by dataset; of one that is running, the share of its steps that is left."""
+    left: dict[str, float] = {}
+    for job, now in looks:
+        if now.state not in (State.DONE, State.FAILED):
+            share = 1 - now.live.step / now.live.steps if now.live else 1.0
+            left[job.arguments.dataset] = left.get(job.arguments.dataset, 0.0) + share
+    return left
 
 
 def counts(looks: Iterable[Look]) -> dict[State, int]:
@@ -69,14 +130,8 @@ class Status:
         """The status of a sweep now."""
         looks = look(jobs, watch)
         finished = finished_runs(one.job for one in looks if one.now.state is State.DONE)
-        n_running = sum(one.now.state is State.RUNNING for one in looks)
-        rate = runs_per_hour([(one.ended, one.seconds) for one in finished], time.time())
-        return cls(looks, rate, seconds_left(runs_left(looks), finished, n_running))
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is left to run."""
-        return all(one.now.state in (State.DONE, State.FAILED) for one in self.looks)
+        n_running = counts(looks)[State.RUNNING]
+        return cls(looks, runs_per_hour(finished, time.time()), seconds_left(runs_left(looks), finished, n_running))
 
     @property
     def groups(self) -> dict[tuple[str, str], dict[State, int]]:
@@ -87,42 +142,29 @@ class Status:
         return {key: counts(looks) for key, looks in found.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """The status as plain values; times are seconds, `since` those of Unix time."""
-        groups = [{"dataset": name[0], "algorithm": name[1], **found} for name, found in self.groups.items()]
+        """The status as plain values; times are seconds, `since` those of Unix time, and what is not known is None."""
+        named = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
+        runs = [
+            {
+                "folder": job.folder.name,
+                **{name: getattr(job.arguments, name) for name in named},
+                "state": now.state,
+                "begun": now.begun,
+                "owner": now.owner and now.owner.name,
+                "since": now.owner and now.owner.since,
+                "seconds_since_sign_of_life": now.silent_seconds,
+                **(asdict(now.live) if now.live else dict.fromkeys(one.name for one in fields(Live))),
+                "errors": list(now.errors),
+            }
+            for job, now in self.looks
+        ]
         return {
             "counts": counts(self.looks),
             "runs_per_hour": self.runs_per_hour,
             "seconds_left": self.seconds_left,
-            "groups": groups,
-            "runs": [run_as_json(one) for one in self.looks],
+            "groups": [{"dataset": name[0], "algorithm": name[1], **found} for name, found in self.groups.items()],
+            "runs": runs,
         }
-
-
-def run_as_json(look: Look) -> dict[str, Any]:
-    """The state of a run as plain values; what is not known of it is None."""
-    now = look.now
-    named = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
-    return {
-        "folder": look.job.folder.name,
-        **{name: getattr(look.job.arguments, name) for name in named},
-        "state": now.state,
-        "begun": now.begun,
-        "owner": now.owner and now.owner.name,
-        "since": now.owner and now.owner.since,
-        "seconds_since_sign_of_life": now.silent_seconds,
-        **(asdict(now.live) if now.live else dict.fromkeys(one.name for one in fields(Live))),
-        "errors": list(now.errors),
-    }
-
-
-def runs_left(looks: Iterable[Look]) -> dict[str, float]:
-    """Runs that are left, by dataset; of one that is running, the share of its steps that is left."""
-    left: dict[str, float] = {}
-    for job, now in looks:
-        if now.state not in (State.DONE, State.FAILED):
-            share = 1 - now.live.step / now.live.steps if now.live else 1.0
-            left[job.arguments.dataset] = left.get(job.arguments.dataset, 0.0) + share
-    return left
 
 
 def show(find: Callable[[], list[Job]], form: str, *, watch: bool) -> None:
@@ -132,36 +174,27 @@ def show(find: Callable[[], list[Job]], form: str, *, watch: bool) -> None:
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
             follow(find)
-    elif form == "json":
-        print(json.dumps(Status.from_jobs(find()).as_json(), indent=1))
     else:
-        print(text(Status.from_jobs(find())))
+        status = Status.from_jobs(find())
+        print(json.dumps(status.as_json(), indent=1) if form == "json" else text(status))
 
 
 def follow(find: Callable[[], list[Job]]) -> None:
     """Shows one status after another: in place in a terminal, else as text whenever the counts have changed."""
     console = plain_console(force_terminal=sys.stdout.isatty())
-    if console.is_terminal and not console.is_dumb_terminal:
-        with rich_live.Live(console=console, auto_refresh=False) as shown:
-            for status in statuses(find):
+    in_place = console.is_terminal and not console.is_dumb_terminal
+    watch, printed = Watch(), ""
+    with rich_live.Live(console=console, auto_refresh=False) if in_place else contextlib.nullcontext() as shown:
+        while True:
+            status = Status.from_jobs(find(), watch)
+            if shown:
                 shown.update(picture(status), refresh=True)
-        return
-    printed = ""
-    for status in statuses(find):
-        if summary(status.looks) != printed:
-            printed = summary(status.looks)
-            print(text(status), end="\n\n", flush=True)
-
-
-def statuses(find: Callable[[], list[Job]]) -> Iterator[Status]:
-    """The status every few seconds, until nothing is left to run."""
-    watch = Watch()
-    while True:
-        status = Status.from_jobs(find(), watch)
-        yield status
-        if status.is_over:
-            return
-        time.sleep(WATCH_SECONDS)
+            elif summary(status.looks) != printed:
+                printed = summary(status.looks)
+                print(text(status), end="\n\n", flush=True)
+            if all(one.now.state in (State.DONE, State.FAILED) for one in status.looks):
+                return
+            time.sleep(WATCH_SECONDS)
 
 
 def plain_console(**given: Any) -> Console:
@@ -205,7 +238,7 @@ def groups(status: Status) -> Table:
     table.add_column("% done", justify="right", no_wrap=True)
     for (dataset, algorithm), found in status.groups.items():
         percent = 100 * found[State.DONE] // sum(found.values())
-        table.add_row(dataset, algorithm, *(str(n) for n in found.values()), str(percent))
+        table.add_row(dataset, algorithm, *map(str, found.values()), str(percent))
     return table
 
 
@@ -234,7 +267,7 @@ def errors(failed: Sequence[Look]) -> Iterator[Text]:
     """The last lines of what failed; runs whose very last line is the same are shown as one."""
     kinds: dict[str, list[Look]] = {}
     for one in failed:
-        kinds.setdefault(one.now.errors[-1] if one.now.errors else "", []).append(one)
+        kinds.setdefault("".join(one.now.errors[-1:]), []).append(one)
     shown = sorted(kinds.values(), key=len, reverse=True)
     for alike in shown[:MAX_ERRORS]:
         which = f"{alike[0].job}" if len(alike) == 1 else f"{len(alike)} runs, such as {alike[0].job}"
@@ -249,6 +282,11 @@ def clock(when: float) -> str:
     """The time of day, or for another day than this the day and the time."""
     then, today = time.localtime(when), time.localtime()
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return "an unknown time" if math.isnan(seconds) else str(datetime.timedelta(seconds=round(seconds)))
 
 
 def number(value: float | None) -> str:

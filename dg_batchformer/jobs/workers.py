@@ -49,9 +49,8 @@ Share = Callable[[DataArguments, Place], Any]
 PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.run", "torch._dynamo"]
 """What workers need; the last is a second's import, which torch's optimizers make at their first step."""
 
-
 OF_THE_LAUNCHER = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-"""Signals that what workers are forked from is not to heed."""
+"""Signals that the process from which workers are forked ignores."""
 
 
 @functools.cache
@@ -109,7 +108,6 @@ class Worker:
 
     def __init__(self, threads: int, share: Share, place: Place) -> None:
         self.threads, self.share, self.place = threads, share, place
-        self.job: Job | None = None
         self.started = 0.0
         self.told_to_leave: float | None = None
         self.reason = ""
@@ -131,30 +129,28 @@ class Worker:
 
     def give(self, job: Job, lost_claim: str) -> None:
         """Sends a job, with the name of the claim on it that was found lost, if one was."""
-        self.job, self.told_to_leave, self.reason = job, None, ""
+        self.told_to_leave, self.reason = None, ""
         if not self.process.is_alive():
             self._start()
         self.started = time.monotonic()
-        with contextlib.suppress(BrokenPipeError):  # it has died, which `collect` finds
+        with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` finds
             self.connection.send((job, lost_claim))
             try:
                 self.connection.send(self.share(job.arguments.data, self.place))
             except Exception:  # such as a GPU whose memory is full, or not to be shared: it loads them for itself
                 self.connection.send(None)
 
-    def collect(self) -> Answer:
-        """How the present job ended, after which there is none."""
-        assert self.job is not None  # the launcher waits for busy workers only
-        job, self.job = self.job, None
+    def answer(self, job: Job) -> Answer:
+        """How the job that it was given ended."""
         try:
             answer: Answer = self.connection.recv()
-            unmarked = answer.left and bool(self.reason)
+            error = self.reason if answer.left else ""
         except (EOFError, ConnectionResetError):
             self.process.join()
-            answer, unmarked = Answer(death(self.process.exitcode)), True
-        if unmarked:
-            answer = Answer(self.reason or answer.error)
-            mark_unless_taken(job, answer.error or "")
+            error = self.reason or death(self.process.exitcode)
+        if error:
+            answer = Answer(error)
+            mark_unless_taken(job, error)
         if answer.error is not None or self.reason:
             # What a failed run leaves in memory, or a GPU that it has upset, is not passed on to the next one.
             self.process.kill()
@@ -162,7 +158,7 @@ class Worker:
         return answer
 
     def leave(self, reason: str) -> None:
-        """Asks it to save its run and leave, for a reason that is the run's failure; after a while does not ask."""
+        """Asks it to save its run and leave, for a reason that is the run's failure; kills it if it does not."""
         now = time.monotonic()
         if self.told_to_leave is None:
             self.told_to_leave, self.reason = now, reason
@@ -186,7 +182,7 @@ def mark_unless_taken(job: Job, reason: str, details: str = "") -> None:
 
 
 def stop(workers: Sequence[Worker]) -> None:
-    """Asks workers to save what they run and leave, and after a while does not ask."""
+    """Asks workers to save what they run and leave; kills those that do not."""
     for worker in workers:
         worker.process.terminate()
         worker.connection.close()  # or one whose run has just ended would wait for another
@@ -205,14 +201,6 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(LEAVE_SECONDS)
         os._exit(1)
-
-
-def received(connection: Connection) -> Any:
-    """What the launcher shares; None where this process cannot open it."""
-    try:
-        return connection.recv()
-    except RuntimeError:
-        return None
 
 
 def serve(connection: Connection, threads: int, place: Place) -> None:
@@ -234,9 +222,11 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
     while True:
         try:
             job, lost_claim = connection.recv()
-            shared = received(connection)
+            shared = connection.recv()
         except EOFError:
             return
+        except RuntimeError:  # what is shared cannot be opened here: the run loads it for itself
+            shared = None
         try:
             answer = answered(job, lost_claim, shared, loaded, threads)
         except Interrupted as error:

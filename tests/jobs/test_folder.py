@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from factories import record, sweep_of
+from factories import jobs_of, record
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
@@ -20,12 +20,7 @@ from dg_batchformer.jobs.folder import (
     versions_note,
     write,
 )
-from dg_batchformer.jobs.plan import plan
 from dg_batchformer.runs.files import DONE, JOB, RESULTS
-
-
-def sweep(tmp_path, **changes):
-    return sweep_of(tmp_path / "sweep", **{"datasets": ["RotatedDigits"], **changes})
 
 
 def files(root):
@@ -33,7 +28,7 @@ def files(root):
 
 
 def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
-    jobs = plan(sweep(tmp_path, hparams='{"lr": 0.1}'))
+    jobs = jobs_of(tmp_path / "sweep", hparams='{"lr": 0.1}')
     write(jobs)
     (tmp_path / "sweep").rename(tmp_path / "moved")
     found = find(tmp_path / "moved")
@@ -47,13 +42,13 @@ def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
 
 
 def test_a_folder_with_the_same_sweep_under_other_settings_is_refused(tmp_path):
-    first = plan(sweep(tmp_path))
+    first = jobs_of(tmp_path / "sweep")
     check_folder(first, tmp_path / "sweep")  # nothing there yet
     write(first)
     check_folder(first, tmp_path / "sweep")
-    check_folder(plan(sweep(tmp_path, algorithms=["CORAL"], steps=7)), tmp_path / "sweep")
+    check_folder(jobs_of(tmp_path / "sweep", algorithms=["CORAL"], steps=7), tmp_path / "sweep")
     with pytest.raises(InputError, match=r"holds this sweep with other settings .*expected the same --steps"):
-        check_folder(plan(sweep(tmp_path, steps=7)), tmp_path / "sweep")
+        check_folder(jobs_of(tmp_path / "sweep", steps=7), tmp_path / "sweep")
 
 
 @pytest.mark.parametrize("fixed_hparams", [True, False])
@@ -62,27 +57,27 @@ def test_a_folder_with_the_same_sweep_under_other_settings_is_refused(tmp_path):
 )
 def test_a_folder_does_not_mix_fixed_hparams_with_others(tmp_path, changes, fixed_hparams):
     """Also where no run would be there twice."""
-    write(plan(sweep(tmp_path, fixed_hparams=fixed_hparams)))
-    check_folder(plan(sweep(tmp_path, fixed_hparams=fixed_hparams, **changes)), tmp_path / "sweep")
+    write(jobs_of(tmp_path / "sweep", fixed_hparams=fixed_hparams))
+    check_folder(jobs_of(tmp_path / "sweep", fixed_hparams=fixed_hparams, **changes), tmp_path / "sweep")
     with pytest.raises(InputError, match=r"sweep have --fixed_hparams and others would not: expected it for all of"):
-        check_folder(plan(sweep(tmp_path, fixed_hparams=not fixed_hparams, **changes)), tmp_path / "sweep")
+        check_folder(jobs_of(tmp_path / "sweep", fixed_hparams=not fixed_hparams, **changes), tmp_path / "sweep")
 
 
 def test_an_older_sweep_that_knows_no_fixed_hparams_goes_on(tmp_path):
-    jobs = plan(sweep(tmp_path))
+    jobs = jobs_of(tmp_path / "sweep")
     write(jobs)
     for job in jobs:
         path = job.folder / JOB
         older = {name: value for name, value in json.loads(path.read_text()).items() if name != "fixed_hparams"}
         path.write_text(json.dumps(older))
-    check_folder(plan(sweep(tmp_path, n_trials=2)), tmp_path / "sweep")
+    check_folder(jobs_of(tmp_path / "sweep", n_trials=2), tmp_path / "sweep")
     assert [job.arguments for job in find(tmp_path / "sweep")] == [job.arguments for job in jobs]
     with pytest.raises(InputError, match="others would not"):
-        check_folder(plan(sweep(tmp_path, fixed_hparams=True)), tmp_path / "sweep")
+        check_folder(jobs_of(tmp_path / "sweep", fixed_hparams=True), tmp_path / "sweep")
 
 
 def test_a_sweep_says_what_it_was_begun_with_once(tmp_path, monkeypatch):
-    jobs = plan(sweep(tmp_path))
+    jobs = jobs_of(tmp_path / "sweep")
     write(jobs[:2])
     path = tmp_path / "sweep" / "sweep.json"
     assert json.loads(path.read_text()) == {"format": 1, "versions": machine.versions()}
@@ -98,7 +93,7 @@ def test_a_sweep_says_what_it_was_begun_with_once(tmp_path, monkeypatch):
 
 
 def test_a_sweep_of_another_format_is_refused(tmp_path):
-    jobs = plan(sweep(tmp_path))
+    jobs = jobs_of(tmp_path / "sweep")
     write(jobs)
     begun = {"format": 2, "versions": {"dg-batchformer": "9.9"}}
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(begun))
@@ -111,33 +106,33 @@ def test_a_sweep_of_another_format_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("text", "said"), [("{", "is not JSON"), ("[]", "does not say the format")])
 def test_a_broken_sweep_json_is_refused(tmp_path, text, said):
-    write(plan(sweep(tmp_path)))
+    write(jobs_of(tmp_path / "sweep"))
     (tmp_path / "sweep" / "sweep.json").write_text(text)
     with pytest.raises(InputError, match=rf"sweep\.json {said}.*: restore it, or use another --output_dir"):
         find(tmp_path / "sweep")
 
 
 def test_an_older_sweep_has_no_sweep_json_and_gets_none(tmp_path):
-    jobs = plan(sweep(tmp_path))
+    jobs = jobs_of(tmp_path / "sweep")
     write(jobs[:1])
     (tmp_path / "sweep" / "sweep.json").unlink()
     write(jobs)
-    assert len(find(tmp_path / "sweep")) == 4
+    assert len(find(tmp_path / "sweep")) == len(jobs)
     assert not (tmp_path / "sweep" / "sweep.json").exists()  # it was not begun with these versions
     assert versions_note(tmp_path / "sweep") is None
 
 
 def test_folders_that_are_no_runs_are_passed_over(tmp_path):
-    jobs = plan(sweep(tmp_path))
+    jobs = jobs_of(tmp_path / "sweep")
     write(jobs)
-    check_data(tmp_path / "sweep", "RotatedDigits", "0" * 16)
+    check_data(tmp_path / "sweep", "Debug28", "0" * 16)
     (tmp_path / "sweep" / "slurm").mkdir()
     (tmp_path / "sweep" / "slurm" / "1.out").touch()
     assert len(find(tmp_path / "sweep")) == len(jobs)
 
 
 def test_runs_in_folders_of_others_are_all_named(tmp_path):
-    jobs = plan(sweep(tmp_path))
+    jobs = jobs_of(tmp_path / "sweep")
     write(jobs)
     shutil.copytree(jobs[0].folder.path, tmp_path / "sweep" / "copy")
     jobs[1].folder.path.rename(tmp_path / "sweep" / "renamed")
@@ -149,12 +144,12 @@ def test_runs_in_folders_of_others_are_all_named(tmp_path):
         f"move it out of {tmp_path / 'sweep'}, or give it its name back"
         for name, job in (("copy", jobs[0]), ("renamed", jobs[1]))
     ]
-    assert str(jobs[1].arguments.key) == "ERM on RotatedDigits, test_envs [1], trial_seed 0, hparams_seed 0"
+    assert str(jobs[1].arguments.key) == "ERM on Debug28, test_envs [1], trial_seed 0, hparams_seed 0"
     assert files(tmp_path) == before
 
 
 def test_a_sweep_from_a_system_with_other_separators_is_found(tmp_path):
-    (job, *_) = plan(sweep(tmp_path))
+    (job, *_) = jobs_of(tmp_path / "sweep")
     write([job])
     path = job.folder / "job.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "output_dir": f"C:\\sweep\\{job.folder.name}"}))
@@ -221,7 +216,7 @@ def finished(job, *lines):
 
 
 def test_results_that_cannot_be_believed_are_all_named(tmp_path):
-    jobs = plan(sweep(tmp_path, algorithms=["ERM", "CORAL"]))
+    jobs = jobs_of(tmp_path / "sweep", algorithms=["ERM", "CORAL", "IRM"])
     write(jobs)
     lines = [finished(job) for job in jobs[:6]]
     check_results(jobs)

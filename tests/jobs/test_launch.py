@@ -1,7 +1,6 @@
 """What is checked and timed before a launch."""
 
 import dataclasses
-import math
 
 import pytest
 from factories import jobs_of
@@ -29,15 +28,19 @@ def test_time_is_steps_and_evaluations(monkeypatch, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_data_that_have_changed_are_refused_before_anything_is_tried(tmp_path, monkeypatch):
+def test_data_that_have_changed_are_refused_before_anything_is_tried(tmp_path, monkeypatch, capsys):
     jobs = jobs_of(tmp_path / "sweep", steps=2)
     monkeypatch.setattr(launch, "probe_seconds", lambda *args: 2.0)
-    assert launch.expected_seconds(jobs, jobs, 1) == 2.0 * len(jobs)
+    launch.announce(jobs, jobs, 1)
+    assert (
+        f"about to run {len(jobs)} in 1 process(es), expected to take 0:00:{2 * len(jobs):02}"
+        in capsys.readouterr().out
+    )
     assert not (tmp_path / "sweep").exists()
     check_data(tmp_path / "sweep", "Debug28", "of other data")
     monkeypatch.setattr(launch, "probe_seconds", None)
     with pytest.raises(InputError, match="the data of Debug28 have changed since the sweep in"):
-        launch.expected_seconds(jobs, jobs, 1)
+        launch.announce(jobs, jobs, 1)
 
 
 def test_a_run_that_fails_when_it_is_timed_costs_no_other(tmp_path, monkeypatch, capsys):
@@ -47,5 +50,7 @@ def test_a_run_that_fails_when_it_is_timed_costs_no_other(tmp_path, monkeypatch,
         raise MemoryError
 
     monkeypatch.setattr(launch, "probe_seconds", grab)
-    assert math.isnan(launch.expected_seconds(jobs, jobs, 1))
-    assert "note: Debug28 could not be timed: out of memory (MemoryError: )" in capsys.readouterr().out
+    launch.announce(jobs, jobs, 1)
+    said = capsys.readouterr().out
+    assert "note: Debug28 could not be timed: out of memory (MemoryError: )" in said
+    assert "expected to take an unknown time" in said

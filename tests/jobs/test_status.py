@@ -15,8 +15,19 @@ from factories import jobs_of
 from dg_batchformer.jobs import status
 from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.launchers.local import Local, run_at
-from dg_batchformer.jobs.rates import Finished, finished_runs, mean_seconds, runs_per_hour, seconds_left
-from dg_batchformer.jobs.status import Look, Status, look, runs_left, summary, text
+from dg_batchformer.jobs.status import (
+    Finished,
+    Look,
+    Status,
+    finished_runs,
+    look,
+    mean_seconds,
+    runs_left,
+    runs_per_hour,
+    seconds_left,
+    summary,
+    text,
+)
 from dg_batchformer.runs import files
 from dg_batchformer.runs.claim import Owner
 from dg_batchformer.runs.folder import Live, Standing, State
@@ -52,7 +63,8 @@ def finish(job, seconds, ended=None):
     ],
 )
 def test_runs_per_hour(ended, rate):
-    assert runs_per_hour(ended, NOW) == (rate if rate is None else pytest.approx(rate))
+    finished = [Finished("PACS", *one) for one in ended]
+    assert runs_per_hour(finished, NOW) == (rate if rate is None else pytest.approx(rate))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +314,7 @@ def drained(terminal):
         said += more
 
 
-def test_a_look_that_finds_nothing_left_is_the_last(tmp_path, monkeypatch):
+def test_a_look_that_finds_nothing_left_is_the_last(tmp_path, monkeypatch, capsys):
     jobs = jobs_of(tmp_path)
     write(jobs)
     slept = []
@@ -312,6 +324,6 @@ def test_a_look_that_finds_nothing_left_is_the_last(tmp_path, monkeypatch):
         (jobs[len(slept) - 1].folder / ("done" if len(slept) < 3 else "failed")).touch()
 
     monkeypatch.setattr(status.time, "sleep", work)
-    counts = [[one.now.state for one in found.looks].count("waiting") for found in status.statuses(lambda: jobs)]
-    assert counts == [3, 2, 1, 0]
+    status.follow(lambda: jobs)
+    assert re.findall(r"(\d) waiting\n", capsys.readouterr().out) == ["3", "2", "1", "0"]
     assert slept == [status.WATCH_SECONDS] * 3

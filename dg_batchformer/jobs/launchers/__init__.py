@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from dg_batchformer.errors import Problems, unknown
+from dg_batchformer.errors import InputError, Problems, unknown
 from dg_batchformer.jobs.plan import Job
 
 
@@ -72,9 +72,14 @@ class Dummy(Launcher):
 def launchers() -> dict[str, type[Launcher]]:
     """The launchers by name: those of the modules in this folder, and the dummy."""
     modules = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
-    found = [cls for module in modules for cls in vars(module).values() if isinstance(cls, type)]
-    named = [cls for cls in found if issubclass(cls, Launcher) and "name" in vars(cls)]
-    return {cls.name: cls for cls in named} | {Dummy.name: Dummy}
+    found = [cls for module in modules for cls in vars(module).values() if is_launcher(cls)]
+    classes: list[type[Launcher]] = [*found, Dummy]
+    return {cls.name: cls for cls in classes}
+
+
+def is_launcher(value: Any) -> bool:
+    """Whether a value is a launcher's class, and not one that others share."""
+    return isinstance(value, type) and issubclass(value, Launcher) and "name" in vars(value)
 
 
 def options() -> dict[str, dataclasses.Field[Any]]:
@@ -88,13 +93,11 @@ def find_launcher(name: str, given: Mapping[str, Any]) -> Launcher:
 
     An option that differs from its default is an error where the launcher lacks it; the dummy ignores it.
     """
-    problems = Problems()
     if name not in launchers():
-        problems.append(unknown("launcher", name, launchers()))
-        problems.raise_any()
+        raise InputError(unknown("launcher", name, launchers()))
     own = {one.name for one in dataclasses.fields(launchers()[name])}
     launcher = launchers()[name](**{option: value for option, value in given.items() if option in own})
-    problems += launcher.problems()
+    problems = Problems(launcher.problems())
     for other, one in options().items():
         if name != Dummy.name and other not in own and given.get(other, one.default) != one.default:
             having = [cls.name for cls in launchers().values() if hasattr(cls, other)]

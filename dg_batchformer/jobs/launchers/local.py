@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -17,9 +17,8 @@ from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.jobs.launchers import Launcher, option
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.queue import LOOK_SECONDS, Ended, Entry, Queue, Report
-from dg_batchformer.jobs.rates import duration
+from dg_batchformer.jobs.status import duration
 from dg_batchformer.jobs.workers import Place, Worker, sharing, stop
-from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.failures import but_for_space
 from dg_batchformer.training.process import Interrupted, handled
 
@@ -47,10 +46,10 @@ class Workers(Launcher):
                 seconds.append(ended.seconds)
                 progress.advance(task, 0 if ended.again else 1)
                 n_ended = round(progress.tasks[0].completed)
-                left = duration(sum(seconds) / len(seconds) * (len(jobs) - n_ended) / len(places))
-                progress.update(task, left=f"{left} left")
+                left = f"{duration(fmean(seconds) * (len(jobs) - n_ended) / len(places))} left"
+                progress.update(task, left=left)
                 with but_for_space():
-                    line = f"[{n_ended}/{len(jobs)}] {ended}; {left} left"
+                    line = f"[{n_ended}/{len(jobs)}] {ended}; {left}"
                     progress.console.print(line, markup=False, highlight=False)
 
             run_at(places, jobs, self, report)
@@ -73,9 +72,11 @@ class Local(Workers):
 
     def places(self, jobs: Sequence[Job]) -> list[Place]:
         if machine.device() == "cuda":
-            places: list[Place] = [0] * (self.n_workers or self.jobs_per_gpu)
-            return places[: len(jobs)]
-        small = all(has_small_inputs(job.arguments) for job in jobs)
+            return [0] * min(self.n_workers or self.jobs_per_gpu, len(jobs))
+        small = all(
+            job.arguments.dataset in SMALL_IMAGES or job.arguments.given_hparams().get("freeze_backbone")
+            for job in jobs
+        )
         usual = max(1, machine.available_cores() // (1 if small else 4))
         return [None] * min(self.n_workers or usual, len(jobs))
 
@@ -95,21 +96,14 @@ class MultiGpu(Workers):
     name = "multi_gpu"
 
     def places(self, jobs: Sequence[Job]) -> list[Place]:
-        n_gpus = machine.gpu_count()
-        if not n_gpus:
+        present = range(machine.gpu_count())
+        if not present:
             raise InputError("multi_gpu finds no GPU here: expected at least one, or --command_launcher local")
-        gpus = self.gpus if self.gpus is not None else tuple(range(n_gpus))
-        wrong = [gpu for gpu in gpus if not 0 <= gpu < n_gpus]
-        if wrong or not gpus or len(set(gpus)) < len(gpus):
+        gpus: list[Place] = list(present if self.gpus is None else self.gpus)
+        if not gpus or not set(gpus) <= set(present) or len(set(gpus)) < len(gpus):
             given = ",".join(map(str, gpus))
-            raise InputError(f"--gpus is {given!r}: expected some of {', '.join(map(str, range(n_gpus)))}, each once")
-        places: list[Place] = [*gpus] * self.jobs_per_gpu
-        return places[: len(jobs)]
-
-
-def has_small_inputs(arguments: RunArguments) -> bool:
-    """Whether a run trains on small images, or on the features of a frozen backbone."""
-    return bool(arguments.given_hparams().get("freeze_backbone")) or arguments.dataset in SMALL_IMAGES
+            raise InputError(f"--gpus is {given!r}: expected some of {', '.join(map(str, present))}, each once")
+        return (gpus * self.jobs_per_gpu)[: len(jobs)]
 
 
 def run_at(
@@ -126,7 +120,14 @@ def run_at(
     share, threads = sharing(places), machine.threads_of_each(len(places))
     workers: list[Worker] = []
     running: dict[Worker, Entry] = {}
-    with signals_raise():
+    asked: list[str] = []
+
+    def leave(name: str) -> None:
+        asked.append(name)
+        if len(asked) == 1:  # once, or a second signal would stop the workers' end
+            raise Interrupted(name)
+
+    with handled(("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"), leave):
         try:
             for place in places:
                 workers.append(Worker(threads, share, place))
@@ -135,13 +136,13 @@ def run_at(
                     if worker not in running and (entry := queue.next()):
                         worker.give(entry.job, entry.lost_claim)
                         running[worker] = entry
-                collect(queue, running, launcher.timeout)
+                wait_for_end(queue, running, launcher.timeout)
                 queue.look()
         finally:
             stop(workers)
 
 
-def collect(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -> None:
+def wait_for_end(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -> None:
     """Waits until a run ends, or it is time to look at runs that last too long or run elsewhere."""
     if not running and not queue.elsewhere:
         return  # what was left has just ended elsewhere
@@ -150,24 +151,10 @@ def collect(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -
     for worker, entry in list(running.items()):
         if worker.connection in ready:
             del running[worker]
-            answer = worker.collect()
+            answer = worker.answer(entry.job)
             if answer.taken:
-                queue.taken(entry)
+                queue.elsewhere.append(entry)
             else:
                 queue.ended(entry, worker.seconds, answer.error, may_pass=answer.may_pass)
         elif timeout and worker.seconds > 60 * timeout:
             worker.leave(f"took longer than the {timeout:g} minutes of --timeout; another try goes on from there")
-
-
-@contextmanager
-def signals_raise() -> Iterator[None]:
-    """While this lasts, a signal to leave raises Interrupted, once, as Ctrl-C raises KeyboardInterrupt."""
-    asked: list[str] = []
-
-    def leave(name: str) -> None:
-        if not asked:
-            asked.append(name)
-            raise Interrupted(name)
-
-    with handled(("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"), leave):
-        yield

@@ -105,9 +105,8 @@ class Slurm(Launcher):
             raise InputError(
                 f"{folder} has a % in its name, which SLURM takes for a pattern: give another --output_dir"
             )
-        text = script(checked_parameters(dict(self.slurm)), self.n_tasks(jobs))
         with outside_a_job():
-            asked = subprocess.run(["sbatch", "--test-only"], input=text, text=True, capture_output=True)
+            asked = subprocess.run(["sbatch", "--test-only"], input=self.script(jobs), text=True, capture_output=True)
         if asked.returncode and MAYBE_LATER not in asked.stderr:
             reason = asked.stderr.strip().splitlines()[-1]
             raise InputError(f"sbatch does not take these SLURM parameters ({reason}): given {dict(self.slurm)}")
@@ -116,7 +115,7 @@ class Slurm(Launcher):
     def preview(self, jobs: Sequence[Job]) -> None:
         """Prints the script that would be submitted, but for the command of its tasks."""
         self.check(jobs)
-        print(script(checked_parameters(dict(self.slurm)), self.n_tasks(jobs)), end="")
+        print(self.script(jobs), end="")
         print(f"# Each task launches runs that nobody runs; logs in {logs_folder(jobs)}")
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -137,15 +136,25 @@ class Slurm(Launcher):
         print(f"watch: squeue --jobs {job_id}; {status}")
         print(f"stop, to go on at the next launch: scancel {job_id}")
 
-    def n_tasks(self, jobs: Sequence[Job]) -> int:
-        """How many tasks the array has."""
-        return min(self.n_workers or MAX_TASKS, len(jobs))
+    def script(self, jobs: Sequence[Job]) -> str:
+        """The options that sbatch is given, as the head of a script."""
+        parameters, n_tasks = checked_parameters(dict(self.slurm)), len(self.tasks(jobs))
+        options = {name: value for name, value in parameters.items() if name not in NUMBERS} | ALWAYS
+        options |= {"nodes": 1, "signal": f"USR2@{parameters['signal_delay_s']}", "open-mode": "append"}
+        if n_tasks > 1:
+            options["array"] = f"0-{n_tasks - 1}%{min(n_tasks, parameters['array_parallelism'])}"
+        flags = [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f"={shlex.quote(str(value))}")
+            for name, value in sorted(options.items())
+        ]
+        return "\n".join(["#!/bin/bash", *(f"#SBATCH {flag}" for flag in flags), ""])
 
     def tasks(self, jobs: Sequence[Job]) -> list[Task]:
         """What the array's tasks do: the same runs, each begun at another place, so that few meet at one."""
         names = [job.folder.name for job in jobs]
         options = {one.name: getattr(self, one.name) for one in dataclasses.fields(Launcher)}
-        starts = [i * len(jobs) // self.n_tasks(jobs) for i in range(self.n_tasks(jobs))]
+        n_tasks = min(self.n_workers or MAX_TASKS, len(jobs))
+        starts = [i * len(jobs) // n_tasks for i in range(n_tasks)]
         output_dir = str(jobs[0].sweep_dir.absolute())
         return [Task(output_dir, (*names[start:], *names[:start]), options) for start in starts]
 
@@ -178,29 +187,13 @@ def checked_parameters(given: Mapping[str, str | int]) -> dict[str, Any]:
     return parameters
 
 
-def script(parameters: Mapping[str, Any], n_tasks: int) -> str:
-    """The options that sbatch is given, as the head of a script."""
-    options = {name: value for name, value in parameters.items() if name not in NUMBERS} | ALWAYS
-    options |= {"nodes": 1, "signal": f"USR2@{parameters['signal_delay_s']}", "open-mode": "append"}
-    if n_tasks > 1:
-        options["array"] = f"0-{n_tasks - 1}%{min(n_tasks, parameters['array_parallelism'])}"
-    flags = [
-        f"--{name.replace('_', '-')}" + ("" if value is True else f"={shlex.quote(str(value))}")
-        for name, value in sorted(options.items())
-    ]
-    return "\n".join(["#!/bin/bash", *(f"#SBATCH {flag}" for flag in flags), ""])
-
-
 def minutes(time: str | int) -> int:
     """Minutes of a time as SLURM writes it: "90", "90:00", "1:30:00", "0-1", "0-1:30" or "0-1:30:00"."""
-    match = TIME.fullmatch(str(time))
     total = 0.0
-    if match:
-        days, first, second, third = match.groups()
-        parts = [int(part or 0) for part in (first, second, third)]
-        if days is None and third is None:
-            parts = [0, *parts[:2]]
-        total = int(days or 0) * 24 * 60 + parts[0] * 60 + parts[1] + parts[2] / 60
+    if match := TIME.fullmatch(str(time)):
+        days, first, second, third = (int(part or 0) for part in match.groups())
+        has_hours = match[1] is not None or match[4] is not None
+        total = days * 24 * 60 + (first * 60 + second + third / 60 if has_hours else first + second / 60)
     if total < 1:
         raise InputError(f"SLURM parameter time is {time!r}: expected minutes, hours:minutes:seconds or days-hours")
     return int(total)
@@ -232,8 +225,10 @@ class Task:
         warning = preemption_signal()
         requeue: Any = signal.getsignal(warning)
         present = {job.folder.name: job for job in find(Path(self.output_dir))}
+        jobs = [present[name] for name in self.runs if name in present]
+        launcher = (MultiGpu if machine.gpu_count() else Local)(**self.options)
         try:
-            work([present[name] for name in self.runs if name in present], self.options)
+            run_at(launcher.places(jobs), jobs, launcher, say, wait_for_others=False)
         except Interrupted as error:
             print(f"runs are saved, asked by {error.signal_name}")
             if error.signal_name == signal.SIGTERM.name and not is_to_go_on():
@@ -245,12 +240,6 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-
-def work(jobs: Sequence[Job], options: Mapping[str, Any]) -> None:
-    """Runs jobs on all that this task was given, and leaves those that other launchers run to them."""
-    launcher = MultiGpu(**options) if machine.gpu_count() else Local(**options)
-    run_at(launcher.places(jobs), jobs, launcher, say, wait_for_others=False)
 
 
 def say(ended: Ended) -> None:

@@ -20,8 +20,7 @@ from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.launchers import local
 from dg_batchformer.jobs.launchers.local import Local, MultiGpu
 from dg_batchformer.jobs.queue import Queue
-from dg_batchformer.jobs.rates import finished_runs, mean_seconds
-from dg_batchformer.jobs.status import Status, look, summary, text
+from dg_batchformer.jobs.status import Status, finished_runs, look, mean_seconds, summary, text
 from dg_batchformer.jobs.workers import Worker, mark_unless_taken, stop, warm_up
 
 TROUBLE = """
