@@ -58,16 +58,13 @@ def guarded(command: Callable[[], int]) -> int:
 
 def data(arguments: argparse.Namespace) -> int:
     """Checks a benchmark's images, decodes them into the cache, or says what is there."""
-    from dg_batchformer.data import doctor
+    from dg_batchformer.data import images
+    from dg_batchformer.data.benchmarks import find_benchmark
+    from dg_batchformer.data.folders import Source
 
-    given = (arguments.dataset, arguments.data_dir, arguments.cache_dir)
-    if arguments.action == "check":
-        lines = doctor.check(*given[:2])
-    elif arguments.action == "cache":
-        lines = doctor.cache(*given, skip_corrupt=arguments.skip_corrupt)
-    else:
-        lines = doctor.info(*given)
-    print("\n".join(lines))
+    action = {"check": images.check, "cache": images.fill_cache, "info": images.info}[arguments.action]
+    where = Source(arguments.data_dir, arguments.cache_dir, arguments.skip_corrupt, machine.available_cores())
+    print("\n".join(action(find_benchmark(arguments.dataset), where)))
     return 0
 
 

@@ -20,10 +20,9 @@ from tllib.modules.classifier import Classifier
 from torch import Tensor, nn
 
 from dg_batchformer.algorithms.irm import irm_penalty
-from dg_batchformer.data.batches import Training, load, with_replacement
+from dg_batchformer.data.batches import Split, Training, load, split_environments, with_replacement
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset
-from dg_batchformer.data.splits import Split, split_environments
 from dg_batchformer.tllib import BatchFormerPool, by_environment, duplicate_labels, parameter_groups
 
 WIDTH = 64

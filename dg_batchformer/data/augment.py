@@ -3,10 +3,8 @@
 Training: a random resized crop (70 to 100 % of the area, aspect 3/4 to 4/3), a flip, colour jitter of 0.3 in
 brightness, contrast, saturation and hue in random order, and grayscale in one of ten. Otherwise: a plain resize.
 Images come as uint8 (n, 3, height, width) and leave as float (n, 3, SIZE, SIZE), normalised over ImageNet. Colours are
-computed in floats, where Pillow rounds to eight bits after every step.
-
-Images are changed one at a time and in place, so that they stay in a core's own memory; the operations are few and on
-whole images, since threads wait for each other between two of them.
+computed in floats, where Pillow rounds to eight bits after every step. Images change one at a time and in place, so
+that they stay in a core's own memory.
 """
 
 from __future__ import annotations
@@ -20,16 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIZE = 224
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)
 
 CROP_TRIES = 10
 DRAWS = 4 * CROP_TRIES + 10
 """Uniform numbers in [0, 1) that one augmented image takes: for crop, flip, grayscale, strengths and their order."""
-
-Box = tuple[int, int, int, int]
-"""Top, left, height and width of a crop, in pixels."""
 
 
 def plain(images: Tensor, interpolation: str = "bilinear", out: Tensor | None = None) -> Tensor:
@@ -39,10 +33,7 @@ def plain(images: Tensor, interpolation: str = "bilinear", out: Tensor | None = 
 
 
 def augmented(
-    images: Tensor,
-    originals: Sequence[tuple[int, int]],
-    draws: Sequence[Sequence[float]],
-    out: Tensor | None = None,
+    images: Tensor, originals: Sequence[tuple[int, int]], draws: Sequence[Sequence[float]], out: Tensor | None = None
 ) -> Tensor:
     """Images augmented as `draws`, DRAWS uniform numbers each, say, and normalised; into `out` where given.
 
@@ -66,15 +57,17 @@ def resized(images: Tensor, interpolation: str = "bilinear") -> Tensor:
     return F.interpolate(images, (SIZE, SIZE), mode=interpolation, antialias=True).contiguous()
 
 
-def crop(original: Sequence[int], kept: Sequence[int], draws: Sequence[float]) -> Box:
-    """What `draws` crop from an image, in pixels of the height and width it is kept at."""
-    height, width = original
-    box = crop_box(height, width, draws[: 4 * CROP_TRIES])
-    return scaled(box, kept[0] / height, kept[1] / width)
+def crop(original: Sequence[int], kept: Sequence[int], draws: Sequence[float]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop, in pixels of the height and width that an image is kept at."""
+    top, left, height, width = crop_box(original[0], original[1], draws[: 4 * CROP_TRIES])
+    vertical, horizontal = kept[0] / original[0], kept[1] / original[1]
+    y, x = round(vertical * top), round(horizontal * left)
+    end_y, end_x = round(vertical * (top + height)), round(horizontal * (left + width))
+    return y, x, max(1, end_y - y), max(1, end_x - x)
 
 
-def crop_box(height: int, width: int, draws: Sequence[float]) -> Box:
-    """A random crop; the largest central one of a fitting aspect if no try fits."""
+def crop_box(height: int, width: int, draws: Sequence[float]) -> tuple[int, int, int, int]:
+    """The same in pixels of the image on the disk; the largest central crop of a fitting aspect if no try fits."""
     ratios = (3 / 4, 4 / 3)
     for i in range(0, len(draws), 4):
         area = height * width * (0.7 + 0.3 * draws[i])
@@ -85,14 +78,6 @@ def crop_box(height: int, width: int, draws: Sequence[float]) -> Box:
     ratio = min(max(width / height, ratios[0]), ratios[1])
     w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def scaled(box: Box, vertical: float, horizontal: float) -> Box:
-    """A crop of the original in pixels of the image as it is kept, the edges to the nearest."""
-    top, left, height, width = box
-    edges = [round(vertical * top), round(horizontal * left)]
-    ends = [round(vertical * (top + height)), round(horizontal * (left + width))]
-    return edges[0], edges[1], max(1, ends[0] - edges[0]), max(1, ends[1] - edges[1])
 
 
 def jitter(image: Tensor, strengths: Sequence[float], order: Sequence[float]) -> Tensor:

@@ -1,28 +1,74 @@
-"""Minibatches: which samples each step takes, in DomainBed's way and in Transfer-Learning-Library's."""
+"""Which samples a run takes: its splits, DomainBed's to the bit, and its minibatches.
+
+Both also come in the way of Transfer-Learning-Library.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
-from dg_batchformer.data.splits import Split
+from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
 
 Minibatches = list[tuple[Tensor, Tensor]]
 """What a step trains on: one (x, y) per training environment."""
 
-
 Step = list[list[Samples]]
 """The samples of a step: by minibatch, and in it by environment."""
 
 
-def balanced_weights(labels: Tensor) -> Tensor:
-    """Sampling weights (n,) under which all classes that occur are equally likely."""
-    return 1.0 / torch.bincount(labels)[labels].double()
+class Split(NamedTuple):
+    """Indices of one environment: the in-split is trained and scored on, the out-split chooses the model."""
+
+    inside: Tensor
+    out: Tensor
+
+
+def split_environments(sizes: Sequence[int], holdout_fraction: float, trial_seed: int) -> list[Split]:
+    """The split of each environment, given their sizes; both parts must have an image."""
+    splits = []
+    for i, size in enumerate(sizes):
+        out, inside = split_indices(size, int(size * holdout_fraction), seed_hash(trial_seed, i))
+        splits.append(_checked(i, inside, out, holdout_fraction))
+    return splits
+
+
+def split_with_one_seed(
+    sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
+) -> list[Split]:
+    """Transfer-Learning-Library's splits: one seed for all environments, the in-split drawn first.
+
+    The in-split of a test environment is all of it.
+    """
+    splits = []
+    for i, size in enumerate(sizes):
+        inside, out = split_indices(size, int(size * (1 - holdout_fraction)), trial_seed)
+        splits.append(_checked(i, list(range(size)) if i in test_envs else inside, out, holdout_fraction))
+    return splits
+
+
+def split_indices(n: int, n_first: int, seed: int) -> tuple[list[int], list[int]]:
+    """Random split of range(n) into `n_first` indices and the rest."""
+    # A list, as in DomainBed: NumPy promises one stream of draws for a list, another for an array.
+    keys = list(range(n))
+    np.random.RandomState(seed).shuffle(keys)
+    return keys[:n_first], keys[n_first:]
+
+
+def _checked(i: int, inside: list[int], out: list[int], holdout_fraction: float) -> Split:
+    if not out or not inside:
+        raise InputError(
+            f"holdout_fraction {holdout_fraction} leaves environment {i} with {len(inside)} images to train on "
+            f"and {len(out)} held out: expected at least one each"
+        )
+    return Split(torch.tensor(inside), torch.tensor(out))
 
 
 @dataclass(frozen=True)
@@ -40,6 +86,10 @@ class Training:
     balanced: bool = False
     augment: bool = True
 
+    def generator(self, *of: int) -> torch.Generator:
+        """A new generator, for one environment or for all."""
+        return torch.Generator().manual_seed(seed_hash(self.seed, "minibatches", *of))
+
     def samples(self, i: int, indices: Tensor, generator: torch.Generator) -> Samples:
         """Samples of environment i, with what augments them."""
         environment = self.dataset.environments[i]
@@ -51,18 +101,24 @@ def with_replacement(training: Training) -> Iterator[Step]:
 
     Each environment has a generator of its own, so that its samples do not depend on which others train.
     """
+    n = training.batch_size
     inside = {i: training.splits[i].inside for i in training.environments}
-    generators = {i: torch.Generator().manual_seed(seed_hash(training.seed, "minibatches", i)) for i in inside}
+    generators = {i: training.generator(i) for i in inside}
     weights = {i: balanced_weights(training.dataset.environments[i].labels[own]) for i, own in inside.items()}
     while True:
         step = []
         for i, generator in generators.items():
             if training.balanced:
-                chosen = torch.multinomial(weights[i], training.batch_size, replacement=True, generator=generator)
+                chosen = torch.multinomial(weights[i], n, replacement=True, generator=generator)
             else:
-                chosen = torch.randint(len(inside[i]), (training.batch_size,), generator=generator)
+                chosen = torch.randint(len(inside[i]), (n,), generator=generator)
             step.append([training.samples(i, inside[i][chosen], generator)])
         yield step
+
+
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Sampling weights (n,) under which all classes that occur are equally likely."""
+    return 1.0 / torch.bincount(labels)[labels].double()
 
 
 def without_replacement(training: Training, n_environments: int) -> Iterator[Step]:
@@ -72,8 +128,7 @@ def without_replacement(training: Training, n_environments: int) -> Iterator[Ste
     step's environments has too few left for another batch. One that is smaller than the batch gives its samples with
     replacement.
     """
-    generator = torch.Generator().manual_seed(seed_hash(training.seed, "minibatches"))
-    n = training.batch_size
+    generator = training.generator()
     while True:
         left = {i: shuffled(training.splits[i].inside, generator) for i in training.environments}
         ended = False
@@ -81,8 +136,8 @@ def without_replacement(training: Training, n_environments: int) -> Iterator[Ste
             order = torch.randperm(len(training.environments), generator=generator)[:n_environments]
             step = []
             for i in (training.environments[place] for place in order.tolist()):
-                taken, left[i] = take(left[i], n, generator)
-                ended = ended or len(left[i]) < n
+                taken, left[i] = take(left[i], training.batch_size, generator)
+                ended = ended or len(left[i]) < training.batch_size
                 step.append([training.samples(i, taken, generator)])
             yield step
 
@@ -93,17 +148,16 @@ def pooled(training: Training, n: int) -> Iterator[Step]:
     As Transfer-Learning-Library trains what does not look at environments. The last samples of a pass, too few for
     another minibatch, are left out.
     """
-    generator = torch.Generator().manual_seed(seed_hash(training.seed, "minibatches"))
+    generator = training.generator()
     insides = [(i, training.splits[i].inside) for i in training.environments]
-    numbered = [torch.stack([torch.full_like(inside, i), inside], 1) for i, inside in insides]
+    numbered = torch.cat([torch.stack([torch.full_like(inside, i), inside], 1) for i, inside in insides])
+    left = numbered[:0]
     while True:
-        left = shuffled(torch.cat(numbered), generator)
-        while True:
-            taken, left = take(left, n, generator)
-            parts = [(i, taken[taken[:, 0] == i, 1]) for i in training.environments]
-            yield [[training.samples(i, indices, generator) for i, indices in parts if len(indices)]]
-            if len(left) < n:
-                break
+        if len(left) < n:
+            left = shuffled(numbered, generator)
+        taken, left = take(left, n, generator)
+        parts = [(i, taken[taken[:, 0] == i, 1]) for i in training.environments]
+        yield [[training.samples(i, indices, generator) for i, indices in parts if len(indices)]]
 
 
 def shuffled(samples: Tensor, generator: torch.Generator) -> Tensor:

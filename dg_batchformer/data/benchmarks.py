@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dg_batchformer.data.benchmark import FOLDER_PREFIX, Benchmark, Source, images_root, path_free
-from dg_batchformer.data.folders import subfolders
+from dg_batchformer.data.folders import FOLDER_PREFIX, Benchmark, Source, images_root, path_free, subfolders
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.machine import available_cores
 
@@ -25,7 +24,7 @@ def images(benchmark: Benchmark, source: Source) -> Dataset:
     """Image files in folders."""
     from dg_batchformer.data.images import load_images
 
-    return load_images(benchmark, images_root(benchmark, source.data_dir), source)
+    return load_images(benchmark, source)
 
 
 def digits(benchmark: Benchmark, source: Source) -> Dataset:
@@ -42,6 +41,11 @@ def noise(benchmark: Benchmark, source: Source) -> Dataset:
     return load_noise(benchmark)
 
 
+def image_folders(name: str, root: str, folders: dict[str, str], *published: tuple[int, ...]) -> Benchmark:
+    """A benchmark of image files, whose environments by name are `folders` below `root`."""
+    return Benchmark(name, tuple(folders), root=root, folders=tuple(folders.values()), published=published, load=images)
+
+
 CATALOGUE = {
     benchmark.name: benchmark
     for benchmark in (
@@ -50,37 +54,30 @@ CATALOGUE = {
         Benchmark("RotatedDigits", ("0", "25", "50", "75"), steps=301, checkpoint_freq=20, small=True, load=digits),
         Benchmark("RotatedMNIST", ("0", "15", "30", "45", "60", "75"), checkpoint_freq=100, small=True),
         Benchmark("ColoredMNIST", ("+90%", "+80%", "-90%"), checkpoint_freq=100, small=True),
-        Benchmark(
+        image_folders(
             "VLCS",
-            ("C", "L", "S", "V"),
-            root="VLCS",
-            folders=("Caltech101", "LabelMe", "SUN09", "VOC2007"),
-            published=((1415, 2656, 3282, 3376),),
-            load=images,
+            "VLCS",
+            {"C": "Caltech101", "L": "LabelMe", "S": "SUN09", "V": "VOC2007"},
+            (1415, 2656, 3282, 3376),
         ),
-        Benchmark(
+        image_folders(
             "PACS",
-            ("A", "C", "P", "S"),
-            root="PACS",
-            folders=("art_painting", "cartoon", "photo", "sketch"),
-            published=((2048, 2344, 1670, 3929),),
-            load=images,
+            "PACS",
+            {"A": "art_painting", "C": "cartoon", "P": "photo", "S": "sketch"},
+            (2048, 2344, 1670, 3929),
         ),
-        Benchmark(
+        image_folders(
             "OfficeHome",
-            ("A", "C", "P", "R"),
-            root="office_home",
-            folders=("Art", "Clipart", "Product", "Real World"),
-            published=((2427, 4365, 4439, 4357),),
-            load=images,
+            "office_home",
+            {"A": "Art", "C": "Clipart", "P": "Product", "R": "Real World"},
+            (2427, 4365, 4439, 4357),
         ),
-        Benchmark(
+        image_folders(
             "TerraIncognita",
-            ("L100", "L38", "L43", "L46"),
-            root="terra_incognita",
-            folders=("location_100", "location_38", "location_43", "location_46"),
-            published=((4741, 9736, 3970, 5883), (4879, 9767, 4020, 6122)),
-            load=images,
+            "terra_incognita",
+            {"L100": "location_100", "L38": "location_38", "L43": "location_43", "L46": "location_46"},
+            (4741, 9736, 3970, 5883),
+            (4879, 9767, 4020, 6122),
         ),
         Benchmark("DomainNet", ("clip", "info", "paint", "quick", "real", "sketch"), checkpoint_freq=1000),
         Benchmark("SVIRO", ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe")),

@@ -12,11 +12,10 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,8 +38,7 @@ Size = tuple[int, int]
 """Height and width."""
 
 
-@dataclass(frozen=True)
-class Cache:
+class Cache(NamedTuple):
     """Decoded images of all environments, one after another: uint8 (n, height, width, 3).
 
     `originals` has the height and width of each file's own image, and `corrupt` says, by index, what is wrong with
@@ -55,31 +53,24 @@ class Cache:
     fingerprint: str
 
 
-def cache_folder(root: Path, cache_dir: str | None) -> Path:
-    """Where the caches of images under `root` lie: in a hidden folder beside `root`, or in `cache_dir`."""
-    root = root.resolve()
+def place_of(name: str, tree: Tree, cache_dir: str | None) -> Path:
+    """Where the cache lies, or would lie, that fits the files of a benchmark called `name`.
+
+    Below a hidden folder beside the images, or below `cache_dir`. The last part is a hash of the files' names, sizes
+    and times: a change that leaves all three as they were is not noticed while the cache stands.
+    """
+    root = tree.root.resolve()
     if cache_dir is None:
         # Not in `root`, where DomainBed takes every folder for an environment.
-        return root.parent / CACHE / root.name
-    return Path(cache_dir) / f"{root.name}-{hashlib.md5(str(root).encode('utf-8')).hexdigest()[:8]}"
-
-
-def stamp(tree: Tree) -> str:
-    """Hash of the names, sizes and times of image files: whether a cache fits them, without reading them.
-
-    A change that leaves all three as they were is not noticed while the cache stands.
-    """
-    digest = hashlib.md5(f"{VERSION} {SIDE}".encode())
+        folder = root.parent / CACHE / root.name
+    else:
+        folder = Path(cache_dir) / f"{root.name}-{hashlib.md5(str(root).encode('utf-8')).hexdigest()[:8]}"
+    stamp = hashlib.md5(f"{VERSION} {SIDE}".encode())
     for path in tree.paths:
         stat = path.stat()
-        digest.update(f"{path.relative_to(tree.root).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def place_of(name: str, tree: Tree, cache_dir: str | None) -> Path:
-    """Where the cache lies, or would lie, that fits the files of a benchmark called `name`."""
+        stamp.update(f"{path.relative_to(tree.root).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     # `folder:` names have a character that not every file system takes.
-    return cache_folder(tree.root, cache_dir) / f"{name.replace(':', '-')}-{stamp(tree)}"
+    return folder / f"{name.replace(':', '-')}-{stamp.hexdigest()}"
 
 
 def open_cache(name: str, tree: Tree, cache_dir: str | None, threads: int) -> Cache:
@@ -94,16 +85,13 @@ def open_cache(name: str, tree: Tree, cache_dir: str | None, threads: int) -> Ca
     # Copy on write: PyTorch takes no read-only memory.
     images = torch.from_numpy(np.load(folder / IMAGES, mmap_mode="c"))
     corrupt = {int(i): problem for i, problem in index["corrupt"].items()}
-    originals = [(height, width) for height, width in index["originals"]]
-    return Cache(folder, images, originals, corrupt, index["fingerprint"])
+    return Cache(
+        folder, images, [(height, width) for height, width in index["originals"]], corrupt, index["fingerprint"]
+    )
 
 
 def build(folder: Path, tree: Tree, threads: int) -> None:
-    """Decodes the images of `tree` into the cache `folder`, which appears when all are there.
-
-    Two builders may meet.
-    """
-    paths = tree.paths
+    """Decodes the images of `tree` into the cache `folder`, which appears when all are there; two builders may meet."""
     partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
         partial.mkdir(parents=True)
@@ -112,31 +100,7 @@ def build(folder: Path, tree: Tree, threads: int) -> None:
             f"{partial.parent} cannot be written to ({error.strerror}): give another --cache_dir"
         ) from error
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            sizes = list(pool.map(size_of, paths))
-            height, width = common_size([size for size in sizes if isinstance(size, tuple)])
-            shape = (len(paths), height, width, 3)
-            images = np.lib.format.open_memmap(partial / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-
-            def decode(i: int) -> tuple[str | None, bytes]:
-                """What is wrong with a file, and the hash of its bytes."""
-                size = sizes[i]
-                try:
-                    content = paths[i].read_bytes()
-                except OSError as error:
-                    return first_line(error), b""
-                problem = size if isinstance(size, str) else decode_into(images[i], BytesIO(content))
-                return problem, hashlib.sha256(content).digest()
-
-            decoding = track(pool.map(decode, range(len(paths))), f"decoding {len(paths)} images", total=len(paths))
-            problems, hashes = zip(*decoding, strict=True)
-            images.flush()
-        names = [path.relative_to(tree.root).as_posix().encode() for path in paths]
-        index = {
-            "originals": [size if isinstance(size, tuple) else (height, width) for size in sizes],
-            "corrupt": {i: problem for i, problem in enumerate(problems) if problem},
-            "fingerprint": fingerprint(part for file in zip(names, hashes, strict=True) for part in file),
-        }
+        index = decode_all(tree, partial / IMAGES, threads)
         (partial / INDEX).write_text(json.dumps(index), encoding="utf-8")
         os.rename(partial, folder)
     except OSError:
@@ -144,6 +108,37 @@ def build(folder: Path, tree: Tree, threads: int) -> None:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def decode_all(tree: Tree, file: Path, threads: int) -> dict[str, object]:
+    """Decodes the images of `tree` into the array `file`; what the index says of them."""
+    paths = tree.paths
+    with ThreadPoolExecutor(threads) as pool:
+        sizes = list(pool.map(size_of, paths))
+        readable = {size for size in sizes if isinstance(size, tuple)}
+        common = readable.pop() if len(readable) == 1 else (SIDE, SIDE)
+        kept = common if max(common) <= SIDE else (SIDE, SIDE)
+        images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(paths), *kept, 3))
+
+        def decode(i: int) -> tuple[str | None, bytes]:
+            """What is wrong with a file, and the hash of its bytes."""
+            size = sizes[i]
+            try:
+                content = paths[i].read_bytes()
+            except OSError as error:
+                return first_line(error), b""
+            problem = size if isinstance(size, str) else decode_into(images[i], BytesIO(content))
+            return problem, hashlib.sha256(content).digest()
+
+        decoding = track(pool.map(decode, range(len(paths))), f"decoding {len(paths)} images", total=len(paths))
+        problems, hashes = zip(*decoding, strict=True)
+        images.flush()
+    names = [path.relative_to(tree.root).as_posix().encode() for path in paths]
+    return {
+        "originals": [size if isinstance(size, tuple) else kept for size in sizes],
+        "corrupt": {i: problem for i, problem in enumerate(problems) if problem},
+        "fingerprint": fingerprint(part for file in zip(names, hashes, strict=True) for part in file),
+    }
 
 
 def size_of(path: Path) -> Size | str:
@@ -155,22 +150,13 @@ def size_of(path: Path) -> Size | str:
         return first_line(error)
 
 
-def common_size(sizes: Sequence[Size]) -> Size:
-    """The size at which images are kept."""
-    if len(set(sizes)) == 1 and max(sizes[0]) <= SIDE:
-        return sizes[0]
-    return SIDE, SIDE
-
-
 def decode_into(place: np.ndarray, file: BytesIO) -> str | None:
     """Decodes an image into uint8 (height, width, 3), or says what is wrong with it."""
     height, width = place.shape[:2]
-    rgb = decoded(file)
-    if isinstance(rgb, str):
-        return rgb
-    if rgb.size != (width, height):
-        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    place[:] = np.asarray(rgb)
+    image = decoded(file)
+    if isinstance(image, str):
+        return image
+    place[:] = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
     return None
 
 

@@ -41,25 +41,6 @@ def copy_stream() -> torch.cuda.Stream:
     return torch.cuda.Stream()
 
 
-class Environment(Protocol):
-    """One environment: labels (n,), and inputs by index.
-
-    They are augmented by `draws`, `n_draws` uniform numbers each; images that are not are resized by `interpolation`,
-    "bilinear" or "bicubic".
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def labels(self) -> Tensor: ...
-
-    @property
-    def n_draws(self) -> int: ...
-
-    def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Samples:
     """Samples of one environment, by its number and theirs, and the uniform numbers that augment each, if any."""
@@ -69,14 +50,9 @@ class Samples:
     draws: Tensor | None = None
 
 
-def augmentation(environment: Environment, n: int, generator: torch.Generator) -> Tensor | None:
-    """Uniform numbers (n, n_draws) that augment n samples; None where an environment's are never augmented."""
-    return torch.rand(n, environment.n_draws, generator=generator) if environment.n_draws else None
-
-
 @dataclass(frozen=True)
 class TensorEnvironment:
-    """Inputs that lie in memory, float (n, channels, height, width); never augmented."""
+    """One environment whose inputs lie in memory, float (n, channels, height, width); never augmented."""
 
     name: str
     images: Tensor
@@ -84,14 +60,16 @@ class TensorEnvironment:
     n_draws: int = 0
 
     def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
+        """The inputs of some samples."""
         return self.images[sent(indices, self.images.device)]
 
 
 @dataclass(frozen=True)
 class ImageEnvironment:
-    """Decoded images, uint8 (n, height, width, 3), given at 224x224 and normalised by ImageNet's mean and deviation.
+    """One environment of decoded images, uint8 (n, height, width, 3).
 
-    `originals` are the height and width of the images on the disk, which random crops go by.
+    `originals` are the height and width of the images on the disk, which random crops go by, and `n_draws` says how
+    many uniform numbers augment one.
     """
 
     name: str
@@ -102,21 +80,27 @@ class ImageEnvironment:
     n_draws: int = augment.DRAWS
 
     def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
-        chosen = indices.tolist()
-        rows = None if draws is None else draws.tolist()
-        x = torch.empty(len(chosen), 3, augment.SIZE, augment.SIZE)
+        """Images at 224x224, normalised: augmented by `draws` (n, n_draws), or without them resized."""
+        x = torch.empty(len(indices), 3, augment.SIZE, augment.SIZE)
 
-        def put(place: int) -> None:
+        def put(place: int, i: int) -> None:
             # One image at a time stays in a core's own memory.
-            i = chosen[place]
             pixels, out = self.images[i : i + 1].permute(0, 3, 1, 2), x[place : place + 1]
-            if rows is None:
+            if draws is None:
                 augment.plain(pixels, interpolation, out)
             else:
-                augment.augmented(pixels, [self.originals[i]], [rows[place]], out)
+                augment.augmented(pixels, [self.originals[i]], [draws[place].tolist()], out)
 
-        list(self.pool.map(put, range(len(chosen))))
+        list(self.pool.map(put, range(len(indices)), indices.tolist()))
         return x
+
+
+Environment = TensorEnvironment | ImageEnvironment
+
+
+def augmentation(environment: Environment, n: int, generator: torch.Generator) -> Tensor | None:
+    """Uniform numbers (n, n_draws) that augment n samples; None where an environment's are never augmented."""
+    return torch.rand(n, environment.n_draws, generator=generator) if environment.n_draws else None
 
 
 class Store(Protocol):

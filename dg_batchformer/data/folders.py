@@ -1,24 +1,58 @@
-"""Finds the images of `root/<environment>/<class>/<image>`."""
+"""What is known of a benchmark before it is loaded, and its images on the disk, `root/<environment>/<class>/`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from dg_batchformer.errors import InputError
+
+if TYPE_CHECKING:
+    from dg_batchformer.data.environments import Dataset
+
+FOLDER_PREFIX = "folder:"
+"""`folder:PATH` names the images in `PATH/<environment>/<class>/` as a dataset."""
+
+CACHE = ".dg-batchformer-cache"
+"""Where decoded images lie, beside the folder of a benchmark."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ImageFolder, which DomainBed reads with."""
 
 
-CACHE = ".dg-batchformer-cache"
-"""Where decoded images lie, beside the folder of a benchmark."""
+class Source(NamedTuple):
+    """Where image files and their cache lie, whether corrupt ones are left out, and how many threads read them."""
+
+    data_dir: str | None
+    cache_dir: str | None
+    skip_corrupt: bool
+    threads: int
 
 
 @dataclass(frozen=True)
-class Folder:
+class Benchmark:
+    """What is known of a benchmark before it is loaded.
+
+    `environments` are DomainBed's names, `folders` those on the disk below `root`, in the same order; `published`
+    are the image counts of the versions in circulation, by environment. `small` ones have DomainBed's hyper-parameters
+    of small images. `load` makes the dataset; those that only DomainBed can load have none.
+    """
+
+    name: str
+    environments: tuple[str, ...]
+    steps: int = 5001
+    checkpoint_freq: int = 300
+    root: str = ""
+    folders: tuple[str, ...] = ()
+    published: tuple[tuple[int, ...], ...] = ()
+    small: bool = False
+    load: Callable[[Benchmark, Source], Dataset] | None = None
+
+
+class Folder(NamedTuple):
     """One environment on the disk: image files in ImageFolder's order and the class index of each."""
 
     name: str
@@ -28,7 +62,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Tree:
-    """All environments below `root`, the classes they share, and what was passed over."""
+    """All environments below `root`, the classes they share, and the folders that were passed over."""
 
     root: Path
     folders: list[Folder]
@@ -41,9 +75,27 @@ class Tree:
         return [path for folder in self.folders for path in folder.paths]
 
 
-def plain_name(name: str) -> str:
-    """A folder's name without case, spaces, `_` and `-`: "Real_World" and "Real World" are one environment."""
-    return "".join(character for character in name.lower() if character not in " _-")
+def path_free(name: str) -> str:
+    """A dataset's name without the path of `folder:PATH`: data that moved is the same data."""
+    if name.startswith(FOLDER_PREFIX):
+        return FOLDER_PREFIX + Path(name.removeprefix(FOLDER_PREFIX)).resolve().name
+    return name
+
+
+def images_root(benchmark: Benchmark, data_dir: str | None) -> Path:
+    """Where a benchmark's environments lie: DomainBed's folder below `data_dir`, or `data_dir` itself."""
+    if benchmark.name.startswith(FOLDER_PREFIX):
+        return Path(benchmark.root)
+    if data_dir is None:
+        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder in which {benchmark.root}/ lies")
+    below = Path(data_dir) / benchmark.root
+    if below.is_dir():
+        return below
+    if (Path(data_dir) / benchmark.folders[0]).is_dir():
+        return Path(data_dir)
+    raise InputError(
+        f"{below} is not a folder: expected the environments {', '.join(benchmark.folders)} of {benchmark.name} there"
+    )
 
 
 def subfolders(path: Path) -> tuple[list[Path], list[str]]:
@@ -53,65 +105,63 @@ def subfolders(path: Path) -> tuple[list[Path], list[str]]:
     return [entry for entry in found if entry not in stray], [entry.name for entry in stray if entry.name != CACHE]
 
 
-def scan(root: Path, expected: Sequence[str] | None = None) -> Tree:
-    """Finds the images under `root`; `expected` names its environments in order (None: every folder, sorted).
+def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
+    """Finds the images under `root`; `expected` names its environments in order (none: every folder, sorted).
 
     Raises InputError that lists all that is wrong: missing environments, class lists that differ, empty classes.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: expected {root}/<environment>/<class>/<image>")
     present, ignored = subfolders(root)
-    if expected is None:
-        chosen: list[Path | None] = list(present)
-    else:
+    paths, problems = present, []
+    if expected:
         by_name = {plain_name(path.name): path for path in present}
-        chosen = [by_name.get(plain_name(name)) for name in expected]
-        ignored += [path.name for path in present if path not in chosen]
-    problems = []
-    if expected is not None and None in chosen:
-        missing = [name for name, path in zip(expected, chosen, strict=True) if path is None]
-        problems.append(
-            f"{root} lacks the environment{'s' * (len(missing) > 1)} {', '.join(missing)}: "
-            f"expected {', '.join(expected)}, found {', '.join(path.name for path in present) or 'no folder'}"
-        )
-    paths = [path for path in chosen if path is not None]
-    if expected is None and len(paths) < 2:
+        paths = [by_name[plain_name(name)] for name in expected if plain_name(name) in by_name]
+        ignored += [path.name for path in present if path not in paths]
+        if missing := [name for name in expected if plain_name(name) not in by_name]:
+            problems.append(
+                f"{root} lacks the environment{'s' * (len(missing) > 1)} {', '.join(missing)}: "
+                f"expected {', '.join(expected)}, found {', '.join(path.name for path in present) or 'no folder'}"
+            )
+    elif len(paths) < 2:
         problems.append(f"{root} has {len(paths)} environment(s): expected at least 2 folders, one an environment")
-    classes = {path.name: [entry.name for entry in subfolders(path)[0]] for path in paths}
-    problems += _class_problems(root, classes)
+    classes = {path: [entry.name for entry in subfolders(path)[0]] for path in paths}
+    problems += _class_problems(classes)
     folders = []
-    for path in paths:
-        files = [_images(path / name) for name in classes[path.name]]
+    for path, names in classes.items():
+        images = {name: _images(path / name) for name in names}
         problems += [
             f"{path / name} is an empty class: expected images ({', '.join(EXTENSIONS)})"
-            for name, images in zip(classes[path.name], files, strict=True)
-            if not images
+            for name, files in images.items()
+            if not files
         ]
-        labels = [label for label, images in enumerate(files) for _ in images]
-        folders.append(Folder(path.name, [image for images in files for image in images], labels))
+        labels = [label for label, files in enumerate(images.values()) for _ in files]
+        folders.append(Folder(path.name, [file for files in images.values() for file in files], labels))
     if problems:
         raise InputError("\n".join(problems))
-    return Tree(root, folders, next(iter(classes.values())), ignored)
+    return Tree(root, folders, classes[paths[0]], ignored)
 
 
-def _class_problems(root: Path, classes: dict[str, list[str]]) -> list[str]:
+def plain_name(name: str) -> str:
+    """A folder's name without case, spaces, `_` and `-`: "Real_World" and "Real World" are one environment."""
+    return "".join(character for character in name.lower() if character not in " _-")
+
+
+def _class_problems(classes: dict[Path, list[str]]) -> list[str]:
     """Environments whose classes are not those that most environments have."""
     problems = [
-        f"{root / name} has no class folders: add {root / name}/<class>/<image>, or remove it"
-        for name, names in classes.items()
+        f"{path} has no class folders: add {path}/<class>/<image>, or remove it"
+        for path, names in classes.items()
         if not names
     ]
     lists = [names for names in classes.values() if names]
-    if not lists:
-        return problems
-    usual = max(lists, key=lists.count)
-    for name, names in classes.items():
-        if not names or names == usual:
-            continue
-        missing, surplus = sorted(set(usual) - set(names)), sorted(set(names) - set(usual))
-        differences = [f"{', '.join(missing)} missing"] * bool(missing)
-        differences += [f"{', '.join(surplus)} not elsewhere"] * bool(surplus)
-        problems.append(f"{root / name} has other classes than other environments: {'; '.join(differences)}")
+    usual = max(lists, key=lists.count, default=[])
+    for path, names in classes.items():
+        if names and names != usual:
+            missing, surplus = sorted(set(usual) - set(names)), sorted(set(names) - set(usual))
+            differences = [f"{', '.join(missing)} missing"] * bool(missing)
+            differences += [f"{', '.join(surplus)} not elsewhere"] * bool(surplus)
+            problems.append(f"{path} has other classes than other environments: {'; '.join(differences)}")
     return problems
 
 

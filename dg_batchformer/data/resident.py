@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +16,6 @@ from torch import Tensor
 from dg_batchformer.data import augment
 from dg_batchformer.data.augment import CROP_TRIES, SIZE
 from dg_batchformer.data.environments import Dataset, Environment, ImageEnvironment, Samples, TensorEnvironment, sent
-
-SHARE = 0.5
-"""Of a GPU's free memory, the most that images may take; the rest is for networks."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +49,27 @@ def resident_images(dataset: Dataset, device: str) -> Resident | None:
     environments = [one for one in dataset.environments if isinstance(one, ImageEnvironment)]
     if not environments or not fits(sum(one.images.nbytes for one in environments), device):
         return None
-    shape = environments[0].images.shape[1:]
-    images = torch.empty(sum(dataset.sizes), *shape, dtype=torch.uint8, device=device)
-    for place, environment in zip(images.split(dataset.sizes), environments, strict=True):
+    sizes = dataset.sizes
+    images = torch.empty(sum(sizes), *environments[0].images.shape[1:], dtype=torch.uint8, device=device)
+    for place, environment in zip(images.split(sizes), environments, strict=True):
         place.copy_(environment.images)
-    starts = [sum(dataset.sizes[:i]) for i in range(len(environments))]
     originals = torch.tensor([size for one in environments for size in one.originals])
-    return Resident(images, originals, starts)
+    return Resident(images, originals, [sum(sizes[:i]) for i in range(len(sizes))])
 
 
 def fits(n_bytes: int, device: str) -> bool:
-    """Whether so many bytes leave enough of a GPU's free memory."""
-    if device != "cuda":
-        return True
-    return n_bytes <= SHARE * torch.cuda.mem_get_info()[0]
+    """Whether so many bytes leave half of a GPU's free memory, for the networks."""
+    return device != "cuda" or n_bytes <= 0.5 * torch.cuda.mem_get_info()[0]
 
 
 def on_gpu(dataset: Dataset, resident: Resident | None) -> Dataset:
     """A dataset whose tensors lie on the GPU as far as they fit, and whose images are those in `resident`."""
-    environments: list[Environment] = []
-    for one in dataset.environments:
-        if isinstance(one, TensorEnvironment) and fits(one.images.nbytes, "cuda"):
-            one = replace(one, images=one.images.cuda())
-        environments.append(one)
-    return replace(dataset, environments=environments, resident=resident)
+
+    def moved(one: Environment) -> Environment:
+        moves = isinstance(one, TensorEnvironment) and fits(one.images.nbytes, "cuda")
+        return replace(one, images=one.images.cuda()) if moves else one
+
+    return replace(dataset, environments=[moved(one) for one in dataset.environments], resident=resident)
 
 
 TURNS = range(4)
@@ -82,8 +77,7 @@ CONTRAST, SATURATION, HUE = 1, 2, 3
 """Columns of the colour changes in the draws, after brightness."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What is done to n images, on their device.
 
     In each of the four turns an image moves by one of `amounts` away from black, from its mean gray where `from_mean`
@@ -101,15 +95,15 @@ class Plan:
 
 
 def plain_batch(images: Tensor, interpolation: str = "bilinear") -> Tensor:
-    """Images resized to SIZE x SIZE without regard to their aspect, and normalised."""
+    """Images (n, height, width, 3) resized as `augment.plain` does it."""
     resized = augment.resized(images.permute(0, 3, 1, 2).float(), interpolation)
     return augment.normalise(resized.round_().clamp_(0, 255).div_(255))
 
 
 def augmented_batch(images: Tensor, originals: Tensor, draws: Tensor) -> Tensor:
-    """Images augmented as `draws` (n, DRAWS) say, and normalised.
+    """Images (n, height, width, 3) as `augment.augmented` changes them.
 
-    `originals` (n, 2) are the height and width that each image had on the disk; both are on the CPU.
+    `originals` (n, 2) are the height and width that each had on the disk; these and `draws` (n, DRAWS) are on the CPU.
     """
     plan = planned(originals, draws, images)
     x = cropped(images, plan.boxes, plan.flip).div_(255)

@@ -17,9 +17,8 @@ from dg_batchformer.registry import split_name
 
 # What imports torch is imported where it is used: the table and a sweep's status need none of it.
 if TYPE_CHECKING:
-    from dg_batchformer.data.batches import Step, Training
+    from dg_batchformer.data.batches import Split, Step, Training
     from dg_batchformer.data.environments import Dataset
-    from dg_batchformer.data.splits import Split
 
 
 DOMAINBED = "domainbed"
@@ -56,7 +55,7 @@ class Protocol:
         self, sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
     ) -> list[Split]:
         """The split of each environment."""
-        from dg_batchformer.data.splits import split_environments
+        from dg_batchformer.data.batches import split_environments
 
         return split_environments(list(sizes), holdout_fraction, trial_seed)
 
@@ -143,7 +142,7 @@ class TransferLearningLibrary(Protocol):
     def splits(
         self, sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
     ) -> list[Split]:
-        from dg_batchformer.data.splits import split_with_one_seed
+        from dg_batchformer.data.batches import split_with_one_seed
 
         return split_with_one_seed(sizes, holdout_fraction, trial_seed, test_envs)
 

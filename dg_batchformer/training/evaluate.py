@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dg_batchformer.data.batches import Split
 from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
-from dg_batchformer.data.splits import Split
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
 
 

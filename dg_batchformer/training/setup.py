@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from dg_batchformer import machine
-from dg_batchformer.data.batches import Minibatches, Training, load
+from dg_batchformer.data.batches import Minibatches, Split, Training, load
 from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.data.resident import Resident, on_gpu, resident_images
-from dg_batchformer.data.splits import Split
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.run import Run

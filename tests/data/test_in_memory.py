@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 
 from dg_batchformer.data.benchmarks import BENCHMARKS, load_dataset
 from dg_batchformer.data.environments import fingerprint
-from dg_batchformer.data.in_memory import digits_fingerprint, rotated_digits
+from dg_batchformer.data.folders import Benchmark
+from dg_batchformer.data.in_memory import load_digits as load
 
 
 def test_every_digit_is_in_one_environment():
@@ -22,7 +23,7 @@ def test_every_digit_is_in_one_environment():
 
 def test_images_are_the_originals_enlarged_and_turned():
     original = torch.from_numpy(load_digits().images[:2]).float() / 16
-    upright, turned = (rotated_digits([angle])[0].images[:2, 0] for angle in (0, 90))
+    upright, turned = (load(Benchmark("one", (angle,))).environments[0].images[:2, 0] for angle in ("0", "90"))
     assert upright.shape == (2, 16, 16)
     # Bilinear enlargement by two: a new pixel is three quarters the nearest old one, one quarter the next.
     enlarge = torch.zeros(16, 8)
@@ -51,4 +52,5 @@ def test_data_in_memory_has_one():
     found = {name: load_dataset(name).fingerprint for name in names}
     assert len(set(found.values())) == 3
     assert found == {name: load_dataset(name).fingerprint for name in names}
-    assert digits_fingerprint([0, 25, 50, 75]) == found["RotatedDigits"] != digits_fingerprint([0, 25, 50, 80])
+    same, other = (load(Benchmark("turned", ("0", "25", "50", last))).fingerprint for last in ("75", "80"))
+    assert same == found["RotatedDigits"] != other

@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import recall_score
 from torch import nn
 
+from dg_batchformer.data.batches import Split
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
-from dg_batchformer.data.splits import Split
 from dg_batchformer.training.compute import Compute
 from dg_batchformer.training.evaluate import evaluate, macro_accuracy
 
