@@ -21,7 +21,7 @@ from dg_batchformer.runs.files import JOB, RESULTS
 from dg_batchformer.runs.folder import RunFolder, State
 from dg_batchformer.runs.records import Checkpoint, Problem, RunKey
 from dg_batchformer.selection.methods import FinishedRun
-from dg_batchformer.selection.settings import RowKey, Setting, catalogued, given_hparams, settings_of
+from dg_batchformer.selection.settings import RowKey, Setting, environment_names, given_hparams, settings_of
 
 UNFINISHED = "runs without their `done`"
 UNUSABLE = "runs marked done without a record that can be counted"
@@ -34,11 +34,8 @@ UNREADABLE = "files that cannot be read"
 TWICE = "runs that are there twice"
 NO_RUN = "folders without a finished run of their own"
 
-NAMED = 3
-"""How many problems of each kind a summary names."""
-
-FEWEST = 2000
-"""Fewer folders than this do not pay for the start of a process."""
+NAMED = 3  # problems of each kind in a summary
+FEWEST = 2000  # folders that pay for the start of a process
 
 
 class Identity(NamedTuple):
@@ -166,7 +163,7 @@ def _read(folder: RunFolder, reading: Reading) -> None:
     if planned is None and rows:
         planned = rows[-1].about.record["args"]
     key = RunKey.from_args(planned) if planned else None
-    if key and (problem := _left_out_problem(key.test_envs, len(catalogued(key.dataset)))):
+    if key and (problem := _left_out_problem(key.test_envs, len(environment_names(key.dataset)))):
         reading.note(LEFT_OUT, f"{folder} {problem} and was not counted")
         return
     if not folder.is_done:
@@ -191,7 +188,7 @@ def _countable(folder: RunFolder, key: RunKey, rows: Sequence[Checkpoint], readi
     if len(described) < len(own):
         invalid = ", ".join(dict.fromkeys(name for row in own for name in row.about.invalid))
         reading.note_skipped(ILL_DESCRIBED, folder, len(own) - len(described), f"with an impossible {invalid}")
-    n = len(catalogued(key.dataset)) or max((row.about.n_environments for row in described), default=0)
+    n = len(environment_names(key.dataset)) or max((row.about.n_environments for row in described), default=0)
     whole = [row for row in described if row.about.n_environments == n]
     reading.note_skipped(INCOMPLETE, folder, len(described) - len(whole), f"without exactly {n} environments")
     return [] if not n or _left_out_problem(key.test_envs, n) else whole

@@ -20,7 +20,7 @@ from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection.collect import Collected
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN, Cell
 from dg_batchformer.selection.report import Report, Result, report
-from dg_batchformer.selection.settings import RowKey, Setting, catalogued
+from dg_batchformer.selection.settings import RowKey, Setting, environment_names
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
@@ -124,7 +124,7 @@ def _problems(line: Mapping[str, Any]) -> list[str]:
         return ["has more fields than there are columns: expected quotes around a field with a comma in it"]
     problems = [f"has no {name}" for name in NEEDED if not line.get(name)]
     dataset, environment = line.get("dataset") or "", line.get("environment") or ""
-    known = catalogued(dataset)
+    known = environment_names(dataset)
     if known and environment and _environment(dataset, environment) not in (*known, *DERIVED):
         problems.append(f"has {unknown(f'environment of {dataset}', environment, (*known, *DERIVED))}")
     for name in ("mean", "error"):
@@ -182,16 +182,17 @@ def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
             strangers = [name for name in reference.cells if name not in section.columns]
             return [Problem(WITHOUT_COLUMN, f"{name}: {text}") for name in strangers]
     own = tuple(name for name in reference.cells if name not in DERIVED)
-    columns = (*(catalogued(reference.setting.dataset) or own), *DERIVED)
+    columns = (*(environment_names(reference.setting.dataset) or own), *DERIVED)
     sections.append(Section(reference.selection, reference.setting, columns, (reference.row(columns),)))
     return []
 
 
 def ranked(section: Section) -> Section:
     """The rows by falling average, as printed, with their ranks; those without one come last and have none."""
-    means = [row.cells[AVERAGE].mean for row in section.rows]
-    printed = [None if mean is None else round(mean, 1) for mean in means]
-    order = sorted((mean for mean in printed if mean is not None), reverse=True)
-    ranks = [None if mean is None else order.index(mean) + 1 for mean in printed]
-    rows = [dataclasses.replace(row, rank=rank) for row, rank in zip(section.rows, ranks, strict=True)]
+    printed = [round(mean, 1) for row in section.rows if (mean := row.cells[AVERAGE].mean) is not None]
+    rows = []
+    for row in section.rows:
+        mean = row.cells[AVERAGE].mean
+        rank = None if mean is None else 1 + sum(other > round(mean, 1) for other in printed)
+        rows.append(dataclasses.replace(row, rank=rank))
     return dataclasses.replace(section, rows=tuple(sorted(rows, key=lambda row: row.rank or len(rows) + 1)))

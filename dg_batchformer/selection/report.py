@@ -29,9 +29,7 @@ SEEDS = {
     FIXED: "hyper-parameters fixed over trials, so the error is that of splits and seeds",
 }
 
-FEWEST_VALUES = 3
-"""With fewer different values every one is an edge."""
-
+FEWEST_VALUES = 3  # of fewer different ones every one is an edge
 SUSPICIOUS = 0.01
 
 
@@ -69,41 +67,23 @@ def at_least(n: int, chances: Sequence[float]) -> float:
 
 def edges(row: Row) -> list[Edge]:
     """The edges of each number that a row's search varied, suspicious or not."""
-    found: dict[tuple[str, str], list[tuple[bool, float]]] = defaultdict(list)
-    for choice, candidates in _chosen_rows(row):
-        for name, tried in _varied_numbers(candidates).items():
-            for side, extreme in (("lowest", min(tried)), ("highest", max(tried))):
-                is_at = choice.run.hparams[name] == extreme
-                found[name, side].append((is_at, tried.count(extreme) / len(tried)))
-    return [
-        Edge(name, side, sum(is_at for is_at, _ in own), [share for _, share in own])
-        for (name, side), own in found.items()
-    ]
-
-
-def _chosen_rows(row: Row) -> Iterable[tuple[Choice, Sequence[Choice]]]:
-    """Each row of the search that was chosen, once, and what it was chosen from.
-
-    Environments of a trial have the same rows, of which one that is good in all wins in all: no independent choices.
-    """
     chosen = {choice for cell in row.cells.values() for choice in cell.choices}
-    found: dict[tuple[int, int], tuple[Choice, Sequence[Choice]]] = {}
+    # Environments of a trial have the same rows of the search, of which one that is good in all wins in all. These are
+    # no independent choices: each row that was chosen counts once in its search.
+    searches: dict[tuple[int, int], tuple[Choice, Sequence[Choice]]] = {}
     for unit, candidates in row.candidates.items():
         for choice in chosen.intersection(candidates):
             search = 0 if row.seeds == FIXED else unit.trial_seed
-            found.setdefault((search, choice.hparams_seed), (choice, candidates))
-    return found.values()
-
-
-def _varied_numbers(candidates: Sequence[Choice]) -> dict[str, list[Any]]:
-    """The values that were tried of each hyper-parameter that is a number and takes at least three."""
-    rows = [choice.run.hparams for choice in candidates]
-    tried = {name: [row.get(name) for row in rows] for name in rows[0]}
-    return {
-        name: values
-        for name, values in tried.items()
-        if {int, float}.issuperset(map(type, values)) and len(set(values)) >= FEWEST_VALUES
-    }
+            searches.setdefault((search, choice.hparams_seed), (choice, candidates))
+    found: dict[tuple[str, str], list[tuple[bool, float]]] = defaultdict(list)
+    for choice, candidates in searches.values():
+        for name in candidates[0].run.hparams:
+            tried: list[Any] = [one.run.hparams.get(name) for one in candidates]
+            if {int, float}.issuperset(map(type, tried)) and len(set(tried)) >= FEWEST_VALUES:
+                for side, extreme in (("lowest", min(tried)), ("highest", max(tried))):
+                    is_at = choice.run.hparams[name] == extreme
+                    found[name, side].append((is_at, tried.count(extreme) / len(tried)))
+    return [Edge(*named, sum(at for at, _ in own), [share for _, share in own]) for named, own in found.items()]
 
 
 @dataclass(frozen=True)

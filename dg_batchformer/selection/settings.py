@@ -41,17 +41,12 @@ NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze
 NONE_GIVEN = "{}"
 
 
-def catalogued(dataset: str) -> tuple[str, ...]:
-    """DomainBed's names of a dataset's environments; empty for an unknown dataset."""
+def environment_names(dataset: str, runs: Sequence[FinishedRun] = ()) -> tuple[str, ...]:
+    """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
     if dataset in BENCHMARKS:
         return BENCHMARKS[dataset].environments
-    return DOMAINBED_ENVIRONMENTS.get(dataset, ())
-
-
-def environment_names(dataset: str, runs: Sequence[FinishedRun]) -> tuple[str, ...]:
-    """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
-    if known := catalogued(dataset):
-        return known
+    if dataset in DOMAINBED_ENVIRONMENTS:
+        return DOMAINBED_ENVIRONMENTS[dataset]
     for run in runs:
         names = run.made.get("environments") or ()
         if len(names) == run.n_environments:

@@ -134,6 +134,11 @@ class Group:
                 runs[len(run.key.test_envs), env, run.key.trial_seed].append(run)
         return runs
 
+    def candidates(self, selection: str, env: int, trial: int) -> list[Choice]:
+        """What can be chosen for an environment in a trial."""
+        singles, pairs = (self.by_place.get((n, env, trial), []) for n in (1, 2))
+        return METHODS[selection](singles, pairs, env)
+
     @cached_property
     def left_out(self) -> tuple[Counter[frozenset[int]], Counter[frozenset[int]]]:
         """How many runs leave which environments out: of the finished ones, and of all that are known."""
@@ -171,12 +176,18 @@ class Group:
         n_rows = len({key.hparams_seed for key in self.planned})
         return sum(done[envs] for envs in wanted), len(wanted) * n_trials * n_rows
 
-    def without_pairs(self, env: int) -> str:
-        """What to say where no pair run leaves this environment out; "" where one does."""
+    def missing(self, env: int, others: Sequence[int], trials: tuple[int, int]) -> str:
+        """What the cell of an environment lacks, in which so many of so many trials have a choice."""
+        counts = self.counts([env], others, trials[1])
+        if not counts[1]:
+            return "not run"
         done, planned = (sum(n for envs, n in of.items() if len(envs) == 2 and env in envs) for of in self.left_out)
-        if done:
-            return ""
-        return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)"
+        if others and not done:
+            return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)"
+        for (done, expected), what in ((trials, "trials"), (counts, "runs")):
+            if done < expected:
+                return f"{done} of {expected} {what}"
+        return ""
 
 
 def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
@@ -200,52 +211,28 @@ def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
 def _section(selection: str, setting: Setting, groups: Mapping[RowKey, Group], ddof: int) -> Section:
     environments = environment_names(setting.dataset, [run for group in groups.values() for run in group.runs])
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
-    rows = [
-        _row(key, label, groups[key], selection, environments, trials, ddof) for key, label in labels(groups).items()
-    ]
+    others = range(len(environments)) if selection == LEAVE_ONE_DOMAIN_OUT else ()
+    rows = []
+    for key, label in labels(groups).items():
+        group = groups[key]
+        candidates: dict[Unit, Sequence[Choice]] = {}
+        cells, macro = {}, []
+        for env, name in enumerate(environments):
+            own = {trial: group.candidates(selection, env, trial) for trial in trials}
+            candidates |= {Unit(name, name, trial): choices for trial, choices in own.items()}
+            chosen = best_by_trial(own, fixed=group.seeds == FIXED)
+            counts = group.counts([env], others, len(trials))
+            missing = group.missing(env, others, (len(chosen), len(trials)))
+            cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
+            macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
+        columns = list(cells.values())
+        derived = average(columns, ddof), worst(columns, ddof), average(macro, ddof)
+        # A run of a pair stands behind two columns.
+        done, expected = group.counts(range(len(environments)), others, len(trials))
+        for name, cell in zip(DERIVED, derived, strict=True):
+            cells[name] = dataclasses.replace(cell, done=done, expected=expected)
+        rows.append(Row(key, label, cells, candidates, group.seeds))
     return Section(selection, setting, (*environments, *DERIVED), tuple(rows))
-
-
-def _row(
-    key: RowKey,
-    label: str,
-    group: Group,
-    selection: str,
-    environments: Sequence[str],
-    trials: Sequence[int],
-    ddof: int,
-) -> Row:
-    needs_pairs = selection == LEAVE_ONE_DOMAIN_OUT
-    others = range(len(environments)) if needs_pairs else ()
-    candidates, cells, macro = {}, {}, []
-    for env, name in enumerate(environments):
-        of_env = {}
-        for trial in trials:
-            singles, pairs = (group.by_place.get((n, env, trial), []) for n in (1, 2))
-            of_env[trial] = candidates[Unit(name, name, trial)] = METHODS[selection](singles, pairs, env)
-        chosen = best_by_trial(of_env, fixed=group.seeds == FIXED)
-        counts = group.counts([env], others, len(trials))
-        missing = _missing((len(chosen), len(trials)), counts, group.without_pairs(env) if needs_pairs else "")
-        cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
-        macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
-    columns = list(cells.values())
-    # A run of a pair stands behind two columns.
-    done, expected = group.counts(range(len(environments)), others, len(trials))
-    for name, cell in zip(DERIVED, (average(columns, ddof), worst(columns, ddof), average(macro, ddof)), strict=True):
-        cells[name] = dataclasses.replace(cell, done=done, expected=expected)
-    return Row(key, label, cells, candidates, group.seeds)
-
-
-def _missing(trials: tuple[int, int], counts: tuple[int, int], without_pairs: str) -> str:
-    """What a cell lacks; `trials` and `counts`, of runs, are how many are done and how many are expected."""
-    if not counts[1]:
-        return "not run"
-    if without_pairs:
-        return without_pairs
-    for (done, expected), what in ((trials, "trials"), (counts, "runs")):
-        if done < expected:
-            return f"{done} of {expected} {what}"
-    return ""
 
 
 def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Section:
@@ -268,6 +255,6 @@ def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Sectio
             for unit, choices in row.candidates.items()
         }
         modes = {row.seeds for row in own.values()}
-        seeds = next((mode for mode in (REDRAWN, FIXED) if mode in modes), "")
+        seeds = REDRAWN if REDRAWN in modes else FIXED if FIXED in modes else ""
         found.append(Row(key, label, cells, candidates, seeds))
     return Section(sections[0].selection, setting, (*datasets, *DERIVED), tuple(found))

@@ -109,7 +109,7 @@ def test_a_published_row_of_another_setting_stays_apart(tmp_path, setting):
 
 def test_rows_of_other_datasets_or_methods_are_not_dropped_silently(tmp_path):
     runs_of(tmp_path, "ERM", [0.70] * 4)
-    rows = [published("ERM", 75, setting=PACS.on("VLCS")), published("ERM", 76, selection="oracle")]
+    rows = [published("ERM", 75, setting=PACS._replace(dataset="VLCS")), published("ERM", 76, selection="oracle")]
     report = board(tmp_path, rows=rows)
     assert [ranks(report, i) for i in range(len(report.results))] == [[(1, "ERM")]]
     assert kinds(report) == [WITHOUT_RUNS, WITHOUT_RUNS]

@@ -24,36 +24,23 @@ def render(report: Report) -> str:
 
 def cells(report: Report) -> list[dict[str, object]]:
     """The cells, flat; a dataset's own average stands in its own table alone."""
-    found: list[dict[str, object]] = []
-    for result in report.results:
-        section = result.section
+    found = []
+    for section in (result.section for result in report.results):
         skipped = section.own_columns if section.is_over_datasets else ()
         for row in section.rows:
-            of_row = {
-                **of_table(section),
-                "algorithm": row.algorithm,
-                "given_hparams": row.key.given,
-                "source": row.source,
-                "seeds": row.seeds,
-            }
-            found += [
-                {**of_row, "environment": column, **{name: getattr(row.cells[column], name) for name in OF_CELL}}
-                for column in section.columns
-                if column not in skipped
-            ]
+            own = {"algorithm": row.algorithm, "given_hparams": row.key.given, "source": row.source, "seeds": row.seeds}
+            for column in section.columns:
+                if column not in skipped:
+                    cell = {name: getattr(row.cells[column], name) for name in OF_CELL}
+                    found.append({**of_table(section), **own, "environment": column, **cell})
     return found
 
 
 def of_table(section: Section) -> dict[str, object]:
     """What all lines of a table say: by which method it chose, and its setting."""
-    setting = section.setting
-    return {
-        "selection": section.selection,
-        "protocol": setting.protocol,
-        "backbone": setting.backbone,
-        "others": json.dumps(dict(setting.others)) if setting.others else "",
-        "dataset": setting.dataset,
-    }
+    setting = section.setting._asdict()
+    others = json.dumps(dict(section.setting.others)) if section.setting.others else ""
+    return {"selection": section.selection, **setting, "others": others}
 
 
 def csv_of(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:

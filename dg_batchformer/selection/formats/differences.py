@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dg_batchformer.selection.compare import Comparison, Difference
+from dg_batchformer.selection.compare import Difference
 from dg_batchformer.selection.formats.csv import csv_of, of_table
 from dg_batchformer.selection.report import Report
 
@@ -17,15 +17,13 @@ def render(report: Report) -> str:
 
     `p_holm` is corrected for the comparisons over all pairs of a table, and empty by environment; `p` is not corrected.
     """
-    tables = ((of_table(result.section), result.comparisons) for result in report.results)
-    return csv_of(COLUMNS, ({**alike, **line} for alike, own in tables for one in own for line in _lines(one)))
-
-
-def _lines(comparison: Comparison) -> list[dict[str, object]]:
-    names = {name: getattr(comparison, name) for name in ("change", "variant", "base")}
-    overall = {**_flat(comparison.overall), "p_holm": comparison.p_holm}
-    columns = [{"environment": name, **_flat(one)} for name, one in comparison.columns.items()]
-    return [{**names, **line} for line in (overall, *columns)]
+    lines: list[dict[str, object]] = []
+    for result in report.results:
+        for one in result.comparisons:
+            names = {**of_table(result.section), "change": one.change, "variant": one.variant, "base": one.base}
+            lines.append({**names, **_flat(one.overall), "p_holm": one.p_holm})
+            lines += [{**names, "environment": name, **_flat(own)} for name, own in one.columns.items()]
+    return csv_of(COLUMNS, lines)
 
 
 def _flat(difference: Difference) -> dict[str, object]:

@@ -6,7 +6,7 @@ import io
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
@@ -41,21 +41,15 @@ def _print(console: Console, grid: Grid) -> None:
     else:
         console.print(Text(grid.title, style="bold"))
         console.print(Text(grid.caption, style="dim"), width=WIDTH)
-    console.print(table(grid))
+    columns = [Column(Text(name)) for name in grid.left] + [
+        Column(Text(name), justify="right") for name in grid.columns
+    ]
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for line in grid.lines:
+        numbers = [Text(text, style=STYLES.get(place, "")) for text, place in line.numbers]
+        table.add_row(*map(Text, line.left), *numbers)
+    console.print(table)
     for note in grid.notes:
         console.print(Text(note), width=WIDTH)
     if grid.notes:
         console.print()
-
-
-def table(grid: Grid) -> Table:
-    """The grid alone, without title and notes."""
-    shown = Table(box=box.SIMPLE_HEAD)
-    for name in grid.left:
-        shown.add_column(Text(name))
-    for name in grid.columns:
-        shown.add_column(Text(name), justify="right")
-    for line in grid.lines:
-        numbers = [Text(text, style=STYLES.get(place, "")) for text, place in line.numbers]
-        shown.add_row(*map(Text, line.left), *numbers)
-    return shown
