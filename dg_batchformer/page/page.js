@@ -42,12 +42,9 @@ const plural = (n, word, words = `${word}s`) => `${n} ${n === 1 ? word : words}`
 const prose = (text) => String(text).split("`").map((part, i) => (i % 2 ? make("code", {}, part) : part));
 
 /* What Python packed: JSON, compressed, in letters. */
-async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
-}
-
-const { document: DATA, drawn: DRAWN, differences: DIFFERENCES } = await unpacked(byId("data").textContent);
+const bytes = Uint8Array.from(atob(byId("data").textContent), (letter) => letter.charCodeAt(0));
+const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+const { document: DATA, drawn: DRAWN, differences: DIFFERENCES } = await new Response(unpacked).json();
 
 function showHeader() {
   const folders = DATA.folders.map((folder, i) => [i > 0 && ", ", make("code", {}, folder)]);
@@ -63,7 +60,6 @@ function showHeader() {
     const summary = [prose(kind), " (", make("b", {}, String(n)), ")"];
     return onDemand(summary, () => make("ul", {}, texts.map((text) => make("li", {}, prose(text)))));
   }));
-  byId("problems").hidden = !DATA.problems.length;
 }
 
 /* What a table's option says: the dataset, and of the setting what differs among the tables. */
@@ -93,13 +89,8 @@ function showView() {
   byId("lacking").replaceChildren(...prose(result.lacking ?? ""));
   for (const id of ["table-scroll", "hint", "legend"]) byId(id).hidden = Boolean(result.lacking);
   view = { result, ...buildTable(result.lacking ? { ...result, rows: [] } : result) };
-  showRows();
-}
-
-/* What the filter changes. */
-function showRows() {
   showTable();
-  showCharts(view.result);
+  showCharts(result);
 }
 
 /* What sorting changes. */
@@ -122,11 +113,15 @@ function showCharts(result) {
   const { head, lines } = DIFFERENCES[at];
   const left = lines.filter((line) => line.names.some(matches));
   byId("forest-section").hidden = left.length === 0;
-  byId("differences-table").replaceChildren(
+  byId("forest").append(make("div", { id: "differences-table" },
     grid("Paired differences", head, left.map((line) => line.cells)),
     make("details", {}, make("summary", {}, "In words"),
-      left.map((line) => make("p", {}, make("b", {}, line.cells[0]), ": ", prose(line.words)))));
+      left.map((line) => make("p", {}, make("b", {}, line.cells[0]), ": ", prose(line.words))))));
 }
+
+/* For the charts of a kind, with their caption. */
+const section = (kind, title) => make("section", { id: `${kind}-section`, "aria-label": title },
+  make("h2", {}, title), make("p", { class: "caption", id: `${kind}-caption` }), make("div", { id: kind }));
 
 function showSection(kind, charts, show) {
   const own = charts.filter((chart) => chart.kind === kind);
@@ -162,9 +157,11 @@ function writeHash() {
 showHeader();
 if (DATA.results.length) {
   showChoices();
+  byId("view").append(section("accuracies", "By environment"), section("forest", "Paired differences"),
+    section("curves", "Learning curves"));
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
   byId("choice").addEventListener("change", (event) => { state.table = event.target.value; showView(); });
-  byId("filter").addEventListener("input", (event) => { state.filter = event.target.value; showRows(); });
+  byId("filter").addEventListener("input", (event) => { state.filter = event.target.value; showView(); });
   addEventListener("hashchange", readHash);
   readHash();
 } else {

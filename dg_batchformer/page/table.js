@@ -19,7 +19,7 @@ function tableColumns(result) {
 
 function buildTable(result) {
   const columns = tableColumns(result);
-  const edged = result.rows.filter((row) => row.edges?.length);
+  const edged = result.rows.filter((row) => row.edges.length);
   const rows = result.rows.map((row) => {
     const name = rowName(row, result, edged.indexOf(row) + 1);
     return { row, key: rowKey(row), element: tableRow(row, columns, name) };
@@ -144,7 +144,7 @@ function showDetails({ result, rows }) {
   const title = `${shown.key}, ${state.column}`;
   const panel = make("div", { class: "panel", role: "region", "aria-label": `Details of ${title}` },
     button({ class: "quiet close", onclick: close }, "Close"),
-    make("h3", {}, title), facts(result, shown.row, cell), choicesTable(cell.choices ?? []), commands(cell));
+    make("h3", {}, title), facts(result, shown.row, cell), choicesTable(cell.choices), commands(cell));
   const onkeydown = (event) => event.key === "Escape" && close();
   shown.element.after(make("tr", { id: "details", onkeydown },
     make("td", { colspan: shown.element.cells.length }, panel)));
@@ -158,7 +158,7 @@ function facts(result, row, cell) {
     ["Source", row.source && `published: ${row.source}`],
     ["Missing", cell.missing],
     ["Trials", cell.n > 0 && String(cell.n)],
-    ["By trial", Object.entries(cell.values ?? {}).map(([trial, value]) => `${trial}: ${number(value)}`).join("; ")],
+    ["By trial", Object.entries(cell.values).map(([trial, value]) => `${trial}: ${number(value)}`).join("; ")],
     ["Runs", cell.expected > 0 && `${cell.done} done of ${cell.expected} expected`],
     ["Hyper-parameters", seeds[row.seeds]],
     ["Chosen by", !row.source && (result.oracle ? "test accuracy: not a fair number" : result.selection_title)],
@@ -177,7 +177,7 @@ function choicesTable(choices) {
 }
 
 function commands(cell) {
-  const trained = (cell.choices ?? []).filter((choice) => choice.command);
+  const trained = cell.choices.filter((choice) => choice.command);
   const blocks = trained.map((choice) => [
     small(`${choice.environment} left out, trial ${choice.trial_seed}, hparams seed ${choice.hparams_seed}`),
     codeBlock(choice.command),
