@@ -132,8 +132,7 @@ def probe_seconds(setup: Setup, threads: int) -> float:
     import torch
 
     from dg_batchformer.data.environments import Samples
-    from dg_batchformer.training.compute import EVALUATION_BATCH
-    from dg_batchformer.training.evaluate import correct_and_loss
+    from dg_batchformer.training.compute import EVALUATION_BATCH, correct_and_loss
 
     torch.set_num_threads(threads)
     batches = setup.minibatches()

@@ -1,16 +1,19 @@
-"""How a run computes: on which device, in which precision, compiled or not, at which learning rates."""
+"""How a run computes: its device, precision, compilation and learning rates, and the accuracies of its model."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dg_batchformer import machine
+from dg_batchformer.data.batches import Split
+from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
 from dg_batchformer.errors import InputError
 from dg_batchformer.optimizers import optimizers_by_name
 from dg_batchformer.runs.run import Run
@@ -68,35 +71,6 @@ def fuse(optimizer: torch.optim.Optimizer) -> None:
                 group["fused"] = True
 
 
-class Values:
-    """What updates return, by step since it was last cleared; read when asked, since reading makes a GPU wait."""
-
-    def __init__(self, steps: list[int] | None = None, by_step: list[dict[str, float]] | None = None) -> None:
-        self.unread: list[tuple[int, Mapping[str, float | Tensor]]] = []
-        self.steps = steps or []
-        self.by_step = by_step or []
-
-    def add(self, step: int, values: Mapping[str, float | Tensor]) -> None:
-        """Takes in the values of a step."""
-        self.unread.append((step, values))
-
-    def read(self) -> list[dict[str, float]]:
-        """The values of all steps since it was last cleared."""
-        for step, values in self.unread:
-            self.steps.append(step)
-            self.by_step.append({name: float(value) for name, value in values.items()})
-        self.unread.clear()
-        return self.by_step
-
-    def clear(self) -> None:
-        """Forgets all steps."""
-        self.unread, self.steps, self.by_step = [], [], []
-
-
-Share = Callable[[int, int], float]
-"""The share of the learning rate at a step of so many."""
-
-
 class Schedule:
     """Sets the learning rates of an algorithm's optimizers after each of a run's `steps` updates.
 
@@ -104,7 +78,7 @@ class Schedule:
     annealing step, starts over, as in Transfer-Learning-Library.
     """
 
-    def __init__(self, algorithm: Any, share: Share, steps: int) -> None:
+    def __init__(self, algorithm: Any, share: Callable[[int, int], float], steps: int) -> None:
         self.algorithm, self.share, self.steps = algorithm, share, steps
         self.began: dict[str, tuple[torch.optim.Optimizer, int, list[float]]] = {}
 
@@ -126,3 +100,59 @@ class Schedule:
         """Takes in a state, of the algorithm as it was then."""
         optimizers = optimizers_by_name(self.algorithm)
         self.began = {name: (optimizers[name], *own) for name, own in state.items()}
+
+
+def correct_and_loss(algorithm: Any, dataset: Dataset, samples: Samples, compute: Compute) -> tuple[Tensor, Tensor]:
+    """Which predictions on some samples are correct, and summed cross-entropy, as tensors that nothing waited for."""
+    labels = sent(dataset.environments[samples.environment].labels[samples.indices], compute.device)
+    (inputs,) = dataset.inputs([samples], compute.device)
+    with torch.inference_mode(), compute.autocast():
+        logits = algorithm.predict(inputs).float()
+        return logits.argmax(1) == labels, F.cross_entropy(logits, labels, reduction="sum")
+
+
+def macro_accuracy(correct: Tensor, labels: Tensor) -> float:
+    """Mean over the classes that occur in `labels` (n,) of the share of each that is `correct`, which is bool (n,)."""
+    n_labels = torch.bincount(labels)
+    n_correct = torch.bincount(labels[correct], minlength=len(n_labels))
+    occurs = n_labels > 0
+    return float((n_correct[occurs].double() / n_labels[occurs]).mean())
+
+
+def evaluate(
+    algorithm: Any,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    test_envs: Sequence[int],
+    compute: Compute,
+    progress: Callable[[int, int], None],
+    augment: torch.Generator | None = None,
+) -> dict[str, float]:
+    """`env{i}_in_acc`, `env{i}_in_macro_acc` and the same of `out` of every environment, and `validation_loss`.
+
+    Macro accuracies are means over classes, those that a split lacks left out. `validation_loss` is the mean over the
+    training environments of the cross-entropy on their out-splits. `progress` is called after each batch with the
+    images done and their number; where `augment` is given, it augments the images of the training environments, as
+    DomainBed does.
+    """
+    algorithm.eval()
+    n_done, n_images = 0, sum(len(split.inside) + len(split.out) for split in splits)
+    values, losses = {}, []
+    for i, split in enumerate(splits):
+        generator = augment if i not in test_envs else None
+        for name, indices in (("in", split.inside), ("out", split.out)):
+            evaluated = []
+            for chunk in torch.split(indices, EVALUATION_BATCH[compute.device]):
+                draws = augmentation(dataset.environments[i], len(chunk), generator) if generator else None
+                evaluated.append(correct_and_loss(algorithm, dataset, Samples(i, chunk, draws), compute))
+                n_done += len(chunk)
+                progress(n_done, n_images)
+            hits, sums = zip(*evaluated, strict=True)
+            # Counted by class on the host, which has the labels: on a GPU `bincount` would wait.
+            correct, loss = torch.cat(hits).cpu(), float(torch.stack(sums).double().sum())
+            values[f"env{i}_{name}_acc"] = int(correct.sum()) / len(indices)
+            values[f"env{i}_{name}_macro_acc"] = macro_accuracy(correct, dataset.environments[i].labels[indices])
+        if i not in test_envs:
+            losses.append(loss / len(split.out))
+    algorithm.train()
+    return {**values, "validation_loss": sum(losses) / len(losses)}

@@ -1,22 +1,29 @@
-"""The process of a run: signals that ask it to leave, and where its output goes."""
+"""The process of a run: signals that ask it to leave, where its output goes, and what it says while it lasts."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
 import io
 import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
+from dg_batchformer import machine
+from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import ERR, OUT
-from dg_batchformer.runs.folder import RunFolder
+from dg_batchformer.runs.folder import Live, RunFolder
 
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
 """Of these SIGUSR1 is SLURM's way to warn of the end, and SIGINT that of a terminal."""
+
+EVERY_SECONDS = 5.0
 
 
 class Interrupted(BaseException):
@@ -30,8 +37,10 @@ class Interrupted(BaseException):
 class Asked:
     """Which signal has asked a run to leave, if any."""
 
-    def __init__(self) -> None:
-        self.signal_name = ""
+    signal_name = ""
+
+    def note(self, name: str) -> None:
+        self.signal_name = name
 
     def leave(self) -> None:
         """Raises Interrupted if a signal has come."""
@@ -56,18 +65,6 @@ def handled(names: Sequence[str], handle: Callable[[str], None]) -> Iterator[Non
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def listening() -> Iterator[Asked]:
-    """Notes signals while the context lasts."""
-    asked = Asked()
-
-    def note(name: str) -> None:
-        asked.signal_name = name
-
-    with handled(SIGNALS, note):
-        yield asked
 
 
 class Tee(io.TextIOBase):
@@ -108,3 +105,81 @@ def captured(folder: RunFolder, *, echo: bool) -> Iterator[None]:
         finally:
             log.removeHandler(handler)
             log.setLevel(level)
+
+
+class Progress:
+    """Prints a line with the step rate and the time left every few seconds, and a row at each checkpoint.
+
+    With each line it writes the run's live figures into its folder. `images` are those of the updates since
+    `counted_from`.
+    """
+
+    def __init__(self, folder: RunFolder, steps: int, environments: Sequence[str]) -> None:
+        self.folder, self.steps, self.environments = folder, steps, environments
+        self.started = self.last = self.counted_from = time.monotonic()
+        self.first = self.images = 0
+        self.header_due = True
+
+    def start(
+        self,
+        arguments: RunArguments,
+        hparams: dict[str, Any],
+        notes: Sequence[str],
+        identity: dict[str, Any],
+        first: int,
+    ) -> None:
+        """Prints what is run and on what, before the step `first`."""
+        self.first = first
+        self.started = self.last = self.counted_from = time.monotonic()
+        print(f"{arguments.algorithm} on {arguments.dataset}, test environments {arguments.test_envs}")
+        for note in notes:
+            print(f"  {note}")
+        runs_on = {**{k: v for k, v in identity.items() if k != "versions"}, **identity["versions"]}
+        for title, table in (("runs on", runs_on), ("args", dataclasses.asdict(arguments)), ("hparams", hparams)):
+            print(f"{title}:")
+            for name, value in table.items():
+                print(f"  {name}: {value}")
+        batch, n_training = hparams["batch_size"], len(self.environments) - len(arguments.test_envs)
+        print(f"batch: {batch} per environment, {batch * n_training} a step", flush=True)
+
+    def due(self, step: int) -> bool:
+        """Whether a line is due after this step: after the first, and every few seconds."""
+        return step == self.first or time.monotonic() - self.last >= EVERY_SECONDS
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Prints where the run is, and writes it."""
+        self.last = now = time.monotonic()
+        rate = (step + 1 - self.first) / (now - self.started)
+        seconds_left = (self.steps - step - 1) / rate
+        left = datetime.timedelta(seconds=round(seconds_left))
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        print(f"step {step} of {self.steps - 1}: {listed}, {rate:.2f} steps/s, {left} left", flush=True)
+        speed = self.images / (now - self.counted_from)
+        self.folder.write_live(Live(step + 1, self.steps, speed, machine.gpu_gb(), round(seconds_left, 1)))
+        self._count_anew()
+
+    def _count_anew(self) -> None:
+        self.counted_from, self.images = time.monotonic(), 0
+
+    def evaluation(self, n_done: int, n_images: int) -> None:
+        """Called after each batch of an evaluation."""
+        now = time.monotonic()
+        if now - self.last >= EVERY_SECONDS:
+            self.last = now
+            print(f"evaluating: {n_done} of {n_images} images", flush=True)
+
+    def checkpoint(self, record: dict[str, Any], test_envs: Sequence[int]) -> None:
+        """Prints accuracies on in- and out-splits in percent, the test environments marked."""
+        if self.header_due:
+            marked = [f"{name}*" if i in test_envs else name for i, name in enumerate(self.environments)]
+            print(f"{'step':>6} {'epoch':>7} {'loss':>9}  " + "  ".join(f"{name:^11}" for name in marked))
+            print(f"{'':>6} {'':>7} {'':>9}  " + "  ".join(f"{'in':>5} {'out':>5}" for _ in marked) + "  (* test)")
+            self.header_due = False
+        cells = [
+            f"{100 * record[f'env{i}_in_acc']:5.1f} {100 * record[f'env{i}_out_acc']:5.1f}"
+            for i in range(len(self.environments))
+        ]
+        # Not every algorithm of others calls what it minimises "loss".
+        loss = f"{record['loss']:9.4f}" if "loss" in record else f"{'-':>9}"
+        print(f"{record['step']:>6} {record['epoch']:>7.2f} {loss}  " + "  ".join(cells), flush=True)
+        self._count_anew()  # for an evaluation takes no part in how fast a run trains

@@ -8,7 +8,7 @@ from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.claim import LostError
 from dg_batchformer.runs.failures import details, sentence
 from dg_batchformer.runs.run import resolve
-from dg_batchformer.training.process import Interrupted, captured, listening
+from dg_batchformer.training.process import SIGNALS, Asked, Interrupted, captured, handled
 from dg_batchformer.training.setup import Setup
 from dg_batchformer.training.trainer import Trainer
 
@@ -43,8 +43,9 @@ def run(
             f"{folder} holds records of another run ({other}): give another --output_dir, or --overwrite to replace it"
         )
     setup = Setup.from_run(resolved, dataset)
+    asked = Asked()
     # A second signal, while the claim is being given up, is heeded too.
-    with listening() as asked, folder.claimed(lost_claim) as claim:
+    with handled(SIGNALS, asked.note), folder.claimed(lost_claim) as claim:
         if not overwrite and folder.is_done:
             return  # by another process, between our look and our claim
         if overwrite:

@@ -1,27 +1,35 @@
-"""What a run trains with: its data on their device, its splits and its algorithm with initial weights."""
+"""What a run trains with: its data or their features, its splits and its algorithm with initial weights."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
+import os
 import random
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import track
+from torch import Tensor
 
 from dg_batchformer import machine
+from dg_batchformer.backbones import make_backbone
 from dg_batchformer.data.batches import Minibatches, Split, Training, load
 from dg_batchformer.data.benchmarks import load_dataset
-from dg_batchformer.data.environments import Dataset
+from dg_batchformer.data.environments import Dataset, Environment, Samples, TensorEnvironment
 from dg_batchformer.data.resident import Resident, on_gpu, resident_images
 from dg_batchformer.errors import InputError
+from dg_batchformer.hparams import weights_identity
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.run import Run
-from dg_batchformer.training.compute import Compute
-from dg_batchformer.training.features import with_features
+from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
+from dg_batchformer.weights import backbone_name
 
 
 def load_data(
@@ -60,15 +68,6 @@ class Setup:
         seed_everything(arguments.seed)
         return cls(run, dataset, splits, compute, compute.place(make_algorithm(run, dataset)))
 
-    @property
-    def shape(self) -> dict[str, Any]:
-        """What an algorithm is constructed for, by DomainBed's names."""
-        return {
-            "input_shape": self.dataset.input_shape,
-            "num_classes": self.dataset.num_classes,
-            "num_domains": len(self.run.training_envs),
-        }
-
     def minibatches(self, first: int = 0) -> Iterator[Minibatches]:
         """The endless minibatches from step `first` on, which follow from the seed and the step alone."""
         hparams = self.run.hparams
@@ -103,3 +102,56 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
+    """The dataset itself; with hparam `freeze_backbone` its images' features (n, C) in their place, never augmented.
+
+    They are those of the backbone in evaluation mode. Where the images are files they are kept in the images' cache,
+    by backbone and weights. The fingerprint stays that of the images.
+    """
+    if not hparams.get("freeze_backbone"):
+        return dataset
+    if dataset.cache:
+        features = torch.from_numpy(np.load(stored_features(dataset, dataset.cache, hparams), mmap_mode="c"))
+    else:
+        features = compute_features(dataset, hparams)
+    environments: list[Environment] = [
+        TensorEnvironment(environment.name, own.to(machine.device()), environment.labels)
+        for environment, own in zip(dataset.environments, features.split(dataset.sizes), strict=True)
+    ]
+    return dataclasses.replace(dataset, environments=environments, input_shape=(features.shape[1],), resident=None)
+
+
+def stored_features(dataset: Dataset, folder: Path, hparams: Mapping[str, Any]) -> Path:
+    """The file in `folder` of a dataset's features, made where it is not there."""
+    other = (dataset.interpolation,) if dataset.interpolation != "bilinear" else ()
+    what = (backbone_name(hparams), weights_identity(hparams["weights"]), *other)
+    key = hashlib.md5(repr(what).encode("utf-8")).hexdigest()
+    path = folder / f"features-{key}.npy"
+    if not path.exists():
+        partial = path.with_suffix(f".partial-{uuid.uuid4().hex[:8]}.npy")
+        np.save(partial, compute_features(dataset, hparams).numpy())
+        os.replace(partial, path)
+    return path
+
+
+@torch.no_grad()
+def compute_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Tensor:
+    """Features (n, C) of all images, environment after environment."""
+    device = machine.device()
+    with torch.random.fork_rng([]):
+        # A backbone without trained weights is always the same one.
+        torch.manual_seed(0)
+        backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval()
+        backbone = backbone.to(device).to(memory_format=torch.channels_last)
+    batches = [
+        Samples(i, indices)
+        for i, size in enumerate(dataset.sizes)
+        for indices in torch.arange(size).split(EVALUATION_BATCH[device])
+    ]
+    features = [
+        backbone(*dataset.inputs([samples], device)).cpu()
+        for samples in track(batches, f"features of {sum(dataset.sizes)} images by {backbone.name}")
+    ]
+    return torch.cat(features)

@@ -1,4 +1,4 @@
-"""The state of a run: all that an interrupted one needs to go on as if nothing had happened.
+"""The state of a run: all that an interrupted one needs to resume as if nothing had happened.
 
 A saved state is a file `resume-N-HASH.pt`, N being the updates done and HASH that of its content. It is there whole or
 not at all, holds tensors and plain values only, and the last two are kept: one that is torn, or of another run, is set
@@ -12,6 +12,7 @@ import io
 import os
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from dg_batchformer.optimizers import optimizers_by_name
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.records import Record
-from dg_batchformer.training.compute import Schedule, Values
+from dg_batchformer.training.compute import Schedule
 
 KEPT = 2
 VERSION = 1
@@ -31,12 +32,14 @@ VERSION = 1
 OF_TORCH = frozenset(vars(nn.Module()))
 """Attributes that every module has, which its `state_dict` covers."""
 
+AS_IS = ("n_updates", "checkpoint_due", "record", "last_values", "segment_images")
+
 
 @dataclass
 class RunState:
     """What the rest of a run depends on: `n_updates` are done, and a checkpoint may be due after the last of them.
 
-    A segment is what lies between two checkpoints; `values` are those of its updates.
+    A segment is what lies between two checkpoints; `values` are what its updates returned, by step.
     """
 
     algorithm: Any
@@ -44,28 +47,31 @@ class RunState:
     n_updates: int = 0
     checkpoint_due: bool = False
     record: Record = field(default_factory=dict)
-    values: Values = field(default_factory=Values)
+    values: dict[int, Mapping[str, float | Tensor]] = field(default_factory=dict)
     last_values: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     segment_started: float = field(default_factory=time.monotonic)
     segment_images: int = 0
 
+    def read_values(self) -> dict[int, dict[str, float]]:
+        """`values` as numbers; only when they are needed, since reading makes a GPU wait."""
+        rows = {step: {name: float(value) for name, value in row.items()} for step, row in self.values.items()}
+        self.values = {**rows}
+        return rows
+
     def state_dict(self) -> dict[str, Any]:
         """The state as tensors and plain values, the global generators' included."""
         now = time.monotonic()
+        rows = self.read_values()
         return {
-            "n_updates": self.n_updates,
-            "checkpoint_due": self.checkpoint_due,
+            **{name: getattr(self, name) for name in AS_IS},
             "algorithm": algorithm_state(self.algorithm),
             "schedule": self.schedule.state() if self.schedule else None,
             "random": random_state(),
-            "record": self.record,
-            "values": self.values.read(),
-            "steps": self.values.steps,
-            "last_values": self.last_values,
+            "values": list(rows.values()),
+            "steps": list(rows),
             "seconds": now - self.started,
             "segment_seconds": now - self.segment_started,
-            "segment_images": self.segment_images,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -73,9 +79,9 @@ class RunState:
         restore_algorithm(self.algorithm, state["algorithm"])
         if self.schedule:
             self.schedule.restore(state["schedule"])
-        for name in ("n_updates", "checkpoint_due", "record", "last_values", "segment_images"):
+        for name in AS_IS:
             setattr(self, name, state[name])
-        self.values = Values(state["steps"], state["values"])
+        self.values = dict(zip(state["steps"], state["values"], strict=True))
         now = time.monotonic()
         self.started, self.segment_started = now - state["seconds"], now - state["segment_seconds"]
         restore_random_state(state["random"])
@@ -84,9 +90,9 @@ class RunState:
 def is_plain(value: Any) -> bool:
     """Whether a value can stand in a file that is safe to load."""
     if isinstance(value, dict):
-        return all(is_plain(key) and is_plain(one) for key, one in value.items())
+        return all(map(is_plain, [*value, *value.values()]))
     if type(value) in (list, tuple):
-        return all(is_plain(one) for one in value)
+        return all(map(is_plain, value))
     return value is None or type(value) in (bool, int, float, str) or type(value) is Tensor
 
 
@@ -105,7 +111,6 @@ def algorithm_state(algorithm: Any) -> dict[str, Any]:
 
 
 def restore_algorithm(algorithm: Any, state: dict[str, Any]) -> None:
-    """Puts a state back into an algorithm that was constructed alike."""
     modules = dict(algorithm.named_modules())
     for path, own in state["attributes"].items():
         for name, value in own.items():
@@ -132,7 +137,6 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Puts the global generators back to where they were."""
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
@@ -165,9 +169,17 @@ def load(folder: RunFolder, identity: str) -> tuple[dict[str, Any] | None, list[
     """The last sound saved state of a run, if there is one, and what was set aside and why."""
     notes: list[str] = []
     for path in folder.saved_states():
-        problem, state = _content(path, identity)
-        if state is not None:
-            return state, notes
+        content = path.read_bytes()
+        whole = _digest(content) == path.stem.rpartition("-")[2]
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) if whole else {}
+        if not whole:
+            problem = "is torn"
+        elif found["version"] != VERSION:
+            problem = f"is of version {found['version']}, not {VERSION}"
+        elif found["identity"] != identity:
+            problem = "is of another run, or of other data"
+        else:
+            return found["state"], notes
         notes.append(f"{path.name} {problem}: it was set aside as {set_aside(path)}")
     return None, notes
 
@@ -177,19 +189,6 @@ def set_aside(path: Path) -> str:
     aside = path.with_suffix(".aside")
     os.replace(path, aside)
     return aside.name
-
-
-def _content(path: Path, identity: str) -> tuple[str, dict[str, Any] | None]:
-    """What is wrong with a saved state, or the state."""
-    content = path.read_bytes()
-    if _digest(content) != path.stem.rpartition("-")[2]:
-        return "is torn", None
-    found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if found["version"] != VERSION:
-        return f"is of version {found['version']}, not {VERSION}", None
-    if found["identity"] != identity:
-        return "is of another run, or of other data", None
-    return "", found["state"]
 
 
 def _digest(content: bytes) -> str:

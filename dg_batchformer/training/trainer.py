@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from dg_batchformer import machine
+from dg_batchformer.batchformer import without_batchformer
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.hparams import seed_hash
 from dg_batchformer.networks import describe
@@ -19,11 +21,8 @@ from dg_batchformer.runs import files
 from dg_batchformer.runs.claim import Claim
 from dg_batchformer.runs.failures import DivergedError
 from dg_batchformer.training import state as saved
-from dg_batchformer.training.compute import Schedule
-from dg_batchformer.training.evaluate import evaluate
-from dg_batchformer.training.model_file import save_model
-from dg_batchformer.training.process import Asked, Interrupted
-from dg_batchformer.training.progress import Progress
+from dg_batchformer.training.compute import Schedule, evaluate
+from dg_batchformer.training.process import Asked, Interrupted, Progress
 from dg_batchformer.training.setup import Setup
 from dg_batchformer.training.state import RunState
 
@@ -116,24 +115,23 @@ class Trainer:
     def _update(self, step: int, minibatches: Minibatches) -> None:
         state = self.state
         with self.compute.autocast():
-            state.values.add(step, self.algorithm.update(minibatches))
+            state.values[step] = self.algorithm.update(minibatches)
         if state.schedule:
             state.schedule.after(step)
         n_images = sum(len(x) for x, _ in minibatches)
         state.segment_images += n_images
-        self.progress.count(n_images)
+        self.progress.images += n_images
         state.n_updates = step + 1
         if self.progress.due(step):
             self.progress.step(step, self._read_values()[-1])
 
     def _read_values(self) -> list[dict[str, float]]:
         """The values of the steps since the last checkpoint, all of them finite."""
-        values = self.state.values
-        rows = values.read()
-        for step, row in zip(values.steps, rows, strict=True):
+        rows = self.state.read_values()
+        for step, row in rows.items():
             self._stop_if_diverged(step, row)
             self.state.last_values = row
-        return rows
+        return list(rows.values())
 
     def _checkpoint(self, step: int) -> None:
         """Evaluates the current weights and writes the record; an interruption on the way leaves it due."""
@@ -162,7 +160,7 @@ class Trainer:
         if self.arguments.save_model_every_checkpoint:
             self._save_model(f"model_step{step}.pkl")
         self.progress.checkpoint(state.record, self.arguments.test_envs)
-        state.values.clear()
+        state.values = {}
         state.segment_started, state.segment_images = time.monotonic(), 0
         state.checkpoint_due = False
 
@@ -199,8 +197,22 @@ class Trainer:
         self.progress.checkpoint(record, self.arguments.test_envs)
 
     def _save_model(self, name: str) -> None:
-        arguments = dataclasses.asdict(self.arguments)
-        save_model(self.folder / name, self.algorithm, arguments, self.hparams, self.setup.shape)
+        """Writes the model for inference in DomainBed's format: tensors and plain values only, without BatchFormer.
+
+        `torch.load(path, weights_only=True)` opens it; `model_dict` loads into the base algorithm, ours or DomainBed's.
+        """
+        weights = without_batchformer(self.algorithm.state_dict().items())
+        content = {
+            "args": dataclasses.asdict(self.arguments),
+            "model_input_shape": self.dataset.input_shape,
+            "model_num_classes": self.dataset.num_classes,
+            "model_num_domains": len(self.run.training_envs),
+            "model_hparams": self.hparams,
+            "model_dict": {name: tensor.detach().cpu() for name, tensor in weights.items()},
+        }
+        partial = self.folder / f"{name}.partial"
+        torch.save(content, partial)
+        os.replace(partial, self.folder / name)
 
     def _stop_if_diverged(self, step: int, values: dict[str, float]) -> None:
         if not all(math.isfinite(value) for value in values.values()):

@@ -12,9 +12,10 @@ from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.run import resolve
-from dg_batchformer.training.compute import Compute, Values, fuse
+from dg_batchformer.training.compute import Compute, fuse
 from dg_batchformer.training.run import run
 from dg_batchformer.training.setup import Setup
+from dg_batchformer.training.state import RunState
 
 NOISE = load_dataset("Debug28")
 original = torch.nn.Module.compile
@@ -122,15 +123,15 @@ def test_a_network_of_a_few_layers_is_not_compiled():
 
 def test_our_algorithms_give_tensors_that_are_read_late():
     algorithm = Compute("cpu").place(make("VREx_BatchFormer"))
-    values = Values()
-    for step in range(2):
-        values.add(step, algorithm.update(minibatches(seed=step)))
-    assert all(isinstance(value, torch.Tensor) for _, row in values.unread for value in row.values())
-    rows = values.read()
-    assert [set(row) for row in rows] == [{"loss", "nll", "penalty"}] * 2
-    assert (values.unread, values.steps) == ([], [0, 1])
+    state = RunState(algorithm, values={step: algorithm.update(minibatches(seed=step)) for step in range(2)})
+    assert all(isinstance(value, torch.Tensor) for row in state.values.values() for value in row.values())
+    rows = state.read_values()
+    assert state.values == rows
+    assert list(rows) == [0, 1]
+    assert all(set(row) == {"loss", "nll", "penalty"} for row in rows.values())
     reference = make("VREx_BatchFormer")
-    assert rows == [pytest.approx(reference.update(minibatches(seed=step)), rel=1e-3, abs=1e-5) for step in range(2)]
+    for step, row in rows.items():
+        assert row == pytest.approx(reference.update(minibatches(seed=step)), rel=1e-3, abs=1e-5)
     assert all(isinstance(value, float) for value in reference.update(minibatches()).values())
 
 

@@ -10,8 +10,7 @@ from torch import nn
 
 from dg_batchformer.data.batches import Split
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
-from dg_batchformer.training.compute import Compute
-from dg_batchformer.training.evaluate import evaluate, macro_accuracy
+from dg_batchformer.training.compute import Compute, evaluate, macro_accuracy
 
 
 class Echo(nn.Module):

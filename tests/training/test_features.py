@@ -9,7 +9,7 @@ from factories import CLASSES, image_tree
 from dg_batchformer import cli, default_hparams, get_algorithm_class
 from dg_batchformer.backbones import make_backbone
 from dg_batchformer.data.benchmarks import load_dataset
-from dg_batchformer.training import features
+from dg_batchformer.training import setup
 
 HPARAMS = {"freeze_backbone": True, "backbone": "resnet18", "weights": None, "head_widths": [16, 8], "batch_size": 4}
 
@@ -25,7 +25,7 @@ def hparams(**given):
 
 def test_they_are_the_backbones_in_evaluation_mode(images):
     dataset = load_dataset(images)
-    frozen = features.with_features(dataset, hparams())
+    frozen = setup.with_features(dataset, hparams())
     torch.manual_seed(0)
     backbone = make_backbone((3, 224, 224), hparams()).eval()
     for own, environment in zip(frozen.environments, dataset.environments, strict=True):
@@ -37,18 +37,18 @@ def test_they_are_the_backbones_in_evaluation_mode(images):
         assert torch.equal(own.labels, environment.labels)
     assert frozen.input_shape == (512,)
     assert frozen.fingerprint == dataset.fingerprint != ""
-    assert features.with_features(dataset, hparams(freeze_backbone=False)) is dataset
+    assert setup.with_features(dataset, hparams(freeze_backbone=False)) is dataset
 
 
 def test_they_are_computed_once_for_each_backbone_and_weights(images, tmp_path, monkeypatch):
     computed = []
-    monkeypatch.setattr(features, "compute", lambda *args: (computed.append(1), torch.rand(24, 512))[1])
+    monkeypatch.setattr(setup, "compute_features", lambda *args: (computed.append(1), torch.rand(24, 512))[1])
     torch.save({}, tmp_path / "weights.pth")
     for given, n in (({}, 1), ({}, 1), ({"backbone": "resnet50"}, 2), ({"weights": str(tmp_path / "weights.pth")}, 3)):
-        features.with_features(load_dataset(images), hparams(**given))
+        setup.with_features(load_dataset(images), hparams(**given))
         assert len(computed) == n
     torch.save({"other": torch.zeros(1)}, tmp_path / "weights.pth")
-    features.with_features(load_dataset(images), hparams(weights=str(tmp_path / "weights.pth")))
+    setup.with_features(load_dataset(images), hparams(weights=str(tmp_path / "weights.pth")))
     assert len(computed) == 4
 
 
@@ -56,7 +56,7 @@ def test_computing_disturbs_no_generator(images):
     torch.manual_seed(3)
     expected = torch.rand(())
     torch.manual_seed(3)
-    features.with_features(load_dataset(images), hparams())
+    setup.with_features(load_dataset(images), hparams())
     assert torch.rand(()) == expected
 
 

@@ -8,8 +8,8 @@ from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.failures import DivergedError
 from dg_batchformer.runs.folder import Live, RunFolder
-from dg_batchformer.training import progress
-from dg_batchformer.training.process import Interrupted
+from dg_batchformer.training import process
+from dg_batchformer.training.process import Interrupted, Progress
 from dg_batchformer.training.run import run
 from dg_batchformer.training.trainer import Trainer
 
@@ -20,7 +20,7 @@ BATCH = 4
 
 @pytest.fixture
 def arguments(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(process, "EVERY_SECONDS", 0.0)
     hparams = f'{{"batch_size": {BATCH}}}'
     return RunArguments(
         dataset="Debug28", steps=STEPS, checkpoint_freq=2, hparams=hparams, output_dir=str(tmp_path / "run")
@@ -61,13 +61,13 @@ def test_those_of_who_was_killed_are_gone_when_a_run_begins(arguments, tmp_path,
 
 def test_a_rate_is_of_the_images_since_the_last_line_without_evaluations(tmp_path, monkeypatch, capsys):
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
     monkeypatch.setattr("dg_batchformer.machine.gpu_gb", lambda: 2.5)
-    shown = progress.Progress(RunFolder(tmp_path), 10, ["a"])
+    shown = Progress(RunFolder(tmp_path), 10, ["a"])
 
     def train(step, seconds):
         now[0] += seconds
-        shown.count(32)
+        shown.images += 32
         shown.step(step, {})
         return RunFolder(tmp_path).live()
 
@@ -90,12 +90,12 @@ def test_they_go_when_a_run_fails_or_is_interrupted(arguments, seen, tmp_path, m
     assert seen[-1].step == 3
     assert not (tmp_path / "run" / files.LIVE).exists()
 
-    def leave(self, step, values, original=progress.Progress.step):
+    def leave(self, step, values, original=Progress.step):
         original(self, step, values)
         if step == 2:
             raise Interrupted("SIGTERM")
 
-    monkeypatch.setattr(progress.Progress, "step", leave)
+    monkeypatch.setattr(Progress, "step", leave)
     with pytest.raises(Interrupted):
         run(arguments, echo=False)
     assert not (tmp_path / "run" / files.LIVE).exists()

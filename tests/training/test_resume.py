@@ -19,7 +19,7 @@ from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.folder import RunFolder, State
 from dg_batchformer.runs.run import resolve
-from dg_batchformer.training import evaluate, features, state
+from dg_batchformer.training import compute, setup, state
 from dg_batchformer.training.process import Interrupted
 from dg_batchformer.training.run import run
 
@@ -87,7 +87,7 @@ def test_it_ends_as_an_unbroken_one(tmp_path, monkeypatch, algorithm, protocol):
 
 def test_an_evaluation_that_is_interrupted_is_made_again(tmp_path, monkeypatch):
     train(tmp_path / "unbroken")
-    original, calls = evaluate.correct_and_loss, []
+    original, calls = compute.correct_and_loss, []
 
     def interrupted(*args):
         calls.append(args)
@@ -95,10 +95,10 @@ def test_an_evaluation_that_is_interrupted_is_made_again(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*args)
 
-    monkeypatch.setattr(evaluate, "correct_and_loss", interrupted)
+    monkeypatch.setattr(compute, "correct_and_loss", interrupted)
     with pytest.raises(Interrupted):
         train(tmp_path / "broken")
-    monkeypatch.setattr(evaluate, "correct_and_loss", original)
+    monkeypatch.setattr(compute, "correct_and_loss", original)
     assert "asked by SIGTERM: the same command goes on" in (tmp_path / "broken" / "out.txt").read_text()
     train(tmp_path / "broken")
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
@@ -177,7 +177,7 @@ def test_other_settings_start_from_the_beginning(tmp_path, monkeypatch):
 @pytest.mark.parametrize("changed", [False, True])
 def test_it_goes_on_with_a_copy_of_the_data_and_not_with_others(tmp_path, monkeypatch, changed):
     monkeypatch.setattr(sys.modules[__name__], "NOISE", None)
-    monkeypatch.setattr(features, "compute", lambda dataset, hparams: torch.ones(sum(dataset.sizes), 8))
+    monkeypatch.setattr(setup, "compute_features", lambda dataset, hparams: torch.ones(sum(dataset.sizes), 8))
     tiny = '{"batch_size": 2, "freeze_backbone": true, "backbone": "resnet18", "weights": null, "head_widths": [4]}'
     root = image_tree(tmp_path / "here" / "mine", n=5)
     given = {"dataset": f"folder:{root}", "hparams": tiny}
