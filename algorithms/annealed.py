@@ -1,7 +1,5 @@
 """What IRM and VREx share: a penalty over environments whose weight jumps once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """BatchFormer as a modifier: what the loss sees."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Correlation alignment."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import torch

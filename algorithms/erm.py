@@ -1,7 +1,5 @@
 """Empirical risk minimisation, and the update step that the other objectives share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Invariant risk minimisation."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """SWAD's averages: of the weights between two checkpoints, and of those over the valley of the validation loss."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """SWAD as a modifier: which weights are kept."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections import deque

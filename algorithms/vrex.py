@@ -1,7 +1,5 @@
 """Risk extrapolation by variance."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from dg_batchformer.registry import register_algorithm

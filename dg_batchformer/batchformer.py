@@ -1,7 +1,5 @@
 """The BatchFormer module: samples of a batch attend to one another while training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """What a user gave is wrong."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar

@@ -3,8 +3,6 @@
 Those of a run derive from the fields of `RunArguments`, those of a launcher from its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ Every draw comes from a stream that the hyper-parameter's own name seeds, so tha
 another, and an algorithm and its BatchFormer variant get the same learning rate in the same row of a search.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import math

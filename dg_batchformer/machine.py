@@ -1,7 +1,5 @@
 """What a run runs on."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

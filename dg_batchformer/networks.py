@@ -4,8 +4,6 @@ A featurizer has `n_outputs`, the width of its features; one with convolutional 
 names the modules that MixStyle may follow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any

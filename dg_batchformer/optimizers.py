@@ -1,7 +1,5 @@
 """Optimizers: by hparams, those that an algorithm holds, and their group for a module beside the featurizer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@
 environment, and what is odd about them.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import shlex

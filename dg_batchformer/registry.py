@@ -7,8 +7,6 @@ An objective is one of ours, one that `register_algorithm` added, `module:Class`
 of DomainBed's where DomainBed is importable.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import importlib

@@ -10,8 +10,6 @@ environments (CORAL, IRM, V-REx), the regrouping; what then chunks by environmen
     y_all, f_all, labels_all = (by_environment(rows, n_domains_per_batch) for rows in (y_all, f_all, labels_all))
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

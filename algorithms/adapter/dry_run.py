@@ -1,7 +1,5 @@
 """The dry run: one update on a copy of an adapted algorithm, so that it is refused rather than trained wrongly."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The adapter: an algorithm of others whose own update runs on features."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The charts of a report, each defined once in Vega-Lite: the page shows them, and `files` makes files of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

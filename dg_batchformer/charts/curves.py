@@ -1,7 +1,5 @@
 """Learning curves of the chosen runs: an algorithm and its BatchFormer twin, a panel for each environment."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """The charts of a report as files, for a paper or a talk."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

@@ -1,7 +1,5 @@
 """Points with intervals, row by row: accuracies by environment, and paired differences as a forest plot."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache

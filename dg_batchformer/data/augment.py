@@ -7,8 +7,6 @@ computed in floats, where Pillow rounds to eight bits after every step. Images c
 that they stay in a core's own memory.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

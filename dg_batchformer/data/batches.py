@@ -3,8 +3,6 @@
 Both also come in the way of Transfer-Learning-Library.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

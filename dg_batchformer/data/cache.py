@@ -5,8 +5,6 @@ where all share one of at most SIDE pixels a side; others are resized to SIDE x 
 kept beside them, as is the fingerprint of the files, taken as they are read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What a loaded benchmark is: environments that give batches of inputs by index."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence

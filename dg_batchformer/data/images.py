@@ -1,7 +1,5 @@
 """A benchmark of image files, which are decoded once into a cache; and what there is to know before runs read them."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Benchmarks that need no file: RotatedDigits, of real images, and DomainBed's debugging data, of noise."""
 
-from __future__ import annotations
-
 import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F

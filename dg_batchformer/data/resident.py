@@ -4,8 +4,6 @@ What depends on the random numbers alone is worked out on the CPU beforehand and
 that the host never waits for it. The same numbers give the same images as there, but for rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple

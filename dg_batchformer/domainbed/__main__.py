@@ -1,7 +1,5 @@
 """`python -m dg_batchformer.domainbed train|sweep|collect ...`: DomainBed's scripts with this package's algorithms."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys

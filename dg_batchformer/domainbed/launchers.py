@@ -1,7 +1,5 @@
 """DomainBed's launchers: lists of shell commands, which train with the registration done."""
 
-from __future__ import annotations
-
 import functools
 import os
 import shlex

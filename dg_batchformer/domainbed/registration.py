@@ -1,7 +1,5 @@
 """What DomainBed gets: algorithms, their hyper-parameters, and launchers."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 from collections.abc import Callable

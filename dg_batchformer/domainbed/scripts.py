@@ -1,7 +1,5 @@
 """DomainBed's own scripts, run with the registration done, and SWAD's validation losses in its training."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

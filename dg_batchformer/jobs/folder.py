@@ -1,7 +1,5 @@
 """The folder of a sweep: its runs, what it was begun with, and whether what it holds can be believed."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

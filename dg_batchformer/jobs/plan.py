@@ -1,7 +1,5 @@
 """A sweep as data: the runs that it consists of, each with its folder."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Which run is next: one that nobody runs, or that failed and is to be retried."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Processes that run one job after another, and what they share."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing

@@ -1,7 +1,5 @@
 """The arguments of a run: DomainBed's flags, each declared once with its role, its default and its help."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex

@@ -1,7 +1,5 @@
 """Why a run failed, in one line."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import traceback

@@ -1,7 +1,5 @@
 """The files in the folder of a run: their names, DomainBed's, and how they are written and read."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The folder of a run: its state, its records, and what it leaves while it lasts and when it ends."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

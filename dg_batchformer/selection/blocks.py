@@ -1,7 +1,5 @@
 """A report as blocks, built once, which text, Markdown and LaTeX print each in their way; how its values are worded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

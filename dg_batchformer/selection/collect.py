@@ -1,7 +1,5 @@
 """The runs of sweeps' folders, ours or DomainBed's, each counted once; what cannot be counted is named."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import defaultdict

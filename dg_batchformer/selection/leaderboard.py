@@ -3,8 +3,6 @@
 Published rows are those of BatchFormer's paper, which the package carries, and those of a user's CSV file.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import math

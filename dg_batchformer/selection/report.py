@@ -1,7 +1,5 @@
 """All that is reported of runs: tables, paired differences, edges of searches, problems, and what is behind a cell."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

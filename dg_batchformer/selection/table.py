@@ -1,7 +1,5 @@
 """The selection table: for each method and setting a section, in it a cell for each algorithm and environment."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The process of a run: signals that ask it to leave, where its output goes, and what it says while it lasts."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import datetime

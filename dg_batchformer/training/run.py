@@ -1,7 +1,5 @@
 """One run, from its arguments to its records; an interrupted one is resumed."""
 
-from __future__ import annotations
-
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.arguments import RunArguments

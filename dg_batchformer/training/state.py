@@ -5,8 +5,6 @@ not at all, holds tensors and plain values only, and the last two are kept: one 
 aside by name, and the run resumes from the one before.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """The training of a run: its steps, its checkpoints, and its saved states."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

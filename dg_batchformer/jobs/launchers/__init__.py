@@ -1,7 +1,5 @@
 """Launchers: each is a way to run the runs of a sweep, with its own flags."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib

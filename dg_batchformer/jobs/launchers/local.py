@@ -1,7 +1,5 @@
 """Launchers that run in worker processes of this machine and wait: `local` and `multi_gpu`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait

@@ -1,7 +1,5 @@
 """The report's paired differences as CSV."""
 
-from __future__ import annotations
-
 from dg_batchformer.selection.compare import Difference
 from dg_batchformer.selection.formats.csv import csv_of, of_table
 from dg_batchformer.selection.report import Report

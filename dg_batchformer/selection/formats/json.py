@@ -1,7 +1,5 @@
 """The report as one JSON document, which the page shows too."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import shlex

@@ -1,7 +1,5 @@
 """The report for a paper."""
 
-from __future__ import annotations
-
 import re
 
 from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend

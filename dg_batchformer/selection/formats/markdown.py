@@ -1,7 +1,5 @@
 """The report for a README or a wiki."""
 
-from __future__ import annotations
-
 from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
 from dg_batchformer.selection.report import Report
 
