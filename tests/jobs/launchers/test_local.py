@@ -272,7 +272,7 @@ def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble,
 
 def test_nothing_is_waited_for_where_the_last_runs_ended_elsewhere(monkeypatch):
     monkeypatch.setattr(local, "wait", lambda connections, seconds: pytest.fail("waits for nothing"))
-    local.collect(Queue([], Local(), lambda ended: None), {}, None)
+    local.wait_for_end(Queue([], Local(), lambda ended: None), {}, None)
 
 
 @pytest.mark.parametrize(
