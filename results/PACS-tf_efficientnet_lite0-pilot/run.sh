@@ -1,0 +1,19 @@
+#!/bin/sh
+# Fine-tunes ERM and ERM_BatchFormer on PACS for 501 steps, on all GPUs of this machine: sh run.sh DATA RUNS [FLAG...]
+# DATA is the folder in which PACS lies; the records end up in RUNS/records.tar.xz. Flags are those of `sweep launch`.
+# Needs dg-batchformer[offline]. Called again, it resumes.
+set -eu
+data=$1 runs=$2
+shift 2
+for folder in "$data" "$runs"; do
+    case $folder in /*) echo "$folder: expected a relative path, since records have it" >&2; exit 2 ;; esac
+done
+mkdir -p "$runs"
+[ -e "$runs/machine.txt" ] || sh "$(dirname "$0")/../machine.sh" > "$runs/machine.txt"
+
+python -m dg_batchformer.sweeps.pacs --protocol domainbed --data_dir "$data" --output_dir "$runs/domainbed" \
+    --algorithms ERM ERM_BatchFormer --hparams '{"backbone": "timm:tf_efficientnet_lite0", "weights": "offline"}' \
+    --n_hparams 1 --n_trials 2 --steps 501 --checkpoint_freq 100 --skip_model_save \
+    ${LAUNCHER---command_launcher multi_gpu --jobs_per_gpu 4} "$@"
+
+sh "$(dirname "$0")/../pack.sh" "$runs"
