@@ -38,7 +38,7 @@ def test_what_a_launcher_cannot_have(name, options, messages):
 
 
 def test_launchers_and_their_options():
-    assert list(launchers()) == ["local", "multi_gpu", "slurm", "dummy"]
+    assert {"local", "multi_gpu", "slurm", "dummy"} <= launchers().keys()
     assert find_launcher("slurm", {"n_workers": 3, "slurm": [("time", 5)], "retries": 2}) == launchers()["slurm"](
         n_workers=3, slurm=[("time", 5)], retries=2
     )
