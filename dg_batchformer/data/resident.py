@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dg_batchformer.data import augment
@@ -93,9 +94,11 @@ class Plan(NamedTuple):
 
 
 def plain_batch(images: Tensor, interpolation: str = "bilinear") -> Tensor:
-    """Images (n, height, width, 3) resized as `augment.plain` does it."""
-    resized = augment.resized(images.permute(0, 3, 1, 2).float(), interpolation)
-    return augment.normalise(resized.round_().clamp_(0, 255).div_(255))
+    """Images (n, height, width, 3) resized as `augment.plain` does it, rounded to eight bits after each axis."""
+    resized = images.permute(0, 3, 1, 2).float()
+    for size in ((images.shape[1], SIZE), (SIZE, SIZE)):
+        resized = F.interpolate(resized, size, mode=interpolation, antialias=True).round_().clamp_(0, 255)
+    return augment.normalise(resized.contiguous().div_(255))
 
 
 def augmented_batch(images: Tensor, originals: Tensor, draws: Tensor) -> Tensor:

@@ -57,10 +57,10 @@ def test_a_minibatch_is_resized_as_its_images_are(height, width, interpolation):
     images = pictures(height, width)
     ours = resident.plain_batch(images, interpolation)
     single = augment.plain(images.permute(0, 3, 1, 2), interpolation)
+    assert_close(ours, single)
     levels = 255 * (ours - single).abs() * torch.tensor(augment.STD).view(3, 1, 1)
-    # Rounded to eight bits once, where Pillow and PyTorch's CPU path round after either axis.
-    assert levels.mean() < 0.4
-    assert levels.max() < 3.1
+    # PyTorch's CPU kernel has its weights in fixed point.
+    assert levels.max() < 2.1
 
 
 def test_flips_and_grayscale():
