@@ -72,8 +72,8 @@ def write_tables(whole: Report, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for selection in METHODS:
         (folder / f"{selection}.md").write_text(render(chosen_by(selection, whole), "markdown"), encoding="utf-8")
-    (result,) = chosen_by(TRAINING_DOMAIN, whole).results
-    (folder / "by-environment.md").write_text(by_environment(result), encoding="utf-8")
+    tables = map(by_environment, chosen_by(TRAINING_DOMAIN, whole).results)
+    (folder / "by-environment.md").write_text("\n".join(tables), encoding="utf-8")
     for form, file in FILES.items():
         (folder / file).write_text(render(whole, form), encoding="utf-8")
 

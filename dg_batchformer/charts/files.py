@@ -31,12 +31,12 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
         raise InputError(f"--figures cannot draw ({error}): run pip install 'dg-batchformer[plots]'") from error
     folder.mkdir(parents=True, exist_ok=True)
     shown = [(result, chart) for result, own in zip(document["results"], drawn, strict=True) for chart in own]
-    several = len({tuple(setting(result)) for result, _ in shown}) > 1
+    apart = differing([result["setting"] for result, _ in shown])
     used: set[str] = set()
     paths = []
     for result, chart in shown:
-        apart = setting(result) if several else []
-        name = stem([result["selection"], result["dataset"], *apart, chart.kind, *chart.labels], used)
+        own = [part for name in apart if name in result["setting"] for part in (name, result["setting"][name])]
+        name = stem([result["selection"], result["dataset"], *own, chart.kind, *chart.labels], used)
         spec = complete(chart, result)
         for ending, content in (
             ("png", compact(vl_convert.vegalite_to_png(spec, scale=2))),
@@ -73,10 +73,10 @@ def ordered(pdf: bytes) -> bytes:
     return re.sub(rb"(?m)(?:^ +/\w+ \d+ 0 R\n){2,}", lambda found: b"".join(sorted(found[0].splitlines(True))), pdf)
 
 
-def setting(result: Mapping[str, Any]) -> list[str]:
-    """What sets the results of a document apart, beside the dataset."""
-    named = [(name, value) for name, value in result["setting"].items() if name != "dataset"]
-    return [part for pair in named for part in (pair[1:] if pair[0] in ("protocol", "backbone") else pair)]
+def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """The names, beside the dataset, whose values set these settings apart."""
+    names = dict.fromkeys(name for setting in settings for name in setting if name != "dataset")
+    return [name for name in names if len({setting.get(name) for setting in settings}) > 1]
 
 
 def stem(parts: Sequence[str], used: set[str]) -> str:

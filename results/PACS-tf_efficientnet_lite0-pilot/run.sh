@@ -13,7 +13,7 @@ mkdir -p "$runs"
 
 python -m dg_batchformer.sweeps.pacs --protocol domainbed --data_dir "$data" --output_dir "$runs/domainbed" \
     --algorithms ERM ERM_BatchFormer --hparams '{"backbone": "timm:tf_efficientnet_lite0", "weights": "offline"}' \
-    --n_hparams 1 --n_trials 2 --steps 501 --checkpoint_freq 100 --skip_model_save \
+    --n_hparams 1 --n_trials 5 --steps 501 --checkpoint_freq 100 --skip_model_save \
     ${LAUNCHER---command_launcher multi_gpu --jobs_per_gpu 4} "$@"
 
 sh "$(dirname "$0")/../pack.sh" "$runs"
