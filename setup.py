@@ -12,7 +12,6 @@ setup(
         "dg_batchformer.domainbed",
         "dg_batchformer.jobs",
         "dg_batchformer.jobs.launchers",
-        "dg_batchformer.page",
         "dg_batchformer.runs",
         "dg_batchformer.selection",
         "dg_batchformer.selection.formats",

@@ -9,11 +9,11 @@ from dg_batchformer.batchformer import BatchFormer, attend
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
-from dg_batchformer.optimizers import optimizers_by_name, train_beside
+from dg_batchformer.networks import optimizers_by_name, train_beside
 from dg_batchformer.registry import register_modifier
 
+from .adapter import adapted
 from .adapter.dry_run import dry_run
-from .adapter.update import adapted
 
 HYPERPARAMETERS = (
     Hyperparameter("batchformer_layers", 1, minimum=1),

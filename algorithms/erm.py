@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.hparams import Hyperparameter, require, settings
-from dg_batchformer.networks import Shape, make_classifier, make_featurizer
-from dg_batchformer.optimizers import make_optimizer
+from dg_batchformer.networks import Shape, make_classifier, make_featurizer, make_optimizer
 from dg_batchformer.registry import register_algorithm
 
 
@@ -78,5 +77,5 @@ class ERM(ByEnvironment, nn.Module):
         return {name: value.item() if self.reads_values else value.detach() for name, value in values.items()}
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of inputs (N, *input_shape)."""
+        """Logits (N, num_classes) of N inputs."""
         return self.network(x)

@@ -15,8 +15,8 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
 from dg_batchformer.registry import register_modifier
 
+from .adapter import adapted
 from .adapter.dry_run import dry_run
-from .adapter.update import adapted
 from .erm import ByEnvironment
 
 HYPERPARAMETERS = (

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from common import BACKBONES, ON_GPU, clock, header, ratios, spread
 
+from dg_batchformer.runs import resolve
 from dg_batchformer.runs.arguments import PRECISIONS, RunArguments
-from dg_batchformer.runs.run import resolve
 from dg_batchformer.training.compute import Compute
 from dg_batchformer.training.setup import Setup
 

@@ -17,7 +17,7 @@ import torch
 import torchvision
 
 from dg_batchformer import machine
-from dg_batchformer.data.benchmarks import find_benchmark, images_root
+from dg_batchformer.data import find_benchmark, images_root
 
 BACKBONES = ("resnet18", "resnet50")
 ON_GPU = torch.cuda.is_available()

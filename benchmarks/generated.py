@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dg_batchformer import ALGORITHMS, default_hparams, random_hparams
-from dg_batchformer.data.benchmarks import find_benchmark
+from dg_batchformer.data import find_benchmark
 from dg_batchformer.hparams import seed_hash
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")

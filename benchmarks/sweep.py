@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common import BACKBONES, ON_GPU, environments, header, pacs, ratios, seconds, spread, torch_home
 
-from dg_batchformer.data.benchmarks import find_benchmark
+from dg_batchformer.data import find_benchmark
 
 ALGORITHMS = ("ERM", "CORAL", "IRM", "VREx")
 RUNS = 12

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import DATASETS, arguments_of, parser
-from dg_batchformer.jobs import status
+from dg_batchformer.jobs import confirmed, launch, status
 from dg_batchformer.jobs.folder import find
-from dg_batchformer.jobs.launch import confirmed, launch
 from dg_batchformer.jobs.launchers import find_launcher
 from dg_batchformer.jobs.plan import Job, Sweep
 from dg_batchformer.registry import ALGORITHMS
@@ -26,7 +25,7 @@ from dg_batchformer.runs.protocols import find_protocol
 from dg_batchformer.training.process import Interrupted
 
 if TYPE_CHECKING:
-    from dg_batchformer.selection.collect import Collected
+    from dg_batchformer.selection import Collected
     from dg_batchformer.selection.report import Report
 
 
@@ -58,11 +57,10 @@ def guarded(command: Callable[[], int]) -> int:
 
 def data(arguments: argparse.Namespace) -> int:
     """Checks a benchmark's images, decodes them into the cache, or says what is there."""
-    from dg_batchformer.data import images
-    from dg_batchformer.data.benchmarks import find_benchmark
+    from dg_batchformer.data import find_benchmark, loaders
     from dg_batchformer.data.folders import Source
 
-    action = {"check": images.check, "cache": images.fill_cache, "info": images.info}[arguments.action]
+    action = {"check": loaders.check, "cache": loaders.fill_cache, "info": loaders.info}[arguments.action]
     where = Source(arguments.data_dir, arguments.cache_dir, arguments.skip_corrupt, machine.available_cores())
     print("\n".join(action(find_benchmark(arguments.dataset), where)))
     return 0
@@ -70,9 +68,9 @@ def data(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """One run in this process."""
+    from dg_batchformer.errors import DivergedError
     from dg_batchformer.runs.claim import LostError, TakenError
-    from dg_batchformer.runs.failures import DivergedError
-    from dg_batchformer.training.run import run
+    from dg_batchformer.training.trainer import run
 
     try:
         run(RunArguments(**arguments_of(RunArguments, arguments)), overwrite=arguments.overwrite)
@@ -160,7 +158,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
 def read_runs(folders: Sequence[str]) -> Collected:
     """The runs of some folders."""
-    from dg_batchformer.selection.collect import collect
+    from dg_batchformer.selection import collect
 
     return collect([Path(folder) for folder in folders])
 
@@ -175,10 +173,10 @@ def publish(report: Report, arguments: argparse.Namespace) -> int:
         print("\n".join(explain(report, arguments.command_of)))
         return 0
     if arguments.figures:
-        from dg_batchformer.charts import files
+        from dg_batchformer.charts import draw
         from dg_batchformer.selection.formats.json import document
 
-        drawn = files.draw(document(report, with_curves=True), Path(arguments.figures))
+        drawn = draw(document(report, with_curves=True), Path(arguments.figures))
         print("\n".join(f"wrote {path}" for path in drawn) or "no figure: no table has a number")
         return 0
     if arguments.output:
@@ -193,7 +191,7 @@ def publish(report: Report, arguments: argparse.Namespace) -> int:
 
 def say_problems(report: Report) -> None:
     """Says on the error stream what of a report's runs is amiss."""
-    from dg_batchformer.selection.collect import summary
+    from dg_batchformer.selection import summary
 
     for line in summary(report.problems):
         print(f"note: {line}", file=sys.stderr)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dg_batchformer.data.benchmarks import CATALOGUE
+from dg_batchformer.data import CATALOGUE
 from dg_batchformer.errors import InputError, unknown
 
 SMALL_IMAGES = tuple(name for name, benchmark in CATALOGUE.items() if benchmark.small)

@@ -20,8 +20,8 @@ from tllib.modules.classifier import Classifier
 from torch import Tensor, nn
 
 from dg_batchformer.algorithms.irm import irm_penalty
+from dg_batchformer.data import load_dataset
 from dg_batchformer.data.batches import Split, Training, load, split_environments, with_replacement
-from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.tllib import BatchFormerPool, by_environment, duplicate_labels, parameter_groups
 

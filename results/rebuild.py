@@ -17,9 +17,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dg_batchformer.charts import files
+from dg_batchformer.charts import draw
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.blocks import interval, signed
-from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.compare import Interval, t_interval
 from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.formats.json import document
@@ -37,7 +37,7 @@ def main() -> None:
     for folder in published():
         for name, whole in reports(folder):
             write_tables(whole, folder / name)
-            files.draw(document(chosen_by(TRAINING_DOMAIN, whole), with_curves=True), folder / name / "figures")
+            draw(document(chosen_by(TRAINING_DOMAIN, whole), with_curves=True), folder / name / "figures")
             print(f"wrote {folder.name}/{name}")
     for page in pages():
         page.write_text(quoting(page), encoding="utf-8")

@@ -24,7 +24,7 @@ from factories import TIMES
 from dg_batchformer.jobs.folder import find
 from dg_batchformer.runs import files
 from dg_batchformer.runs.claim import latest, owner_of
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.report import report
 

@@ -20,7 +20,7 @@ from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import PROGRESS, RESULTS
 from dg_batchformer.runs.records import Checkpoint, Problem
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.methods import FinishedRun
 from dg_batchformer.selection.table import Section, build
 

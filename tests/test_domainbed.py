@@ -8,7 +8,8 @@ import textwrap
 import pytest
 import torch
 
-from dg_batchformer.domainbed import launchers, register
+from dg_batchformer import domainbed
+from dg_batchformer.domainbed import register
 from dg_batchformer.domainbed.__main__ import main
 from dg_batchformer.errors import InputError
 
@@ -280,14 +281,14 @@ def test_without_validation_losses_an_average_is_refused(package):
 
 def test_launched_jobs_are_registered_too(package, capsys):
     assert main(["sweep", "launch"]) == 0
-    assert capsys.readouterr().out == f"{launchers.OUR_TRAIN} --algorithm Other --output_dir 'a b'\n"
+    assert capsys.readouterr().out == f"{domainbed.OUR_TRAIN} --algorithm Other --output_dir 'a b'\n"
 
 
 def test_multi_gpu_needs_a_gpu(package, monkeypatch):
     register()
     launch = modules()[2].REGISTRY["multi_gpu"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(launchers, "device", lambda: "cpu")
+    monkeypatch.setattr(domainbed, "device", lambda: "cpu")
     with pytest.raises(InputError, match="multi_gpu finds no GPU here"):
         launch(["true"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
@@ -296,7 +297,7 @@ def test_multi_gpu_needs_a_gpu(package, monkeypatch):
 
 def test_cpu_workers_run_every_command_and_say_what_failed(tmp_path, capsys):
     commands = [f"touch '{tmp_path}/{name}'" for name in ("a", "b c", "d")]
-    launchers.cpu_workers([*commands[:2], "exit 3", commands[2]])
+    domainbed.cpu_workers([*commands[:2], "exit 3", commands[2]])
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b c", "d"}
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:] == ["[3/4] FAILED (3): exit 3", f"[4/4] done: {commands[2]}", "3 done, 1 failed"]

@@ -14,8 +14,8 @@ from dg_batchformer import machine
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError, first_line
 
+from . import Adapter, Task
 from .rows import Rows, check_rows
-from .update import Adapter, Task
 
 SAMPLES = 2
 """Of each environment in a dry run."""

@@ -1,1 +1,120 @@
-"""Benchmarks, their images, their splits and their minibatches."""
+"""The catalogue of benchmarks, and how they are loaded: a new one of image folders is an entry here.
+
+Sources: PACS (Li et al., ICCV 2017), VLCS (Fang et al., ICCV 2013), OfficeHome (Venkateswara et al., CVPR 2017),
+TerraIncognita (Beery et al., ECCV 2018), in the folders and the order of environments of DomainBed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dg_batchformer.data.folders import FOLDER_PREFIX, Benchmark, Source, images_root, path_free, subfolders
+from dg_batchformer.errors import InputError, unknown
+from dg_batchformer.machine import available_cores
+
+if TYPE_CHECKING:
+    from dg_batchformer.data.environments import Dataset
+
+__all__ = ["BENCHMARKS", "CATALOGUE", "Benchmark", "find_benchmark", "images_root", "load_dataset", "path_free"]
+
+
+# Loading is imported when something is loaded: reading results needs no torch.
+def images(benchmark: Benchmark, source: Source) -> Dataset:
+    """Image files in folders."""
+    from dg_batchformer.data.loaders import load_images
+
+    return load_images(benchmark, source)
+
+
+def digits(benchmark: Benchmark, source: Source) -> Dataset:
+    """Handwritten digits that scikit-learn holds."""
+    from dg_batchformer.data.loaders import load_digits
+
+    return load_digits(benchmark)
+
+
+def noise(benchmark: Benchmark, source: Source) -> Dataset:
+    """DomainBed's debugging data."""
+    from dg_batchformer.data.loaders import load_noise
+
+    return load_noise(benchmark)
+
+
+def image_folders(name: str, root: str, folders: dict[str, str], *published: tuple[int, ...]) -> Benchmark:
+    """A benchmark of image files, whose environments by name are `folders` below `root`."""
+    return Benchmark(name, tuple(folders), root=root, folders=tuple(folders.values()), published=published, load=images)
+
+
+CATALOGUE = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("Debug28", ("0", "1", "2"), checkpoint_freq=100, small=True, load=noise),
+        Benchmark("Debug224", ("0", "1", "2"), checkpoint_freq=100, load=noise),
+        Benchmark("RotatedDigits", ("0", "25", "50", "75"), steps=301, checkpoint_freq=20, small=True, load=digits),
+        Benchmark("RotatedMNIST", ("0", "15", "30", "45", "60", "75"), checkpoint_freq=100, small=True),
+        Benchmark("ColoredMNIST", ("+90%", "+80%", "-90%"), checkpoint_freq=100, small=True),
+        image_folders(
+            "VLCS",
+            "VLCS",
+            {"C": "Caltech101", "L": "LabelMe", "S": "SUN09", "V": "VOC2007"},
+            (1415, 2656, 3282, 3376),
+        ),
+        image_folders(
+            "PACS",
+            "PACS",
+            {"A": "art_painting", "C": "cartoon", "P": "photo", "S": "sketch"},
+            (2048, 2344, 1670, 3929),
+        ),
+        image_folders(
+            "OfficeHome",
+            "office_home",
+            {"A": "Art", "C": "Clipart", "P": "Product", "R": "Real World"},
+            (2427, 4365, 4439, 4357),
+        ),
+        image_folders(
+            "TerraIncognita",
+            "terra_incognita",
+            {"L100": "location_100", "L38": "location_38", "L43": "location_43", "L46": "location_46"},
+            (4741, 9736, 3970, 5883),
+            (4879, 9767, 4020, 6122),
+        ),
+        Benchmark("DomainNet", ("clip", "info", "paint", "quick", "real", "sketch"), checkpoint_freq=1000),
+        Benchmark("SVIRO", ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe")),
+    )
+}
+
+BENCHMARKS = {name: benchmark for name, benchmark in CATALOGUE.items() if benchmark.load}
+"""Those that can be loaded here."""
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark called `name`, or that of `folder:PATH`, whose folders are its environments."""
+    if name.startswith(FOLDER_PREFIX):
+        root = Path(name.removeprefix(FOLDER_PREFIX))
+        if name == FOLDER_PREFIX or not root.is_dir():
+            raise InputError(f"dataset {name!r} is not a folder: expected folder:PATH of an existing one")
+        environments = tuple(path.name for path in subfolders(root)[0])
+        return Benchmark(name, environments, root=str(root), load=images)
+    if name not in BENCHMARKS:
+        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} (folder:PATH names images of your own)")
+    return BENCHMARKS[name]
+
+
+def load_dataset(
+    name: str,
+    data_dir: str | None = None,
+    *,
+    cache_dir: str | None = None,
+    skip_corrupt: bool = False,
+    threads: int | None = None,
+) -> Dataset:
+    """Loads a benchmark; its `notes` say what was passed over and how its image counts compare.
+
+    Images are decoded once into a cache, beside their folder or in `cache_dir`, and augmented by `threads` threads, by
+    default one a core. Corrupt ones are an InputError that names them; with `skip_corrupt` they are left out, and
+    `skipped` and the notes say which.
+    """
+    benchmark = find_benchmark(name)
+    assert benchmark.load, name
+    return benchmark.load(benchmark, Source(data_dir, cache_dir, skip_corrupt, threads or available_cores()))

@@ -1,20 +1,129 @@
-"""`python -m dg_batchformer.domainbed train|sweep|collect ...`: DomainBed's scripts with this package's algorithms."""
+"""DomainBed's scripts with this package's algorithms: python -m dg_batchformer.domainbed train|sweep|collect ...
+
+In its training an algorithm that averages weights gets its validation losses, which DomainBed has not.
+"""
 
 import argparse
 import importlib
+import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+
 from dg_batchformer.cli import guarded
+from dg_batchformer.domainbed import EXPECTED, register
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
+from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import parse_hparams
 
-from .registration import register
-from .scripts import SCRIPTS, run_script
-
+SCRIPTS = {"train": "train", "sweep": "sweep", "collect": "collect_results"}
 USAGE = f"usage: python -m dg_batchformer.domainbed {{{','.join(SCRIPTS)}}} [flags of DomainBed's script, or --help]"
+
+READ_FROM_TRAIN = {"args", "eval_loader_names", "eval_loaders", "n_steps", "results", "step"}
+"""Names in DomainBed's training script that `Validation` reads."""
+
+
+def run_script(name: str, argv: Sequence[str]) -> None:
+    """Runs a script of DomainBed's, one of `SCRIPTS`, as its own command would."""
+    module = f"domainbed.scripts.{SCRIPTS[name]}"
+    script = ModuleType("__main__")
+    code = code_of(module)
+    misc: Any = importlib.import_module("domainbed.lib.misc")
+    theirs = misc.accuracy
+    if name == "train":
+        unknown = READ_FROM_TRAIN - set(code.co_names)
+        if unknown:
+            raise InputError(f"{module} has no {', '.join(sorted(unknown))}: {EXPECTED}")
+        misc.accuracy = Validation(vars(script), theirs)
+    sys.argv = [module, *argv]
+    try:
+        exec(code, vars(script))
+    except ImportError as error:
+        raise InputError(f"{module} cannot run ({error}): expected what DomainBed requires installed") from error
+    finally:
+        misc.accuracy = theirs
+
+
+def code_of(module: str) -> CodeType:
+    """The compiled code of a module that is not imported."""
+    spec = importlib.util.find_spec(module)
+    code: CodeType | None = spec.loader.get_code(module) if spec and spec.loader else None  # type: ignore[attr-defined]
+    if code is None:
+        raise InputError(f"there is no {module}: {EXPECTED}")
+    return code
+
+
+class Validation:
+    """`misc.accuracy` of DomainBed, which first gives an algorithm that averages weights its validation losses.
+
+    `script` holds the names of the training script while it runs. `finish()` comes before the last evaluation, so
+    that `results.jsonl` has one record, that of the final model, as our trainer's; those of the way there go to
+    `progress.jsonl`.
+    """
+
+    def __init__(self, script: dict[str, Any], accuracy: Callable[..., float]) -> None:
+        self.script, self.accuracy = script, accuracy
+        self.step = -1
+        self.on_the_way = False
+        script["open"] = self.open
+
+    def open(self, file: Any, *args: Any, **kwargs: Any) -> Any:
+        """The script's `open`: what it adds to `results.jsonl` on the way goes to `progress.jsonl`."""
+        path = Path(file)
+        aside = self.on_the_way and path.name == files.RESULTS
+        return open(path.with_name(files.PROGRESS) if aside else file, *args, **kwargs)
+
+    def __call__(self, network: Any, loader: Any, weights: Any, device: Any) -> float:
+        if hasattr(network, "finish") and self.step != self.script["step"]:
+            self._checkpoint(network, device)
+        return self.accuracy(network, loader, weights, device)
+
+    def _checkpoint(self, algorithm: Any, device: Any) -> None:
+        record, folder = self.script["results"], Path(self.script["args"].output_dir)
+        if self.step < 0:  # what an earlier run left is not this one's
+            for name in (files.DONE, files.RESULTS, files.PROGRESS):
+                (folder / name).unlink(missing_ok=True)
+        self.step = self.script["step"]
+        record["validation_loss"] = self._loss(algorithm, device)
+        if hasattr(algorithm, "on_validation"):
+            algorithm.on_validation(self.step, record["validation_loss"])
+        self.on_the_way = self.step < self.script["n_steps"] - 1
+        if not self.on_the_way:
+            last = {"step": self.step, "validation_loss": record["validation_loss"]}
+            files.append(folder / files.PROGRESS, last)
+            algorithm.finish()
+            record["validation_loss"] = self._loss(algorithm, device)
+            if hasattr(algorithm, "swad_window"):
+                record["swad_window"] = algorithm.swad_window
+
+    def _loss(self, algorithm: Any, device: Any) -> float:
+        """Mean over the training environments of the cross-entropy on their out-splits."""
+        outside = {f"env{i}_out" for i in self.script["args"].test_envs}
+        loaders = zip(self.script["eval_loader_names"], self.script["eval_loaders"], strict=True)
+        losses = [
+            mean_cross_entropy(algorithm, loader, device)
+            for name, loader in loaders
+            if name.endswith("_out") and name not in outside
+        ]
+        return sum(losses) / len(losses)
+
+
+@torch.no_grad()
+def mean_cross_entropy(algorithm: Any, loader: Any, device: Any) -> float:
+    """Mean cross-entropy over the samples of a loader."""
+    algorithm.eval()
+    loss, n = 0.0, 0
+    for x, y in loader:
+        loss += float(F.cross_entropy(algorithm.predict(x.to(device)), y.to(device), reduction="sum"))
+        n += len(y)
+    algorithm.train()
+    return loss / n
 
 
 def main(argv: Sequence[str] | None = None) -> int:

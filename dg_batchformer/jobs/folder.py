@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from dg_batchformer import machine
-from dg_batchformer.data.benchmarks import path_free
+from dg_batchformer.data import path_free
 from dg_batchformer.errors import InputError, Problems
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.registry import in_order

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from dg_batchformer.data.benchmarks import find_benchmark, path_free
+from dg_batchformer.data import find_benchmark, path_free
 from dg_batchformer.errors import Problems
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import ALGORITHMS, hyperparameters
+from dg_batchformer.runs import Run, folder_problems, number_problems, resolve
 from dg_batchformer.runs.arguments import RunArguments, parse_hparams
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.protocols import find_protocol
-from dg_batchformer.runs.run import Run, folder_problems, number_problems, resolve
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from dg_batchformer.errors import details, may_pass, sentence
 from dg_batchformer.jobs.folder import check_data
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.runs.arguments import DataArguments
 from dg_batchformer.runs.claim import LostError, TakenError
-from dg_batchformer.runs.failures import details, may_pass, sentence
 
 LEAVE_SECONDS = 60
 """For a worker that is stopped: a step, and writing its state."""
@@ -44,7 +44,7 @@ Place = int | None
 Share = Callable[[DataArguments, Place], Any]
 """Gives what all workers of a place share of a dataset."""
 
-PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.run", "torch._dynamo"]
+PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.trainer", "torch._dynamo"]
 """What workers need; the last is a second's import, which torch's optimizers make at their first step."""
 
 OF_THE_LAUNCHER = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
@@ -94,7 +94,7 @@ def images_on_gpu(arguments: DataArguments, gpu: int) -> Any:
     # Teaches pickle to send where a tensor lies instead of what it holds.
     import torch.multiprocessing
 
-    from dg_batchformer.data.benchmarks import load_dataset
+    from dg_batchformer.data import load_dataset
     from dg_batchformer.data.resident import resident_images
 
     with torch.cuda.device(gpu):
@@ -235,8 +235,8 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
 
 def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments, Any], threads: int) -> Answer:
     """Runs a job; `loaded` has the last dataset by its arguments."""
-    from dg_batchformer.training.run import FinishedError, run
     from dg_batchformer.training.setup import load_data
+    from dg_batchformer.training.trainer import FinishedError, run
 
     earlier = job.folder.failure()
     try:

@@ -1,1 +1,171 @@
-"""What a run is, and what lies in its folder."""
+"""A run with its names resolved: the one door from strings to objects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dg_batchformer.data import Benchmark, find_benchmark, path_free
+from dg_batchformer.errors import Problems, unknown
+from dg_batchformer.hparams import problems_with, seed_hash, weights_identity
+from dg_batchformer.registry import default_hparams, get_algorithm_class, hyperparameters, random_hparams
+from dg_batchformer.runs.arguments import FIELDS, IDENTITY, PRECISIONS, RunArguments, names_of, parse_hparams
+from dg_batchformer.runs.folder import RunFolder
+from dg_batchformer.runs.protocols import Protocol, find_protocol
+
+if TYPE_CHECKING:
+    from dg_batchformer.data.environments import Dataset
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's arguments name: its benchmark, protocol, algorithm class, hyper-parameters and length."""
+
+    arguments: RunArguments
+    benchmark: Benchmark
+    protocol: Protocol
+    algorithm: Any
+    hparams: dict[str, Any]
+    steps: int
+    checkpoint_freq: int
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(Path(self.arguments.output_dir))
+
+    @property
+    def training_envs(self) -> list[int]:
+        """The numbers of the environments that are trained on."""
+        return [i for i in range(len(self.benchmark.environments)) if i not in self.arguments.test_envs]
+
+    @property
+    def job_id(self) -> str:
+        """Hash of what changes the result, as given; never of where data or output lie."""
+        what = {
+            name: value
+            for name in names_of(*IDENTITY)
+            if (value := getattr(self.arguments, name)) != FIELDS[name].default or not FIELDS[name].metadata["late"]
+        }
+        given = self._with_weights(self.arguments.given_hparams())
+        what |= {"dataset": path_free(self.arguments.dataset), "hparams": given}
+        what |= {"steps": self.steps, "checkpoint_freq": self.checkpoint_freq}
+        return hashlib.md5(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()
+
+    def identity(self, dataset: Dataset) -> str:
+        """Hash of all that the course of the run depends on: arguments but for paths, hyper-parameters, data."""
+        what = {
+            name: getattr(self.arguments, name) for name in names_of(*IDENTITY) if not FIELDS[name].metadata["resolved"]
+        }
+        data = [path_free(self.arguments.dataset), dataset.sizes, dataset.fingerprint]
+        length = self.steps, self.checkpoint_freq
+        text = json.dumps([what, self._with_weights(self.hparams), length, data], sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+    @staticmethod
+    def _with_weights(hparams: dict[str, Any]) -> dict[str, Any]:
+        """Hyper-parameters with the content of a file of weights in place of its path."""
+        return {**hparams, **({"weights": weights_identity(hparams["weights"])} if "weights" in hparams else {})}
+
+
+def resolve(arguments: RunArguments) -> Run:
+    """The run that sound arguments name; else an InputError that lists all that is wrong with them."""
+    problems = Problems(number_problems(arguments))
+    protocol = problems.attempt(find_protocol, arguments.protocol, arguments.hparams_seed)
+    if arguments.precision not in PRECISIONS:
+        problems.append(unknown("precision", arguments.precision, PRECISIONS))
+    benchmark = problems.attempt(find_benchmark, arguments.dataset)
+    if benchmark:
+        problems += test_env_problems(arguments.test_envs, benchmark.environments)
+    algorithm = problems.attempt(get_algorithm_class, arguments.algorithm)
+    given = problems.attempt(parse_hparams, arguments.hparams) or {}
+    if protocol and given.get("class_balanced") and not protocol.balances:
+        problems.append(f"hparam 'class_balanced' is true, and protocol {protocol.name} draws without replacement")
+    if algorithm:
+        problems += problems_with(given, hyperparameters(algorithm, arguments.dataset)) or backbone_problems(
+            {**default_hparams(algorithm, arguments.dataset), **given}
+        )
+    problems += folder_problems(Path(arguments.output_dir))
+    problems.raise_any()
+    assert protocol is not None  # else there was a problem
+    assert benchmark is not None
+    steps, checkpoint_freq = protocol.length(benchmark)
+    return Run(
+        arguments,
+        benchmark,
+        protocol,
+        algorithm,
+        {**drawn_hparams(arguments, algorithm, protocol), **given},
+        arguments.steps or steps,
+        arguments.checkpoint_freq or checkpoint_freq,
+    )
+
+
+def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -> dict[str, Any]:
+    """At hparams_seed 0 the defaults, the protocol's among them, else DomainBed's draw for (hparams_seed, trial_seed).
+
+    With `fixed_hparams` it is trial 0's in every trial.
+    """
+    if arguments.hparams_seed:
+        seed = seed_hash(arguments.hparams_seed, 0 if arguments.fixed_hparams else arguments.trial_seed)
+        return random_hparams(algorithm, arguments.dataset, seed)
+    defaults = default_hparams(algorithm, arguments.dataset)
+    own = protocol.hparams(arguments.algorithm, arguments.dataset)
+    return {**defaults, **{name: value for name, value in own.items() if name in defaults}}
+
+
+def number_problems(arguments: RunArguments) -> list[str]:
+    """Counts and fractions out of their range."""
+    problems = []
+    for name in ("steps", "checkpoint_freq"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            problems.append(f"--{name} is {value}: expected at least 1")
+    if not 0 <= arguments.seed < 2**32:
+        problems.append(f"--seed is {arguments.seed}: expected a number from 0 to {2**32 - 1}")
+    if not arguments.checkpoint_minutes >= 0:
+        problems.append(f"--checkpoint_minutes is {arguments.checkpoint_minutes}: expected at least 0")
+    if not 0 < arguments.holdout_fraction < 1:
+        problems.append(f"--holdout_fraction is {arguments.holdout_fraction}: expected a number between 0 and 1")
+    return problems
+
+
+def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
+    """Test environments that do not exist, are named twice, or leave nothing to train on."""
+    listed = ", ".join(f"{i} ({name})" for i, name in enumerate(environments))
+    problems = [
+        f"test environment {i} is out of range: expected one of {listed}"
+        for i in test_envs
+        if not 0 <= i < len(environments)
+    ]
+    if len(set(test_envs)) < len(test_envs):
+        problems.append(f"--test_envs {test_envs} names an environment twice")
+    if not problems and not test_envs:
+        problems.append(f"no test environment is given: expected one of {listed}")
+    if not problems and len(test_envs) == len(environments):
+        problems.append(f"--test_envs {test_envs} leaves no environment to train on, of {listed}")
+    return problems
+
+
+def backbone_problems(hparams: dict[str, Any]) -> list[str]:
+    """A backbone or weights that are not available; the networks of DomainBed's own algorithms name neither."""
+    # Imports torch, which what only reads results does not need.
+    from dg_batchformer.weights import check_backbone
+
+    problems = Problems()
+    if "weights" in hparams:
+        problems.attempt(check_backbone, hparams)
+    return problems
+
+
+def folder_problems(folder: Path) -> list[str]:
+    """Why nothing can be written to an output folder."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        return [f"--output_dir {folder} cannot be made: {existing} is a file"]
+    if not os.access(existing, os.W_OK):
+        return [f"--output_dir {folder} cannot be written to: {existing} allows no writing"]
+    return []

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dg_batchformer.data.benchmarks import Benchmark
+from dg_batchformer.data import Benchmark
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
 
@@ -75,8 +75,7 @@ class Protocol:
 
     def check(self, name: str, algorithm: Any) -> None:
         """InputError where the algorithm called `name`, as constructed, does not keep the protocol."""
-        from dg_batchformer.networks import has_free_batch_norm
-        from dg_batchformer.optimizers import optimizers_by_name
+        from dg_batchformer.networks import has_free_batch_norm, optimizers_by_name
 
         kinds = {type(optimizer).__name__ for optimizer in optimizers_by_name(algorithm).values()}
         if self.optimizer and kinds != {self.optimizer}:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
-from dg_batchformer.data.benchmarks import path_free
+from dg_batchformer.data import path_free
 from dg_batchformer.runs.protocols import DOMAINBED
 
 Record = dict[str, Any]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dg_batchformer import paper
-from dg_batchformer.data.benchmarks import BENCHMARKS
+from dg_batchformer.data import BENCHMARKS
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.runs.records import Problem
-from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection import Collected
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN, Cell
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.settings import RowKey, Setting, environment_names

@@ -13,7 +13,7 @@ from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
 from dg_batchformer.runs.arguments import command_line
 from dg_batchformer.runs.records import Problem
-from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection import Collected
 from dg_batchformer.selection.compare import Comparison, compare
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, Choice, FinishedRun
 from dg_batchformer.selection.settings import Setting, given_in_words

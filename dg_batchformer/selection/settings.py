@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dg_batchformer.data.benchmarks import BENCHMARKS
+from dg_batchformer.data import BENCHMARKS
 from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.registry import in_order
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of

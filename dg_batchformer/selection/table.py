@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dg_batchformer.runs.records import RunKey
-from dg_batchformer.selection.collect import Collected
+from dg_batchformer.selection import Collected
 from dg_batchformer.selection.methods import (
     LEAVE_ONE_DOMAIN_OUT,
     METHODS,

@@ -15,8 +15,8 @@ from dg_batchformer import machine
 from dg_batchformer.data.batches import Split
 from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
 from dg_batchformer.errors import InputError
-from dg_batchformer.optimizers import optimizers_by_name
-from dg_batchformer.runs.run import Run
+from dg_batchformer.networks import optimizers_by_name
+from dg_batchformer.runs import Run
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
 """Images that are evaluated at once; a batch that stays in a CPU's cache is the faster one."""

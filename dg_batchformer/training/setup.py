@@ -20,14 +20,14 @@ from torch import Tensor
 
 from dg_batchformer import machine
 from dg_batchformer.backbones import make_backbone
+from dg_batchformer.data import load_dataset
 from dg_batchformer.data.batches import Minibatches, Split, Training, load
-from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset, Environment, Samples, TensorEnvironment
 from dg_batchformer.data.resident import Resident, on_gpu, resident_images
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import weights_identity
+from dg_batchformer.runs import Run
 from dg_batchformer.runs.arguments import RunArguments
-from dg_batchformer.runs.run import Run
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
 from dg_batchformer.weights import backbone_name
 

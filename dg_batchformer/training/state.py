@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dg_batchformer.optimizers import optimizers_by_name
+from dg_batchformer.networks import optimizers_by_name
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.records import Record
 from dg_batchformer.training.compute import Schedule

@@ -11,8 +11,8 @@ from factories import CLASSES, SHAPE, Plain, make, minibatches, weights
 from torch import nn
 
 from dg_batchformer import get_algorithm_class, registry, with_batchformer
+from dg_batchformer.algorithms.adapter import Adapter
 from dg_batchformer.algorithms.adapter.rows import Rows
-from dg_batchformer.algorithms.adapter.update import Adapter
 from dg_batchformer.batchformer import attend
 
 

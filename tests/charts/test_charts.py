@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from factories import args, record, run_of, write_run
 
-from dg_batchformer.charts import charts, curves, files, points
+from dg_batchformer.charts import LONGEST, TEST_DATA, charts, draw, specs, stem
 from dg_batchformer.errors import InputError
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.formats.json import document
 from dg_batchformer.selection.leaderboard import leaderboard, load
 from dg_batchformer.selection.report import report
@@ -60,7 +60,7 @@ def texts(path):
 
 
 def test_each_chart_is_three_files_of_equal_bytes_at_every_run(made, tmp_path):
-    one, other = (files.draw(made, tmp_path / name) for name in ("one", "other"))
+    one, other = (draw(made, tmp_path / name) for name in ("one", "other"))
     kinds = ("accuracies", "forest", "curves-ERM-ERM_BatchFormer", "curves-SWAD")
     stems = [f"training-domain-PACS-{kind}" for kind in kinds]
     assert [path.name for path in one] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg", "pdf")]
@@ -108,7 +108,7 @@ def test_published_rows_are_apart_and_what_has_no_number_says_so(runs, tmp_path)
     assert (rows["A"]["mean"], rows["A"]["ends"], rows["A"]["caps"]) == (81.5, [80, 83], None)
     assert [rows[name]["none"] for name in ENVIRONMENTS] == ["", "no number", "no number", "no number"]
     made["results"] = made["results"][:1]
-    assert texts(files.draw(made, tmp_path / "drawn")[1]).count("no number") == 4
+    assert texts(draw(made, tmp_path / "drawn")[1]).count("no number") == 4
 
 
 def test_cells_with_runs_missing_have_an_asterisk(tmp_path):
@@ -164,13 +164,13 @@ def test_an_oracle_is_marked_and_has_no_forest(runs, tmp_path):
     made = document_of(runs, selections=["training-domain", "oracle"])
     for result, own in zip(made["results"], charts(made), strict=True):
         assert ("forest" in {chart.kind for chart in own}) == (not result["oracle"])
-    drawn = [path for path in files.draw(made, tmp_path) if path.suffix == ".svg"]
+    drawn = [path for path in draw(made, tmp_path) if path.suffix == ".svg"]
     for path in drawn:
-        assert (files.TEST_DATA in texts(path)) == path.name.startswith("oracle")
+        assert (TEST_DATA in texts(path)) == path.name.startswith("oracle")
 
 
 def test_nothing_is_drawn_without_numbers(runs, tmp_path):
-    assert files.draw(document_of(runs, selections=["leave-one-domain-out"]), tmp_path) == []
+    assert draw(document_of(runs, selections=["leave-one-domain-out"]), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,7 +178,7 @@ def test_labels_are_text_whatever_they_are(tmp_path):
     dataset = "Ä$_{x}$/<b>"
     folder = sweep(tmp_path / "runs", ["ERM", "Größe_$x_1$"], trials=1, dataset=dataset)
     sweep(folder, ["ERM"], trials=1, dataset=dataset, hparams='{"lr": 0.1}')
-    paths = files.draw(document_of(folder), tmp_path / "charts")
+    paths = draw(document_of(folder), tmp_path / "charts")
     found = texts(paths[1])
     for label in ("ERM", "ERM (lr 0.1)", "Größe_$x_1$", f"{dataset}: accuracy"):
         assert label in found
@@ -191,7 +191,7 @@ def test_names_of_files_say_what_sets_the_tables_apart(tmp_path):
     sweep(tmp_path / "runs", ["ERM"], trials=1)
     run_of(tmp_path / "runs", 0, name="short", given={"steps": 100})
     run_of(tmp_path / "runs", 0, name="other", dataset="VLCS")
-    drawn = files.draw(document_of(tmp_path / "runs", selections=["last"]), tmp_path / "charts")
+    drawn = draw(document_of(tmp_path / "runs", selections=["last"]), tmp_path / "charts")
     assert {path.stem for path in drawn if path.stem.endswith("accuracies")} == {
         "last-PACS-accuracies",
         "last-PACS-steps-100-accuracies",
@@ -202,26 +202,25 @@ def test_names_of_files_say_what_sets_the_tables_apart(tmp_path):
 
 def test_names_of_files_are_short_and_distinct():
     used = set()
-    names = [files.stem(["last", "PACS", "curves", label], used) for label in ("a", "A", "a<", "b" * 300, "b" * 301)]
+    names = [stem(["last", "PACS", "curves", label], used) for label in ("a", "A", "a<", "b" * 300, "b" * 301)]
     assert len({name.lower() for name in names}) == len(names)
-    assert max(map(len, names)) <= files.LONGEST
+    assert max(map(len, names)) <= LONGEST
 
 
 def test_long_labels_are_broken_and_rows_have_room_for_them():
-    label = points.label("ERM_BatchFormer (batchformer_shared_classifier false, " + "x" * 50)
+    label = specs.label("ERM_BatchFormer (batchformer_shared_classifier false, " + "x" * 50)
     assert re.sub(r"\s", "", label) == "ERM_BatchFormer(batchformer_shared_classifierfalse," + "x" * 50
     assert max(map(len, label.split("\n"))) <= 32
     lines = label.count("\n") + 1
-    assert points.step([{"label": label}, {"label": "ERM"}]) > points.LINE * lines
-    for definition in (points.accuracies_of(26), points.forest_of(26), curves.curves_of()):
+    assert specs.step([{"label": label}, {"label": "ERM"}]) > specs.LINE * lines
+    for definition in (specs.accuracies_of(26), specs.forest_of(26), specs.curves_of()):
         assert definition["config"]["axis"]["labelLimit"] == definition["config"]["legend"]["labelLimit"] == 0
 
 
 @pytest.mark.parametrize("package", ["altair", "vl_convert"])
 def test_without_the_extra_it_says_what_to_install(made, tmp_path, monkeypatch, package):
-    for module in ("curves", "points"):
-        monkeypatch.delitem(sys.modules, f"dg_batchformer.charts.{module}")
+    monkeypatch.delitem(sys.modules, "dg_batchformer.charts.specs")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=r"pip install 'dg-batchformer\[plots\]'"):
-        files.draw(made, tmp_path / "charts")
+        draw(made, tmp_path / "charts")
     assert not (tmp_path / "charts").exists()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from factories import image_tree
 
+from dg_batchformer.data import load_dataset
 from dg_batchformer.data.batches import (
     Split,
     Training,
@@ -20,7 +21,6 @@ from dg_batchformer.data.batches import (
     with_replacement,
     without_replacement,
 )
-from dg_batchformer.data.benchmarks import load_dataset
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
 from dg_batchformer.hparams import seed_hash
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from factories import image_tree
 
-from dg_batchformer.data.benchmarks import BENCHMARKS, find_benchmark, load_dataset, path_free
+from dg_batchformer.data import BENCHMARKS, find_benchmark, load_dataset, path_free
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_loads_domainbeds_folder_or_the_folder_itself(tmp_path):
 
 
 def test_the_published_count_is_no_warning(tmp_path, monkeypatch):
-    from dg_batchformer.data import benchmarks
+    from dg_batchformer import data
 
     names = BENCHMARKS["TerraIncognita"].folders
     image_tree(tmp_path / "terra_incognita", environments=names)
@@ -48,7 +48,7 @@ def test_the_published_count_is_no_warning(tmp_path, monkeypatch):
     small = dataclasses.replace(
         BENCHMARKS["TerraIncognita"], name="T", environments=("a", "b", "c", "d"), published=versions
     )
-    monkeypatch.setitem(benchmarks.BENCHMARKS, "T", small)
+    monkeypatch.setitem(data.BENCHMARKS, "T", small)
     (note,) = load_dataset("T", str(tmp_path)).notes
     assert note == "32 images (a 8, b 8, c 8, d 8): a published version of T (of 32 or 36)"
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from factories import image_tree
 
-from dg_batchformer.data import resident
-from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data import load_dataset, resident
 from dg_batchformer.data.environments import Samples, augmentation
 
 

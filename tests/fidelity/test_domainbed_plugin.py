@@ -22,7 +22,7 @@ from dg_batchformer.batchformer import attend
 from dg_batchformer.domainbed import register
 from dg_batchformer.registry import split_name
 from dg_batchformer.runs.arguments import RunArguments
-from dg_batchformer.training.run import run
+from dg_batchformer.training.trainer import run
 
 from .conftest import checkout
 from .tables import assert_same_table

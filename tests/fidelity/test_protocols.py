@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from dg_batchformer.data import BENCHMARKS
 from dg_batchformer.data.batches import Split, Training, without_replacement
-from dg_batchformer.data.benchmarks import BENCHMARKS
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
-from dg_batchformer.optimizers import MOMENTUM
+from dg_batchformer.networks import MOMENTUM
 from dg_batchformer.runs.protocols import find_protocol
 
 from .peers import checkout, one_definition

@@ -9,7 +9,7 @@ from factories import image_tree
 
 from dg_batchformer import cli
 from dg_batchformer.jobs.folder import find
-from dg_batchformer.training.run import run
+from dg_batchformer.training.trainer import run
 
 SMALL = ["--n_hparams", "1", "--n_trials", "1", "--steps", "2", "--n_workers", "1", "--skip_confirmation"]
 HPARAMS = {"batch_size": 2, "resnet18": True, "weights": None}

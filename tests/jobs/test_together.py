@@ -10,7 +10,7 @@ import time
 import pytest
 
 from dg_batchformer.jobs.folder import find
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.formats.csv import cells
 from dg_batchformer.selection.report import report
 

@@ -9,7 +9,7 @@ import pytest
 from page.documents import NASTY, document, embedded, minimal
 
 from dg_batchformer.charts import FAINT, HUES
-from dg_batchformer.page.html import html, vega_bundle
+from dg_batchformer.selection.formats.html import html, vega_bundle
 
 FETCHING = {"src", "srcset", "href", "action", "data", "poster"}
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from page.documents import ALGORITHMS, NASTY, TITLES, document, minimal
 
-from dg_batchformer.page.html import html
+from dg_batchformer.selection.formats.html import html
 
 WebDriverWait = pytest.importorskip(
     "selenium.webdriver.support.ui", reason="needs selenium (the extra `test`)"

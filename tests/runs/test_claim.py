@@ -13,8 +13,7 @@ import pytest
 from dg_batchformer.runs import claim, files
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.claim import LostError, Owner, TakenError, Watch, claimed, latest
-from dg_batchformer.training.run import run
-from dg_batchformer.training.trainer import Trainer
+from dg_batchformer.training.trainer import Trainer, run
 
 ELSEWHERE = {"host": "another", "pid": 1, "since": 0.0}
 

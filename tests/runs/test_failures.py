@@ -6,12 +6,12 @@ import os
 import pytest
 import torch
 
+from dg_batchformer import errors
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs import failures, files, records
+from dg_batchformer.runs import files, records
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.folder import RunFolder
-from dg_batchformer.training.run import run
-from dg_batchformer.training.trainer import Trainer
+from dg_batchformer.training.trainer import Trainer, run
 
 
 def raised(attempt):
@@ -40,12 +40,12 @@ def raised(attempt):
     ],
 )
 def test_what_is_lacking_is_said(error, said):
-    assert failures.sentence(error).startswith(said)
+    assert errors.sentence(error).startswith(said)
 
 
 def test_torchs_own_lack_of_memory():
     error = raised(lambda: torch.empty(2**50))
-    assert failures.sentence(error).startswith("out of memory (RuntimeError: ")
+    assert errors.sentence(error).startswith("out of memory (RuntimeError: ")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is full")
@@ -54,13 +54,13 @@ def test_a_full_disk_itself():
         with open("/dev/full", "w") as file:
             file.write("x")
 
-    assert failures.sentence(raised(write)).startswith("the disk is full (OSError: [Errno 28] ")
+    assert errors.sentence(raised(write)).startswith("the disk is full (OSError: [Errno 28] ")
 
 
 def test_what_another_try_could_mend():
-    assert failures.may_pass(RuntimeError())
-    assert not failures.may_pass(InputError())
-    assert not failures.may_pass(failures.DivergedError())
+    assert errors.may_pass(RuntimeError())
+    assert not errors.may_pass(InputError())
+    assert not errors.may_pass(errors.DivergedError())
 
 
 @pytest.mark.parametrize("when", ["at a record", "at the state"])
@@ -90,7 +90,7 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_checkpoint", checkpoint)
         error = raised(lambda: run(arguments, echo=False))
-    assert failures.sentence(error).startswith("the disk is full")
+    assert errors.sentence(error).startswith("the disk is full")
     assert (folder / files.FAILED).read_text().startswith("the disk is full")
     assert not list(folder.glob("*.partial"))
     run(arguments, echo=False)
@@ -101,7 +101,7 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(tmp_path, mon
 
 
 def test_only_a_full_disk_lets_things_go_unsaid():
-    with failures.but_for_space():
+    with errors.but_for_space():
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(BrokenPipeError), failures.but_for_space():
+    with pytest.raises(BrokenPipeError), errors.but_for_space():
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")

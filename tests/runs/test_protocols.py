@@ -10,13 +10,13 @@ from factories import Plain, image_tree
 
 from dg_batchformer import ALGORITHMS, register_algorithm, registry
 from dg_batchformer.algorithms import ERM
-from dg_batchformer.data.benchmarks import BENCHMARKS, find_benchmark, load_dataset
+from dg_batchformer.data import BENCHMARKS, find_benchmark, load_dataset
 from dg_batchformer.data.environments import Samples
 from dg_batchformer.errors import InputError
+from dg_batchformer.runs import resolve
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.protocols import PROTOCOLS, find_protocol
-from dg_batchformer.runs.run import resolve
-from dg_batchformer.training import run as training
+from dg_batchformer.training import trainer
 from dg_batchformer.training.compute import Schedule
 from dg_batchformer.training.setup import Setup
 
@@ -25,7 +25,7 @@ DIGITS, NOISE = load_dataset("RotatedDigits"), load_dataset("Debug28")
 
 def train(folder, **arguments):
     given = {"steps": 5, "checkpoint_freq": 2, "hparams": '{"batch_size": 4}', **arguments}
-    training.run(RunArguments(**given, dataset="Debug28", output_dir=str(folder)), NOISE, echo=False)
+    trainer.run(RunArguments(**given, dataset="Debug28", output_dir=str(folder)), NOISE, echo=False)
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 

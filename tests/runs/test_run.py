@@ -10,8 +10,8 @@ from dg_batchformer import default_hparams, random_hparams
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
+from dg_batchformer.runs import resolve
 from dg_batchformer.runs.arguments import RunArguments
-from dg_batchformer.runs.run import resolve
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import json
 import pytest
 from factories import args, planned, record, run_of, texts, write_run
 
-import dg_batchformer.selection.collect as collecting
+import dg_batchformer.selection as collecting
 from dg_batchformer import cli, machine
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.records import TORN, Problem, RunKey
-from dg_batchformer.selection.collect import NO_ARGS, NO_RUN, STRANGERS, TWICE, UNFINISHED, UNUSABLE, collect, summary
+from dg_batchformer.selection import NO_ARGS, NO_RUN, STRANGERS, TWICE, UNFINISHED, UNUSABLE, collect, summary
 
 
 def one(of, step=0):

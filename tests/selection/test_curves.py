@@ -6,7 +6,7 @@ import pytest
 from factories import args, record, write_run
 
 from dg_batchformer.runs.files import PROGRESS
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.formats.json import curve
 from dg_batchformer.selection.table import build
 

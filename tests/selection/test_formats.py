@@ -13,8 +13,8 @@ from factories import args, record, write_run
 from page.documents import embedded
 
 from dg_batchformer import flags
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.blocks import ORACLE_FENCE, cell_text, places
-from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats import names, render, text
 from dg_batchformer.selection.methods import Cell
 from dg_batchformer.selection.report import report

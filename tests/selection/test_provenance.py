@@ -10,7 +10,7 @@ from factories import run_of
 from dg_batchformer import cli
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import parser
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.leaderboard import leaderboard, load
 from dg_batchformer.selection.report import command, explain, report
 

@@ -12,7 +12,7 @@ from factories import sweep as make_sweep
 
 from dg_batchformer import cli
 from dg_batchformer.runs.records import FOREIGN, OUT_OF_RANGE, REPEATED, TORN
-from dg_batchformer.selection.collect import (
+from dg_batchformer.selection import (
     ILL_DESCRIBED,
     INCOMPLETE,
     LEFT_OUT,

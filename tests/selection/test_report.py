@@ -6,7 +6,7 @@ import pytest
 from factories import args, planned, run_of, sweep, texts
 
 from dg_batchformer import cli
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.methods import METHODS, TITLES
 from dg_batchformer.selection.report import FIXED, MIXED_VERSIONS, NEVER_LEFT_OUT, REDRAWN, SEEDS, report
 

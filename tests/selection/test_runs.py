@@ -77,7 +77,7 @@ def test_environment_names_are_those_of_any_run_that_has_them():
 
 
 def test_accuracies_are_read_to_the_bit(tmp_path):
-    from dg_batchformer.selection.collect import read_folder
+    from dg_batchformer.selection import read_folder
 
     value = 0.1 + 0.2
     read = read_folder(run_of(tmp_path, accuracy=value)).run

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from factories import args, finished_run, planned, record, run_of, tables, texts
 
-from dg_batchformer.selection.collect import collect
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.report import report
 from dg_batchformer.selection.settings import (
     UNKNOWN,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from factories import args, planned, record, rows, run_of, sweep, tables, write_run
 
+from dg_batchformer.selection import collect
 from dg_batchformer.selection.blocks import legend
-from dg_batchformer.selection.collect import collect
 from dg_batchformer.selection.formats.csv import cells
 from dg_batchformer.selection.report import report
 from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, MACRO, REDRAWN, WORST, build

@@ -8,14 +8,14 @@ from factories import image_tree, make, minibatches, weights
 
 from dg_batchformer import ALGORITHMS
 from dg_batchformer.algorithms import ERM
-from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data import load_dataset
 from dg_batchformer.errors import InputError
+from dg_batchformer.runs import resolve
 from dg_batchformer.runs.arguments import RunArguments
-from dg_batchformer.runs.run import resolve
 from dg_batchformer.training.compute import Compute, fuse
-from dg_batchformer.training.run import run
 from dg_batchformer.training.setup import Setup
 from dg_batchformer.training.state import RunState
+from dg_batchformer.training.trainer import run
 
 NOISE = load_dataset("Debug28")
 original = torch.nn.Module.compile

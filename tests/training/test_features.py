@@ -8,7 +8,7 @@ from factories import CLASSES, image_tree
 
 from dg_batchformer import cli, default_hparams, get_algorithm_class
 from dg_batchformer.backbones import make_backbone
-from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data import load_dataset
 from dg_batchformer.training import setup
 
 HPARAMS = {"freeze_backbone": True, "backbone": "resnet18", "weights": None, "head_widths": [16, 8], "batch_size": 4}

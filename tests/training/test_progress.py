@@ -4,14 +4,13 @@ import errno
 
 import pytest
 
+from dg_batchformer.errors import DivergedError
 from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import RunArguments
-from dg_batchformer.runs.failures import DivergedError
 from dg_batchformer.runs.folder import Live, RunFolder
 from dg_batchformer.training import process
 from dg_batchformer.training.process import Interrupted, Progress
-from dg_batchformer.training.run import run
-from dg_batchformer.training.trainer import Trainer
+from dg_batchformer.training.trainer import Trainer, run
 
 STEPS = 5
 BATCH = 4

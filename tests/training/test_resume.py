@@ -13,15 +13,14 @@ import torch
 from factories import assert_same, image_tree
 
 from dg_batchformer import ALGORITHMS, get_algorithm_class
-from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data import load_dataset
 from dg_batchformer.errors import InputError
-from dg_batchformer.runs import files
+from dg_batchformer.runs import files, resolve
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.folder import RunFolder, State
-from dg_batchformer.runs.run import resolve
 from dg_batchformer.training import compute, setup, state
 from dg_batchformer.training.process import Interrupted
-from dg_batchformer.training.run import run
+from dg_batchformer.training.trainer import run
 
 NOISE = load_dataset("Debug28")
 HPARAMS = {

@@ -8,11 +8,10 @@ from factories import image_tree
 
 from dg_batchformer import default_hparams, get_algorithm_class, register_algorithm, registry
 from dg_batchformer.algorithms import ERM
-from dg_batchformer.data.benchmarks import load_dataset
-from dg_batchformer.errors import InputError
+from dg_batchformer.data import load_dataset
+from dg_batchformer.errors import DivergedError, InputError
 from dg_batchformer.runs.arguments import RunArguments
-from dg_batchformer.runs.failures import DivergedError
-from dg_batchformer.training.run import run
+from dg_batchformer.training.trainer import run
 
 DIGITS = load_dataset("RotatedDigits")
 ARGUMENTS = {"steps": 5, "checkpoint_freq": 2, "hparams": '{"batch_size": 8}'}

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dg_batchformer import machine
-from dg_batchformer.errors import InputError, Problems, unknown
+from dg_batchformer.errors import InputError, Problems, but_for_space, unknown
 from dg_batchformer.jobs.folder import find
 from dg_batchformer.jobs.launchers import Launcher, option
-from dg_batchformer.jobs.launchers.local import Local, MultiGpu, n_workers_option, run_at
+from dg_batchformer.jobs.launchers.local import Ended, Local, MultiGpu, n_workers_option, run_at
 from dg_batchformer.jobs.plan import Job
-from dg_batchformer.jobs.queue import Ended
-from dg_batchformer.runs.failures import but_for_space
 from dg_batchformer.training.process import Interrupted
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 from dg_batchformer import __version__
 from dg_batchformer.runs import records
 from dg_batchformer.runs.files import PROGRESS
+from dg_batchformer.selection import by_kind
 from dg_batchformer.selection.blocks import legend, places
-from dg_batchformer.selection.collect import by_kind
 from dg_batchformer.selection.compare import Difference
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, FinishedRun, mean_validation
 from dg_batchformer.selection.report import Report, Result, command

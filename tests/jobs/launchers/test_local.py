@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 from factories import image_tree, jobs_of
 
-from dg_batchformer.data.benchmarks import load_dataset
+from dg_batchformer.data import load_dataset
 from dg_batchformer.data.resident import resident_images
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.launchers import local
-from dg_batchformer.jobs.launchers.local import Local, MultiGpu
-from dg_batchformer.jobs.queue import Queue
+from dg_batchformer.jobs.launchers.local import Local, MultiGpu, Queue
 from dg_batchformer.jobs.status import Status, finished_runs, look, mean_seconds, summary, text
 from dg_batchformer.jobs.workers import Worker, mark_unless_taken, stop, warm_up
 

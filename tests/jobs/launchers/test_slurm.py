@@ -15,7 +15,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.folder import find, write
 from dg_batchformer.jobs.launchers.local import Local
 from dg_batchformer.jobs.launchers.slurm import Slurm, minutes
-from dg_batchformer.training.run import run
+from dg_batchformer.training.trainer import run
 
 LONG_ENOUGH = 120
 

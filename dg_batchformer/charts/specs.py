@@ -1,4 +1,4 @@
-"""Points with intervals, row by row: accuracies by environment, and paired differences as a forest plot."""
+"""Vega-Lite specifications: accuracies by environment, paired differences as a forest plot, and learning curves."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,13 @@ FOREST = (
     "thin: 95 % Student's t; dots: the pairs. Right: wins/ties/losses of the change, and p of the paired t-test, "
     f"corrected (Holm) for all comparisons of a table; in blue where p < {SIGNIFICANT}."
 )
+CURVES = (
+    "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "
+    "on the others' out-splits. Thick lines: means over trials; thin: each trial's test; dots: the chosen models; bars "
+    "at the foot: what SWAD averaged."
+)
+SPLITS = ["test", "validation"]
+PANEL = 165, 95  # width and height of learning curves
 LINE, WIDTH = 11, 190  # pixels between the lines of a label, and of the forest plot
 
 
@@ -139,3 +146,52 @@ def forest_of(step: int) -> dict[str, Any]:
     ]
     row = alt.Row("modifier:N", sort=None, header=alt.Header(labelOrient="top", labelAnchor="start", labelAngle=0))
     return dict(panels(layers, WIDTH, alt.Step(step), row=row).resolve_scale(y="independent").to_dict())
+
+
+def curves(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Iterator[Chart]:
+    """A chart for each algorithm of a result without BatchFormer and its twin with it; alone where it has no twin."""
+    for twins in pairs(result):
+        names = [row["label"] for row in twins]
+        rows = [
+            {"names": names, "label": row["label"], "filled": looks[row["algorithm"]].filled, **curve}
+            for row in twins
+            for curve in row["curves"]
+        ]
+        if any(len(row["steps"]) > 1 for row in rows):
+            yield Chart("curves", " and ".join(names), CURVES, curves_of(), rows, names)
+
+
+def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """The rows with curves: twins together, in the order of the first of them."""
+    run = {row["label"]: row for row in result["rows"] if row["curves"]}
+    changed = [(one["base"], one["variant"]) for one in result["comparisons"] if one["modifier"] == "BatchFormer"]
+    twins = [pair for pair in changed if set(pair) <= run.keys()]
+    alone = [(name,) for name in run if not any(name in pair for pair in twins)]
+    groups = sorted([*twins, *alone], key=lambda names: list(run).index(names[0]))
+    return [[run[name] for name in names] for names in groups]
+
+
+@cache
+def curves_of() -> dict[str, Any]:
+    base = alt.Chart().encode(color=alt.Color("label:N", sort=None, scale=alt.Scale(range=["#8a8a8a", BLUE])))
+    trials = base.transform_filter("datum.split == 'test'")
+    means = base.transform_filter("datum.curves == datum.trials")  # at the steps that all trials have
+    chosen = trials.transform_filter("datum.steps == datum.chosen")
+    window = chosen.transform_filter("datum.swad_window")
+    windows = window.mark_rule(size=3, yOffset={"expr": "datum.filled ? 0 : -4"})
+    x = alt.X("steps:Q").title("step").axis(tickCount=4, grid=False)
+    y = alt.Y("accuracy:Q").title("accuracy (%)").scale(zero=False).axis(tickCount=5)
+    dash = alt.StrokeDash("split:N").scale(domain=SPLITS, range=[[1, 0], [4, 2]])
+    dots = chosen.transform_calculate(fill=f"datum.filled ? '{BLUE}' : 'white'").mark_point(size=18)
+    told = ["label:N", "environment:N", "trial_seed:N", "steps:Q", alt.Tooltip("accuracy:Q", format=".1f")]
+    layers = [
+        windows.encode(x="swad_window[0]:Q", x2="swad_window[1]:Q", y=alt.value(PANEL[1] - 2)),
+        trials.mark_line(size=0.4).encode(x=x, y=y, detail="trial_seed:N"),
+        means.mark_line(size=1.4).encode(x=x, y="mean(accuracy):Q", strokeDash=dash),
+        dots.encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=told),
+    ]
+    by_environment = panels(layers, *PANEL, facet=alt.Facet("environment:N", sort=None), columns=2)
+    line = ["label", "environment"]
+    counted = by_environment.transform_joinaggregate(trials="count()", groupby=line)
+    flat = counted.transform_flatten(["steps", *SPLITS]).transform_fold(SPLITS, ["split", "accuracy"])
+    return dict(flat.transform_joinaggregate(curves="count()", groupby=[*line, "split", "steps"]).to_dict())

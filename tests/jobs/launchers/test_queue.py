@@ -5,7 +5,7 @@ from factories import jobs_of
 
 from dg_batchformer.jobs.folder import write
 from dg_batchformer.jobs.launchers import Launcher
-from dg_batchformer.jobs.queue import Queue
+from dg_batchformer.jobs.launchers.local import Queue
 from dg_batchformer.runs import claim
 from dg_batchformer.runs.files import DONE
 

@@ -45,8 +45,8 @@ def html(document: Mapping[str, Any]) -> str:
 
 
 def source(name: str) -> str:
-    """A file of this folder."""
-    return files("dg_batchformer.page").joinpath(name).read_text(encoding="utf-8")
+    """A file of the page."""
+    return files("dg_batchformer").joinpath("page", name).read_text(encoding="utf-8")
 
 
 @cache

@@ -5,10 +5,10 @@ import re
 import torch
 from sklearn.datasets import load_digits
 
-from dg_batchformer.data.benchmarks import BENCHMARKS, load_dataset
+from dg_batchformer.data import BENCHMARKS, load_dataset
 from dg_batchformer.data.environments import fingerprint
 from dg_batchformer.data.folders import Benchmark
-from dg_batchformer.data.in_memory import load_digits as load
+from dg_batchformer.data.loaders import load_digits as load
 
 
 def test_every_digit_is_in_one_environment():
