@@ -3,18 +3,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint fidelity chaos results clean
+.PHONY: demo test test-all lint docs fidelity chaos results clean
 
-demo: .venv/installed
+demo: .venv/installed-plots
 	$(BIN)/python -m dg_batchformer.sweeps.digits --output_dir demo --table selection.md
 
+# The quick tests; test-all has those that kill, wait, submit to a cluster or click through the page too.
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto -m "not slow and not slurm and not browser"
+
+test-all: .venv/installed-test
+	$(BIN)/python -m pytest -n auto
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed
+	$(BIN)/python -m pip install -q -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 # make fidelity PEERS=DIR: DIR holds checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library.
 fidelity: .venv/installed-test
@@ -33,6 +42,10 @@ fidelity: .venv/installed-test
 	$(BIN)/python -m pip install -e .
 	touch $@
 
+.venv/installed-plots: .venv/installed
+	$(BIN)/python -m pip install -e ".[plots]"
+	touch $@
+
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install -e ".[test]"
 	touch $@
@@ -46,4 +59,4 @@ results: .venv/installed-test
 	$(BIN)/python results/rebuild.py
 
 clean:
-	rm -rf .venv demo selection.md build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo selection.md selection.html docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache

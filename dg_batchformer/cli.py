@@ -179,13 +179,17 @@ def publish(report: Report, arguments: argparse.Namespace) -> int:
         drawn = draw(document(report, with_curves=True), Path(arguments.figures))
         print("\n".join(f"wrote {path}" for path in drawn) or "no figure: no table has a number")
         return 0
+
+    def content(*, color: bool) -> str:
+        if arguments.format == "text":
+            return text.render(report, color=color, verbose=arguments.verbose)
+        return render(report, arguments.format)
+
     if arguments.output:
-        Path(arguments.output).write_text(render(report, arguments.format), encoding="utf-8")
+        Path(arguments.output).write_text(content(color=False), encoding="utf-8")
         print(f"wrote {arguments.output}")
-    elif arguments.format == "text":
-        print(text.render(report, color=sys.stdout.isatty()), end="")
     else:
-        print(render(report, arguments.format), end="")
+        print(content(color=sys.stdout.isatty()), end="")
     return 0
 
 

@@ -126,6 +126,9 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
     )
     p.add_argument("--ddof", type=int, choices=[0, 1], default=0, help="of standard errors (default 0, DomainBed's)")
     p.add_argument("--format", default="text", choices=formats.names())
+    p.add_argument(
+        "--verbose", action="store_true", help="text: all selection methods, differences by environment, explanations"
+    )
     p.add_argument("--output", help="file to write to instead of printing")
     p.add_argument(
         "--command",

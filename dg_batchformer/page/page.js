@@ -56,6 +56,7 @@ function showHeader() {
   ]);
   fill(byId("apart"), {}, sentences(DATA.apart));
   fill(byId("legend"), {}, sentences(DATA.legend));
+  byId("notes").hidden = DATA.legend.length + DATA.apart.length + DATA.problems.length === 0;
   fill(byId("problems"), {}, DATA.problems.map(({ kind, n, texts }) => {
     const summary = [prose(kind), " (", make("b", {}, String(n)), ")"];
     return onDemand(summary, () => make("ul", {}, texts.map((text) => make("li", {}, prose(text)))));
@@ -87,7 +88,7 @@ function showView() {
   byId("band").textContent = result.oracle ? "Uses test data: not a fair number." : "";
   byId("caption").replaceChildren(...prose(result.caption));
   byId("lacking").replaceChildren(...prose(result.lacking ?? ""));
-  for (const id of ["table-scroll", "hint", "legend"]) byId(id).hidden = Boolean(result.lacking);
+  for (const id of ["table-scroll", "hint"]) byId(id).hidden = Boolean(result.lacking);
   view = { result, ...buildTable(result.lacking ? { ...result, rows: [] } : result) };
   showTable();
   showCharts(result);
@@ -114,9 +115,8 @@ function showCharts(result) {
   const left = lines.filter((line) => line.names.some(matches));
   byId("forest-section").hidden = left.length === 0;
   byId("forest").append(make("div", { id: "differences-table" },
-    grid("Paired differences", head, left.map((line) => line.cells)),
-    make("details", {}, make("summary", {}, "In words"),
-      left.map((line) => make("p", {}, make("b", {}, line.cells[0]), ": ", prose(line.words))))));
+    grid("Paired differences", head, left.map((line) => line.cells))));
+  byId("verdicts").replaceChildren(...left.map(({ title, words }) => make("li", {}, make("b", {}, title), `: ${words}`)));
 }
 
 /* For the charts of a kind, with their caption. */

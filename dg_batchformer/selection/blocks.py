@@ -102,7 +102,7 @@ def _changes(result: Result) -> Grid:
         ["Variant - base"],
         [*columns, *COMPARISON_COLUMNS],
         lines,
-        [f"{one.name}: {one.words}" for one in result.comparisons],
+        [f"{one.title}: {one.words}" for one in result.comparisons],
         is_of_changes=True,
     )
 

@@ -138,23 +138,32 @@ class Comparison:
         return f"{self.variant} - {self.base}"
 
     @property
+    def title(self) -> str:
+        """What is compared: "BatchFormer on ERM"."""
+        return f"{self.change} on {self.base}"
+
+    @property
     def words(self) -> str:
-        """The outcome in plain words."""
+        """The outcome: mean difference, Student's 95 % interval, number of pairs, and a verdict."""
         overall = self.overall
         if overall.mean is None:
             return "no pair of runs to compare"
-        if overall.n == 1:
-            return f"{overall.mean:+.1f} points in one pair, which tells nothing"
-        pairs = f"{overall.n} pairs"
-        if overall.t is None or overall.p is None or self.p_holm is None:
-            return f"{overall.mean:+.1f} points in each of {pairs}: without a spread no test can judge it"
-        interval = f"Student's 95 % interval {overall.t[0]:+.1f} to {overall.t[1]:+.1f} points"
-        if self.p_holm >= SIGNIFICANT:
-            alone = overall.p < SIGNIFICANT
-            corrected = f"; p {self.p_holm:.3f}, corrected for {self.n_comparisons} comparisons" if alone else ""
-            return f"no difference can be told from these {pairs} ({interval}{corrected})"
-        changed = "raises" if overall.mean > 0 else "lowers"
-        return f"{self.change} {changed} {self.base} by {abs(overall.mean):.1f} points ({interval}, {pairs})"
+        found = [f"{overall.mean:+.1f} points"]
+        if overall.t:
+            found.append(f"95 % {overall.t[0]:+.1f} to {overall.t[1]:+.1f}")
+        found.append(f"{overall.n} pair{'s' * (overall.n > 1)}")
+        return f"{', '.join(found)}: {self._verdict}"
+
+    @property
+    def _verdict(self) -> str:
+        """ "better" or "worse" where the corrected p is below 0.05, else "inconclusive"."""
+        overall = self.overall
+        if overall.mean is None or overall.p is None or self.p_holm is None:
+            return f"inconclusive ({'one pair' if overall.n == 1 else 'all pairs are equal'}, so no test)"
+        if self.p_holm < SIGNIFICANT:
+            return "better" if overall.mean > 0 else "worse"
+        corrected = f" (p {self.p_holm:.3f} after correction for {self.n_comparisons} comparisons)"
+        return "inconclusive" + corrected * (overall.p < SIGNIFICANT)
 
 
 def compare(section: Section) -> list[Comparison]:

@@ -229,8 +229,8 @@ def comparison(modifier, variant, base, by_name, environments):
         "p_holm": 0.41,
         "n_comparisons": 3,
         "as_selected": overall["mean"],
-        "words": f"no difference can be told from these {len(units)} pairs "
-        f"(Student's 95 % interval {low:+.1f} to {high:+.1f} points)",
+        "title": f"{modifier} on {base}",
+        "words": f"{overall['mean'] or 0:+.1f} points, 95 % {low:+.1f} to {high:+.1f}, {len(units)} pairs: worse",
     }
 
 

@@ -83,6 +83,7 @@ def test_differences_are_in_the_words_of_the_other_formats():
     assert (name, mean, p, chosen) == ("ERM_BatchFormer - ERM", f"{one['overall']['mean']:+.1f}", "0.410", mean)
     assert interval == "{:+.1f} to {:+.1f}".format(*one["overall"]["bootstrap"])
     assert counts == "{wins}/{ties}/{losses}".format(**one["overall"])
+    assert (table["lines"][0]["title"], table["lines"][0]["words"]) == (one["title"], one["words"])
 
 
 def test_without_the_extra_there_are_tables_alone(monkeypatch):

@@ -137,8 +137,6 @@ def test_it_opens_with_the_first_fair_table(page):
     page.open()
     assert page.text("#made").startswith("480 runs of 2 folders: sweep, older sweep. Made by dg-batchformer 0.1.0")
     assert page.text("#caption") == FIRST["caption"]
-    assert page.text("#apart") == FULL["apart"][0]
-    assert page.text("#legend") == " ".join(FULL["legend"])
     assert page.algorithms() == [row["algorithm"] for row in FIRST["rows"]]
 
 
@@ -293,9 +291,12 @@ def test_differences(page):
     page.open()
     words = page.words("forest")
     assert {"BatchFormer", "SWAD", "ERM_BatchFormer", "CORAL_BatchFormer", "0.410"} <= set(words)
-    page.click("#differences-table summary")
-    for line, one in zip(page.all("#differences-table p"), FIRST["comparisons"], strict=True):
-        assert line.text == f"{one['variant']} - {one['base']}: {one['words']}"
+
+
+def test_the_verdicts_come_first(page):
+    page.open()
+    for line, one in zip(page.all("main > #verdicts:first-of-type li"), FIRST["comparisons"], strict=True):
+        assert line.text == f"{one['title']}: {one['words']}"
 
 
 def test_curves_are_drawn_when_opened(page):
@@ -351,8 +352,11 @@ def test_a_hash_that_fits_nothing_is_no_harm(page):
     assert len(page.algorithms()) == len(FIRST["rows"])
 
 
-def test_problems_are_listed_when_opened(page):
+def test_notes_and_problems_are_listed_when_opened(page):
     page.open()
+    page.click("#notes > summary")
+    assert page.text("#legend") == " ".join(FULL["legend"])
+    assert page.text("#apart") == FULL["apart"][0]
     first = "#problems details:first-child"
     assert page.text(f"{first} summary") == "runs without their done (2)"
     assert page.all("#problems li") == []
@@ -389,7 +393,7 @@ def test_one_number(page):
         "",
         "accuracies-section",
     ]
-    for name in ("#problems", "#no-charts"):
+    for name in ("#notes", "#no-charts"):
         assert not page.one(name).is_displayed()
 
 

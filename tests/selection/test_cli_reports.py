@@ -168,7 +168,8 @@ def test_what_changed_is_said_with_its_interval(sweep, printed):
     assert (overall["n"], overall["mean"], overall["wins"]) == (12, pytest.approx(11), 12)
     assert overall["t"][0] < overall["bootstrap"][0] < 11 < overall["bootstrap"][1] < overall["t"][1]
     assert comparison["environments"]["A"]["bootstrap"] is None
-    assert comparison["words"].startswith("BatchFormer raises ERM by 11.0 points (Student's 95 % interval +")
+    assert (comparison["title"], comparison["words"][:20]) == ("BatchFormer on ERM", "+11.0 points, 95 % +")
+    assert comparison["words"].endswith(", 12 pairs: better")
     assert comparison["as_selected"] == pytest.approx(11)
 
 

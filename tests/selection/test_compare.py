@@ -10,7 +10,7 @@ from factories import args, record, run_of, table, write_run
 from scipy import stats
 
 from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name
-from dg_batchformer.selection.compare import Comparison, Difference, bootstrap_interval, compare
+from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison, Difference, bootstrap_interval, compare
 from dg_batchformer.selection.table import AVERAGE, Unit
 
 ENVIRONMENTS = ("A", "C", "P", "S")
@@ -177,7 +177,7 @@ def test_trials_that_one_side_lacks_make_no_pair(tmp_path):
     run_of(tmp_path, 1, 0.75, algorithm="ERM_BatchFormer", trial=2)
     (one,) = compare(table(tmp_path))
     assert one.overall.units == {Unit("A", "A", 2): 25.0}
-    assert one.words == "+25.0 points in one pair, which tells nothing"
+    assert one.words == "+25.0 points, 1 pair: inconclusive (one pair, so no test)"
     assert (one.p_holm, one.as_selected) == (None, None)
 
 
@@ -215,22 +215,23 @@ def words(values, p_holm=None, n_comparisons=1):
 
 
 def test_the_outcome_in_words():
-    assert words([2.0, 1.0, 3.0, 2.0]) == (
-        "SWAD raises ERM by 2.0 points (Student's 95 % interval +0.7 to +3.3 points, 4 pairs)"
-    )
-    assert words([-2.0, -1.0, -3.0, -2.0]).startswith(
-        "SWAD lowers ERM by 2.0 points (Student's 95 % interval -3.3 to -0.7"
-    )
-    assert words([2.0, -1.0, 3.0, -2.0]) == (
-        "no difference can be told from these 4 pairs (Student's 95 % interval -3.3 to +4.3 points)"
-    )
+    assert words([2.0, 1.0, 3.0, 2.0]) == "+2.0 points, 95 % +0.7 to +3.3, 4 pairs: better"
+    assert words([-2.0, -1.0, -3.0, -2.0]) == "-2.0 points, 95 % -3.3 to -0.7, 4 pairs: worse"
+    assert words([2.0, -1.0, 3.0, -2.0]) == "+0.5 points, 95 % -3.3 to +4.3, 4 pairs: inconclusive"
+    assert words([]) == "no pair of runs to compare"
+    assert words([2.0]) == "+2.0 points, 1 pair: inconclusive (one pair, so no test)"
+
+
+def test_what_is_compared_in_words():
+    overall = Difference.from_units({})
+    assert Comparison("BatchFormer", "BatchFormer", "A_BatchFormer", "A", overall, {}, None).title == "BatchFormer on A"
+    assert Comparison(HYPER_PARAMETER, "lr 0.1", "A (lr 0.1)", "A", overall, {}, None).title == "lr 0.1 on A"
 
 
 def test_a_difference_that_falls_to_the_correction_says_so():
     """Its interval, which is not corrected, leaves 0 out."""
     assert words([2.0, 1.0, 3.0, 2.0], p_holm=0.06, n_comparisons=5) == (
-        "no difference can be told from these 4 pairs "
-        "(Student's 95 % interval +0.7 to +3.3 points; p 0.060, corrected for 5 comparisons)"
+        "+2.0 points, 95 % +0.7 to +3.3, 4 pairs: inconclusive (p 0.060 after correction for 5 comparisons)"
     )
 
 
@@ -238,7 +239,7 @@ def test_a_difference_that_falls_to_the_correction_says_so():
 def test_equal_differences_are_not_called_certain(value):
     """Two pairs of accuracies on a few hundred images may well differ by the same number of them."""
     assert words([value, value + 1e-14]) == (
-        f"{value:+.1f} points in each of 2 pairs: without a spread no test can judge it"
+        f"{value:+.1f} points, 2 pairs: inconclusive (all pairs are equal, so no test)"
     )
 
 

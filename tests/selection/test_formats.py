@@ -1,6 +1,7 @@
 """The formats say what the report says, each in its own way."""
 
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -62,7 +63,7 @@ def test_places_are_of_what_is_printed(made):
 
 
 def test_text(made):
-    lines = render(made, "text").splitlines()
+    lines = text.render(made, verbose=True).splitlines()
     assert lines[0] == "PACS, model selection: training-domain validation"
     assert " ".join(lines[1:3]).startswith(
         "protocol domainbed, backbone resnet50; 1 to 2 trials; hyper-parameters fixed"
@@ -77,9 +78,7 @@ def test_text(made):
         "<0.001",
         "+2.6",
     ]
-    assert "BatchFormer raises ERM by 2.6 points (Student's 95 % interval +2.2 to +3.0 points, 8 pairs)" in " ".join(
-        lines
-    )
+    assert "BatchFormer on ERM: +2.6 points, 95 % +2.2 to +3.0, 8 pairs: better" in lines
     assert "  no number: needs pair runs (--pairs)" in lines
     fence = next(i for i, line in enumerate(lines) if ORACLE_FENCE in line)
     assert [i for i, line in enumerate(lines) if "ORACLE" in line] == [fence + 2]
@@ -87,6 +86,22 @@ def test_text(made):
     assert not any(" - ERM" in line for line in lines[fence:])
     # Only what cannot be broken is longer than a line of a narrow terminal.
     assert all(len(line) <= 100 for line in lines if not re.search(r"\s{3}|─", line))
+
+
+def test_text_ends_with_the_table_to_report_and_its_verdict(made):
+    lines = render(made, "text").splitlines()
+    titles = [line for line in lines if "model selection: " in line]
+    assert titles == ["PACS, model selection: training-domain validation"]
+    rows = [line.split()[0] for line in lines if line.startswith("  ERM")]
+    assert rows[:2] == ["ERM", "ERM_BatchFormer"]
+    assert not [line for line in lines if "Variant - base" in line or "Mean ±" in line]
+    verdict = lines.index("BatchFormer on ERM: +2.6 points, 95 % +2.2 to +3.0, 8 pairs: better")
+    assert lines[verdict + 1 :] == ["", *made.apart, text.MORE]
+
+
+def test_without_training_domain_validation_text_shows_what_there_is(made):
+    last = [one for one in made.results if one.section.selection == "last"]
+    assert "model selection: last checkpoint" in text.render(dataclasses.replace(made, results=last))
 
 
 def test_text_has_styles_in_a_terminal_alone(made):

@@ -162,7 +162,7 @@ def test_the_error_is_that_asked_for(tmp_path, ddof, capsys):
             run_of(tmp_path, env, accuracy, trial=trial, hparams={})
     (result,) = results(tmp_path, ddof=ddof)
     assert result.section.rows[0].cells["A"].error == pytest.approx(1 if ddof else 0.5**0.5)
-    assert cli.main(["collect", "--input_dir", str(tmp_path), "--ddof", str(ddof)]) == 0
+    assert cli.main(["collect", "--verbose", "--input_dir", str(tmp_path), "--ddof", str(ddof)]) == 0
     printed = capsys.readouterr().out
     assert ("81.0 ± 1.0" if ddof else "81.0 ± 0.7") in printed
     assert f"ddof {ddof}" in printed

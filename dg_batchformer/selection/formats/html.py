@@ -66,7 +66,7 @@ def difference_table(result: Mapping[str, Any]) -> dict[str, Any]:
         p = "" if one["p_holm"] is None else p_value(one["p_holm"])
         over = [interval(overall["bootstrap"]), counts(overall), p, signed(one["as_selected"])]
         cells = [f"{variant} - {base}", *map(signed, means), *over]
-        lines.append({"names": [variant, base], "cells": cells, "words": one["words"]})
+        lines.append({"names": [variant, base], "cells": cells, "title": one["title"], "words": one["words"]})
     return {"head": ["Variant - base", *environments, *COMPARISON_COLUMNS], "lines": lines}
 
 

@@ -81,7 +81,7 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
         "rows": rows,
         "comparisons": [
             {
-                **_of(one, "modifier", "change", "variant", "base"),
+                **_of(one, "modifier", "change", "variant", "base", "title"),
                 "overall": _difference(one.overall),
                 "environments": {column: _difference(own) for column, own in one.columns.items()},
                 **_of(one, "p_holm", "n_comparisons", "as_selected", "words"),
