@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 from factories import args, image_tree, record, write_run
 
-from dg_batchformer import cli
+from dg_batchformer import cli, flags
 from dg_batchformer.jobs.launchers.local import Local
 from dg_batchformer.runs.claim import claimed
 
@@ -275,3 +276,15 @@ def test_skipped_images_are_in_every_record(tmp_path, capsys):
     for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines():
         (skipped,) = json.loads(line)["skipped_images"]
         assert skipped.startswith("b/dog/1.jpg: cannot identify")
+
+
+@pytest.mark.parametrize("command", flags.COMMANDS)
+def test_help_ends_with_two_examples_that_parse(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    *_, header, first, second = capsys.readouterr().out.splitlines()
+    assert header == "examples:"
+    for line in (first, second):
+        program, *words = shlex.split(line)
+        assert program == "dg-batchformer"
+        assert flags.parser().parse_args(words).command == command

@@ -1,4 +1,4 @@
-"""The arguments of a run: DomainBed's flags, each declared once with its role, its default and its help."""
+"""The arguments of a run, most of them DomainBed's flags; each has its role, default and help in one place."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ PRECISIONS = ("fp32", "bf16")
 
 
 class DataArguments(NamedTuple):
-    """The arguments of `load_dataset`; runs that have the same ones share their data."""
+    """The arguments of `load_dataset`; runs with equal ones share their data."""
 
     name: str
     data_dir: str | None
@@ -25,12 +25,12 @@ class DataArguments(NamedTuple):
 
 
 class Role(Enum):
-    """What an argument is for; what depends on arguments (flags, job ids, saved states, tables) derives from it."""
+    """The role of an argument; flags, job ids, saved states and tables derive from it."""
 
-    VARIED = "says which run of a sweep it is"
+    VARIED = "identifies a run in a sweep"
     SETTING = "changes the result; a table never mixes two values"
     RESULT = "changes the result"
-    DATA = "says where the data lie"
+    DATA = "location of the data"
     LAUNCH = "concerns this launch only"
 
 
@@ -38,13 +38,13 @@ IDENTITY = (Role.VARIED, Role.SETTING, Role.RESULT)
 """Roles of the arguments that make two runs different runs."""
 
 
-def argument(role: Role, help: str, default: Any, *, late: bool = False, resolved: bool = False) -> Any:
-    """A field of `RunArguments`.
+def argument(group: str, role: Role, help: str, default: Any, *, late: bool = False, resolved: bool = False) -> Any:
+    """A field of `RunArguments`; --help shows its flag in `group`.
 
-    A `late` argument, added after the first sweeps, enters a job id only where it differs from its default, so that
-    older ids stay. A `resolved` one enters the identity of a saved state not as given but as what it resolves to.
+    A `late` argument is newer than the first sweeps: it is part of a job id only if it differs from its default, so
+    that older ids stay. A `resolved` argument is part of a saved state's identity by its resolved value.
     """
-    metadata = {"role": role, "help": help, "late": late, "resolved": resolved}
+    metadata = {"group": group, "role": role, "help": help, "late": late, "resolved": resolved}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -54,45 +54,58 @@ def argument(role: Role, help: str, default: Any, *, late: bool = False, resolve
 class RunArguments:
     """The arguments of one run; None means the default of the dataset or of the protocol."""
 
-    dataset: str = argument(Role.VARIED, "a benchmark, or folder:PATH", "RotatedDigits", resolved=True)
-    algorithm: str = argument(Role.VARIED, "such as CORAL_BatchFormer, or module:Class", "ERM")
-    test_envs: list[int] = argument(Role.VARIED, "environments left out", [0])
-    data_dir: str | None = argument(Role.DATA, "folder in which the benchmarks' folders lie", None)
+    dataset: str = argument("data", Role.VARIED, "a benchmark, or folder:PATH", "RotatedDigits", resolved=True)
+    algorithm: str = argument("algorithm", Role.VARIED, "such as CORAL_BatchFormer, or module:Class", "ERM")
+    test_envs: list[int] = argument("data", Role.VARIED, "numbers of the left-out environments", [0])
+    data_dir: str | None = argument("data", Role.DATA, "folder that contains the folders of the benchmarks", None)
     hparams: str | None = argument(
-        Role.RESULT, "JSON object of the hyper-parameters that differ from their defaults", None, resolved=True
+        "algorithm",
+        Role.RESULT,
+        "JSON object with hyper-parameters that replace the defaults",
+        None,
+        resolved=True,
     )
-    hparams_seed: int = argument(Role.VARIED, "0: the defaults, else a row of the search", 0)
-    trial_seed: int = argument(Role.VARIED, "seeds the splits and the search", 0)
-    seed: int = argument(Role.VARIED, "seeds everything else", 0)
-    steps: int | None = argument(Role.SETTING, "updates of a run; default: the dataset's", None, resolved=True)
+    hparams_seed: int = argument("algorithm", Role.VARIED, "0: the defaults; n: random row n of the search", 0)
+    trial_seed: int = argument("schedule", Role.VARIED, "seeds the splits and the search", 0)
+    seed: int = argument("schedule", Role.VARIED, "seeds everything else", 0)
+    steps: int | None = argument(
+        "schedule", Role.SETTING, "updates of a run; default: the dataset's", None, resolved=True
+    )
     checkpoint_freq: int | None = argument(
-        Role.SETTING, "steps between evaluations; default: the dataset's", None, resolved=True
+        "schedule", Role.SETTING, "steps between evaluations; default: the dataset's", None, resolved=True
     )
-    holdout_fraction: float = argument(Role.SETTING, "share of the out-splits", 0.2)
-    output_dir: str = argument(Role.LAUNCH, "folder of the run", "train_output")
-    skip_model_save: bool = argument(Role.LAUNCH, "write no model.pkl", False)
-    save_model_every_checkpoint: bool = argument(Role.LAUNCH, "write model_step{step}.pkl too", False)
+    holdout_fraction: float = argument("data", Role.SETTING, "share of samples in the out-splits", 0.2)
+    output_dir: str = argument("files", Role.LAUNCH, "folder of the run", "train_output")
+    skip_model_save: bool = argument("files", Role.LAUNCH, "write no model.pkl", False)
+    save_model_every_checkpoint: bool = argument("files", Role.LAUNCH, "write model_step{step}.pkl too", False)
     cache_dir: str | None = argument(
-        Role.DATA, "folder of the decoded images; default: a hidden folder beside the benchmark's", None
+        "data", Role.DATA, "folder for decoded images; default: a hidden folder beside the benchmark", None
     )
-    skip_corrupt: bool = argument(Role.RESULT, "leave corrupt images out, and say so in every record", False, late=True)
-    protocol: str = argument(Role.SETTING, f"what is held fixed: {', '.join(PROTOCOLS)}", DOMAINBED, late=True)
+    skip_corrupt: bool = argument("data", Role.RESULT, "skip corrupt images; every record lists them", False, late=True)
+    protocol: str = argument(
+        "schedule", Role.SETTING, f"training protocol: {', '.join(PROTOCOLS)}", DOMAINBED, late=True
+    )
     fixed_hparams: bool = argument(
+        "algorithm",
         Role.SETTING,
-        "all trials take trial 0's draws of the search (default: each draws its own, as in DomainBed)",
+        "all trials use the search draws of trial 0 (default: each trial draws, as in DomainBed)",
         False,
         late=True,
         resolved=True,
     )
-    precision: str = argument(Role.SETTING, f"of the networks: {' or '.join(PRECISIONS)}", PRECISIONS[0], late=True)
-    compile: bool = argument(Role.RESULT, "compile the network, which pays in long runs on a GPU", False, late=True)
+    precision: str = argument(
+        "algorithm", Role.SETTING, f"precision of the networks: {' or '.join(PRECISIONS)}", PRECISIONS[0], late=True
+    )
+    compile: bool = argument(
+        "algorithm", Role.RESULT, "compile the network: faster in long runs on a GPU", False, late=True
+    )
     checkpoint_minutes: float = argument(
-        Role.LAUNCH, "minutes between two saved states, from which an interrupted run resumes", 10.0
+        "files", Role.LAUNCH, "minutes between two saved states; an interrupted run resumes from the last", 10.0
     )
 
     @property
     def key(self) -> RunKey:
-        """Which run of a sweep this is."""
+        """The key of this run in a sweep."""
         return RunKey.from_args(dataclasses.asdict(self))
 
     @property
@@ -102,11 +115,11 @@ class RunArguments:
 
     @property
     def data(self) -> DataArguments:
-        """What names the run's data."""
+        """The arguments that select the data."""
         return DataArguments(self.dataset, self.data_dir, self.cache_dir, self.skip_corrupt)
 
     def given_hparams(self) -> dict[str, Any]:
-        """The hyper-parameters in `hparams`."""
+        """The hyper-parameters given by `hparams`."""
         return parse_hparams(self.hparams)
 
 
@@ -114,12 +127,12 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {one.name: one for one in dataclasse
 
 
 def names_of(*roles: Role) -> list[str]:
-    """The arguments that have one of these roles."""
+    """The names of the arguments with one of these roles."""
     return [name for name, one in FIELDS.items() if one.metadata["role"] in roles]
 
 
 def command_line(program: Sequence[str], arguments: Mapping[str, Any]) -> str:
-    """The command that runs a program with these arguments by name; those that are None or False are left out."""
+    """The command for a program with these arguments; it omits None and False."""
     words = list(program)
     for name, value in sorted(arguments.items()):
         if value is True:
@@ -130,7 +143,7 @@ def command_line(program: Sequence[str], arguments: Mapping[str, Any]) -> str:
 
 
 def parse_hparams(text: str | None) -> dict[str, Any]:
-    """The hyper-parameters of a JSON object."""
+    """The hyper-parameters in a JSON object; InputError if it is not one."""
     if text is None:
         return {}
     try:
