@@ -1,6 +1,6 @@
 """The objectives ERM, CORAL, IRM and VREx, and the modifiers MixStyle, BatchFormer and SWAD.
 
-Importing this room imports all of its files: an objective registers itself by lying here.
+The import of this folder imports all its files: a new file registers its objective.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What IRM and VREx share: a penalty over environments whose weight jumps once."""
+"""The common part of IRM and VREx: a penalty over environments whose weight changes once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from .erm import ERM
 
 
 def annealed_hyperparameters(method: str, weight: float) -> tuple[Hyperparameter, Hyperparameter]:
-    """The penalty's weight, its default given, and the step at which it sets in, by DomainBed's names for `method`."""
+    """The weight of the penalty and its start step, with DomainBed's names for `method`."""
     return (
         Hyperparameter(f"{method}_lambda", weight, lambda r: 10 ** r.uniform(-1, 5)),
         Hyperparameter(f"{method}_penalty_anneal_iters", 500, lambda r: int(10 ** r.uniform(0, 4)), minimum=0),
@@ -23,10 +23,10 @@ def annealed_hyperparameters(method: str, weight: float) -> tuple[Hyperparameter
 
 
 class AnnealedPenalty(ERM):
-    """nll + weight * penalty, the weight being 1 before the annealing step and the method's lambda from it on.
+    """nll + weight * penalty; the weight is 1 before the annealing step and the method's lambda from then on.
 
-    At that step the optimizer is made anew, as in DomainBed: Adam's moments do not fit the new gradients.
-    A subclass sets `method` and gives `penalty`.
+    At that step a new optimizer starts, as in DomainBed: Adam's moments do not fit the new gradients.
+    A subclass sets `method` and defines `penalty`.
     """
 
     method: str
@@ -35,7 +35,7 @@ class AnnealedPenalty(ERM):
         super().__init__(input_shape, num_classes, num_domains, hparams)
         self.update_count: Tensor
         self.register_buffer("update_count", torch.tensor([0]))
-        # Reading the buffer, which DomainBed has, would make a GPU wait at every step.
+        # Not read from the buffer (which DomainBed has): that would wait for the GPU at every step.
         self.n_updates = 0
         self.register_load_state_dict_post_hook(AnnealedPenalty._read_count)
 
@@ -43,9 +43,9 @@ class AnnealedPenalty(ERM):
         self.n_updates = int(self.update_count)
 
     def penalty(self, logits: list[Tensor], labels: list[Tensor], losses: Tensor, nll: Tensor) -> Tensor:
-        """The penalty, given logits and labels by environment, the cross-entropies (D,) and their mean ().
+        """The penalty, from logits and labels by environment, the cross-entropies (D,) and their mean ().
 
-        The mean is handed on because Adam magnifies the rounding of a second one into other weights than DomainBed's.
+        The mean is an argument because a second computation rounds differently, and Adam magnifies the difference.
         """
         raise NotImplementedError
 

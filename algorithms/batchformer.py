@@ -1,4 +1,4 @@
-"""BatchFormer as a modifier: what the loss sees."""
+"""BatchFormer as a modifier: it changes the input of the loss."""
 
 from typing import Any
 
@@ -25,30 +25,30 @@ HYPERPARAMETERS = (
     Hyperparameter("batchformer_scope", "all", choices=("all", "environment")),
     Hyperparameter("batchformer_as_released", False),
 )
-"""Without samplers: a search over BatchFormer's own settings would give the variant more tries than its base."""
+"""Not searched: a search over BatchFormer's settings would give the variant more attempts than its base."""
 
 
 @register_modifier("BatchFormer", HYPERPARAMETERS)
 def with_batchformer(cls: Any) -> Any:
     """The algorithm `cls` with BatchFormer (Hou et al., CVPR 2022, https://arxiv.org/abs/2203.01522).
 
-    Features z and h = BatchFormer(z) are computed over the step's batch; for each environment d the loss then sees
-    [z_d ; h_d] with labels [y_d ; y_d], so that one classifier and one loss, penalties included, see both. `predict` is
-    untouched and never uses BatchFormer.
+    Features z and h = BatchFormer(z) are computed over the batch of the step. For each environment d the loss gets
+    [z_d ; h_d] with labels [y_d ; y_d]: one classifier and one loss, with its penalties, see both. `predict` does not
+    change and never uses BatchFormer.
 
     Args:
         cls: an algorithm class with DomainBed's contract whose instances have a `featurizer` (with `n_outputs`) and
-            an optimizer, under any name, that trains it. The update may go backwards several times, make its
-            optimizers anew or copy the network. A first update is tried on a copy; an algorithm that cannot be
-            wrapped is refused with an InputError when it is constructed.
+            an optimizer, under any name, that trains it. The update may go backwards several times, make new
+            optimizers or copy the network. The constructor tries a first update on a copy, and raises an InputError
+            for an algorithm that cannot be wrapped.
 
     The result composes with `with_mixstyle` and `with_swad` in any order. Its hparams are `batchformer_layers`,
     `batchformer_heads`, `batchformer_dropout`, `batchformer_lr_scale` (of the algorithm's learning rate),
-    `batchformer_shared_classifier` (False: the loss sees h alone), `batchformer_trainable` (False: it stays at its
-    random start), `batchformer_scope` ("all", or "environment": attention inside one environment only) and
-    `batchformer_as_released`: what the paper's released scripts for ERM, CORAL, IRM and VREx did, where BatchFormer
-    stays at its random start and IRM's penalty takes as its groups the chunks of [z ; h], as many as there are
-    environments: with two these are the branches, all z and all h.
+    `batchformer_shared_classifier` (False: the loss sees h only), `batchformer_trainable` (False: it keeps its random
+    initial weights), `batchformer_scope` ("all", or "environment": attention inside one environment only) and
+    `batchformer_as_released`: as in the paper's released scripts for ERM, CORAL, IRM and VREx, BatchFormer keeps its
+    random initial weights, and the groups of IRM's penalty are equal chunks of [z ; h], one for each environment. With
+    two environments these are the branches, all z and all h.
     """
     cls = adapted(cls, "BatchFormer")
 
@@ -80,7 +80,7 @@ def with_batchformer(cls: Any) -> Any:
             return self._both(labels, labels)
 
         def _both(self, before: list[Tensor], after: list[Tensor]) -> list[Tensor]:
-            """What the loss sees of both branches, by environment."""
+            """Both branches in the order of the loss, by environment."""
             if not self._batchformer_hparams["batchformer_shared_classifier"]:
                 return after
             if self._batchformer_hparams["batchformer_as_released"] and is_irm(cls):
@@ -88,9 +88,9 @@ def with_batchformer(cls: Any) -> Any:
             return [torch.cat(both) for both in zip(before, after, strict=True)]
 
         def __setattr__(self, name: str, value: Any) -> None:
-            """Joins BatchFormer to every optimizer that the algorithm makes, at any time."""
+            """Adds BatchFormer to every optimizer of the algorithm, whenever it makes one."""
             super().__setattr__(name, value)
-            # The algorithm's own __init__ makes its first optimizers before BatchFormer is there.
+            # The algorithm's __init__ makes its first optimizers before BatchFormer exists.
             if isinstance(value, torch.optim.Optimizer) and "batchformer" in vars(self).get("_modules", ()):
                 self._join(value)
 

@@ -34,10 +34,10 @@ def covariance(x: Tensor) -> Tensor:
 class CORAL(ERM):
     """Deep CORAL over pairs of environments (Sun & Saenko, ECCV 2016, https://arxiv.org/abs/1607.01719).
 
-    The mean of the environments' cross-entropies + `mmd_gamma` * the mean distance over all pairs. Of the CORALs in
-    circulation this is DomainBed's (and Transfer-Learning-Library's): the distance has a term for the means, and
-    both terms are averaged over their entries; the paper has the covariances alone, divided by 4 C^2. As in
-    DomainBed, each environment has its own forward pass, which matters where batch norm is free.
+    The mean of the environments' cross-entropies + `mmd_gamma` * the mean distance over all pairs. The variant
+    is DomainBed's (and Transfer-Learning-Library's): the distance has a term for the means, and both terms are averaged
+    over their entries; the paper has only the covariances, divided by 4 C^2. As in DomainBed, each environment has its
+    own forward pass, which matters if batch norm is not frozen.
     """
 
     hyperparameters = (Hyperparameter("mmd_gamma", 1.0, lambda r: 10 ** r.uniform(-1, 1)),)

@@ -1,4 +1,4 @@
-"""Empirical risk minimisation, and the update step that the other objectives share."""
+"""Empirical risk minimisation, and the update step of all objectives."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from dg_batchformer.registry import register_algorithm
 
 
 class ByEnvironment:
-    """What a loss sees, environment by environment; modifiers change it."""
+    """The inputs of a loss, by environment; modifiers change them."""
 
     def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
         """Features (n_d, C) of each environment d, in one pass of the algorithm's featurizer or of a copy of it."""
@@ -30,19 +30,19 @@ class ByEnvironment:
 class ERM(ByEnvironment, nn.Module):
     """Empirical risk minimisation (Vapnik, 1998): the cross-entropy over all environments' samples.
 
-    An objective overrides `objective`; the update step, the networks and the optimizer are here. As DomainBed's
-    ERM it has `featurizer`, `classifier`, `network` (the two in a row) and `optimizer` (Adam by default).
+    An objective overrides `objective`; the update step, the networks and the optimizer are here. Like DomainBed's ERM
+    it has `featurizer`, `classifier`, `network` (both in sequence) and `optimizer` (Adam by default).
 
     Args:
         input_shape: (channels, height, width), or (D,) for vectors.
         num_classes: classes of the classifier.
         num_domains: training environments.
-        hparams: `default_hparams(name, dataset)` has all that are needed; a missing one is an InputError.
+        hparams: see `default_hparams(name, dataset)`; a missing one is an InputError.
     """
 
     hyperparameters: tuple[Hyperparameter, ...] = ()
     reads_values = True
-    """Whether `update` returns floats, as DomainBed's; if not, tensors, for which no GPU has to be waited for."""
+    """Whether `update` returns floats, as in DomainBed; otherwise tensors, without a wait for the GPU."""
 
     def __init__(self, input_shape: Shape, num_classes: int, num_domains: int, hparams: Mapping[str, Any]) -> None:
         super().__init__()
@@ -56,18 +56,18 @@ class ERM(ByEnvironment, nn.Module):
         self.optimizer = self.new_optimizer()
 
     def new_optimizer(self) -> torch.optim.Optimizer:
-        """A fresh optimizer over the network."""
+        """A new optimizer for the network."""
         return make_optimizer(self.network.parameters(), self.hparams)
 
     def objective(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
-        """What is minimised, under "loss", and its parts by name, given features and labels by environment."""
+        """The minimised value as "loss", and its parts by name, from features and labels by environment."""
         return {"loss": F.cross_entropy(self.classifier(torch.cat(features)), torch.cat(labels))}
 
     def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, Any]:
         """One step on one minibatch (x, y) per training environment; returns the objective's values."""
         features = self.features_by_environment(self.featurizer, minibatches)
         labels = self.labels_by_environment(minibatches)
-        # What autocast computes in bfloat16 is too coarse for penalties: the classifier and the losses are exact.
+        # bfloat16 is too coarse for penalties: the classifier and the losses are computed in float32.
         with torch.autocast(features[0].device.type, enabled=False):
             exact = [z.to(torch.promote_types(z.dtype, torch.float32)) for z in features]
             values = self.objective(exact, labels)

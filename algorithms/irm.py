@@ -11,10 +11,10 @@ from .annealed import AnnealedPenalty, annealed_hyperparameters
 
 
 def irm_penalty(logits: Tensor, labels: Tensor) -> Tensor:
-    """Product of the gradients that two halves of an environment give a scale of 1 on the logits.
+    """Product of the gradients of two halves of an environment with respect to a scale of 1 on the logits.
 
-    The halves are the samples at even and at odd positions, which makes the product an unbiased estimate of the
-    squared gradient norm of IRMv1; it may be negative.
+    The halves are the samples at even and at odd positions, so the product is an unbiased estimate of the squared
+    gradient norm of IRMv1; it may be negative.
 
     Shape: logits (n, num_classes), labels (n,), n >= 2; result ().
     """
@@ -34,8 +34,8 @@ class IRM(AnnealedPenalty):
 
     The mean over environments of cross-entropy + weight * penalty; the variant is DomainBed's (unbiased two-half
     estimate of the penalty, `irm_lambda` from step `irm_penalty_anneal_iters` on, weight 1 before). With BatchFormer
-    an environment is [z ; h]: where its batch is odd, a sample's z and h fall into different halves, and the estimate
-    is biased upwards; an even `batch_size` keeps them together.
+    an environment is [z ; h]: with an odd batch size z and h of a sample are in different halves, and the estimate is
+    biased upwards; an even `batch_size` keeps them together.
     """
 
     method = "irm"

@@ -1,4 +1,4 @@
-"""MixStyle as a modifier: what the featurizer computes."""
+"""MixStyle as a modifier: it changes the features."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ HYPERPARAMETERS = (
 
 
 def mix_styles(maps: Tensor, partners: Tensor, weights: Tensor, eps: float = 1e-6) -> Tensor:
-    """Maps with their own content and a mixture of their own and a partner's style.
+    """Maps with a mixture of their style and a partner's style.
 
-    The style is the mean and the standard deviation of each channel over the map, without gradient; `weights` is
-    the share of the own style.
+    The style is the mean and the standard deviation of each channel over the map, without gradient; `weights` is the
+    share of the map's style.
 
     Shape: maps (N, C, H, W), partners (N,) indices, weights (N,); result (N, C, H, W).
     """
@@ -44,11 +44,11 @@ def mix_styles(maps: Tensor, partners: Tensor, weights: Tensor, eps: float = 1e-
 
 
 def cross_domain_partners(sizes: Sequence[int]) -> Tensor:
-    """For each sample of a batch that is environment after environment, one of another environment.
+    """For each sample of a batch sorted by environment, the index of a sample of another environment.
 
-    The environments are shifted by a random number of places, and each takes its partner environment's samples in
-    random order (again from the start where that one is smaller). With two environments of one size this is the
-    authors' swap of halves.
+    The environments are shifted by a random number of places, and each takes the samples of its partner environment in
+    random order (repeated if the partner is smaller). With two environments of equal size this is the authors' swap of
+    halves.
     """
     starts = [sum(sizes[:d]) for d in range(len(sizes))]
     shift = int(torch.randint(1, len(sizes), ()))
@@ -61,9 +61,9 @@ def cross_domain_partners(sizes: Sequence[int]) -> Tensor:
 
 
 class StyleMixer:
-    """Forward hook that mixes the styles of a stage's output in training, with probability `p` a call.
+    """Forward hook that mixes the styles of a stage's output in training, with probability `p` for each call.
 
-    Everything random comes from torch's generator.
+    All random numbers come from torch's generator.
     """
 
     def __init__(self, p: float, alpha: float, mix: str) -> None:
@@ -71,12 +71,12 @@ class StyleMixer:
         self.sizes: list[int] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StyleMixer:
-        """A copy of the network mixes by the same environments."""
+        """A copy of the network shares the environments."""
         return self
 
     @contextmanager
     def over(self, minibatches: Minibatches) -> Iterator[None]:
-        """Says, while it lasts, how the batch divides into environments."""
+        """Sets the sizes of the environments in the batch during the context."""
         self.sizes = [len(x) for x, _ in minibatches]
         try:
             yield
@@ -98,7 +98,7 @@ class StyleMixer:
             return output
         if output.ndim != 4:
             raise InputError(f"a MixStyle layer gives {tuple(output.shape)}: expected maps (N, C, H, W)")
-        # No check of its values, and no copy, for which a GPU would have to be waited for.
+        # No check of values and no copy, which would wait for the GPU.
         concentration = torch.full((), self.alpha, device=output.device)
         beta = torch.distributions.Beta(concentration, concentration, validate_args=False)
         weights = beta.sample((len(output),)).to(output.dtype)
@@ -106,11 +106,11 @@ class StyleMixer:
 
 
 def stages_of(featurizer: nn.Module) -> dict[str, nn.Module]:
-    """Modules after which MixStyle can stand: the featurizer's `stages`, else any of its modules by last name."""
+    """Modules that MixStyle can follow: the featurizer's `stages`, else any of its modules by last name."""
     own: dict[str, nn.Module] | None = getattr(featurizer, "stages", None)
     if own is not None:
         return own
-    if type(featurizer).__name__ == "MNIST_CNN":  # DomainBed's, of which ours has names for the stages
+    if type(featurizer).__name__ == "MNIST_CNN":  # DomainBed's CNN: ours has names for the stages
         return {f"layer{i + 1}": featurizer.get_submodule(f"bn{i}") for i in range(4)}
     found: dict[str, nn.Module] = {}
     for path, module in list(featurizer.named_modules())[1:]:
@@ -122,15 +122,14 @@ def stages_of(featurizer: nn.Module) -> dict[str, nn.Module]:
 def with_mixstyle(cls: Any) -> Any:
     """The algorithm `cls` with MixStyle (Zhou et al., ICLR 2021, https://arxiv.org/abs/2104.02008).
 
-    After each stage in `mixstyle_layers`, with probability `mixstyle_p`, every sample takes on a mixture of its own
-    style and a partner's, in shares drawn from Beta(`mixstyle_alpha`, `mixstyle_alpha`): the partners are a random
-    permutation of the batch (`mixstyle_mix` "random"), or of another environment ("crossdomain"). Off in evaluation;
-    any batch size. All environments go through the featurizer together, also for an algorithm that takes them one by
-    one.
+    After each stage in `mixstyle_layers`, with probability `mixstyle_p`, every sample gets a mixture of its style and a
+    partner's, with shares from Beta(`mixstyle_alpha`, `mixstyle_alpha`). The partners are a random permutation of the
+    batch (`mixstyle_mix` "random"), or samples of another environment ("crossdomain"). Off in evaluation; any batch
+    size. All environments pass the featurizer together, even if the algorithm takes them one by one.
 
     Args:
-        cls: an algorithm class that `with_batchformer` takes, whose `featurizer` has stages that give maps
-            (N, C, H, W). Another one is refused with an InputError when it is constructed.
+        cls: an algorithm class that `with_batchformer` accepts, whose `featurizer` has stages with outputs
+            (N, C, H, W). The constructor raises an InputError for another one.
     """
     cls = adapted(cls, "MixStyle")
 

@@ -1,4 +1,4 @@
-"""SWAD as a modifier: which weights are kept."""
+"""SWAD as a modifier: it changes the final weights."""
 
 import logging
 import math
@@ -32,11 +32,11 @@ class Average:
         self.n = 0
 
     def state(self) -> dict[str, Any]:
-        """The mean and how many it is of."""
+        """The mean and the number of weights in it."""
         return {"weights": self.weights, "n": self.n}
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """Takes in what `state` gave."""
+        """Restores a `state`."""
         self.weights, self.n = moved(state["weights"], device), state["n"]
 
     @torch.no_grad()
@@ -44,7 +44,7 @@ class Average:
         if self.n == 0:
             self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
         else:
-            # All weights in few kernels.
+            # All weights in a few kernels.
             get_swa_multi_avg_fn()(list(self.weights.values()), list(weights.values()), self.n)
         self.n += 1
 
@@ -62,9 +62,9 @@ class Segment:
 class LossValley:
     """Finds the valley of the validation loss and averages its segments, as the authors' LossValley does.
 
-    The valley begins where a segment's loss is the lowest of the `n_converge` that begin with it, and ends where
-    `n_tolerance` losses in a row are above (1 + `tolerance_ratio`) times their mean at that point. As in the authors'
-    code, segments that enter the average when the valley is found enter it once more when they become the oldest of
+    The valley begins where the loss of a segment is the lowest of the next `n_converge`, and ends where
+    `n_tolerance` consecutive losses are above (1 + `tolerance_ratio`) times their mean at that point. As in their code,
+    segments that enter the average when the valley is found enter it once more when they become the oldest of
     the last `n_tolerance`. The window is that of the segments in the average; where the first enters at the very end,
     the authors' log begins it at that segment's last step. Both counts are at least 1, the ratio at least 0.
     """
@@ -80,7 +80,7 @@ class LossValley:
         self.dead = False
 
     def add(self, segment: Segment) -> None:
-        """Takes in the next segment."""
+        """Adds the next segment."""
         if self.dead:
             return
         self.converging.append(segment)
@@ -88,7 +88,7 @@ class LossValley:
         if self.lowest is None:
             self._look_for_valley()
         elif self.smoothing[0].end < self.lowest.end:
-            # A segment enters the average when it is the oldest of those that smooth the loss; these came before.
+            # A segment enters the average when it is the oldest of those that smooth the loss.
             return
         elif self._left(self.smoothing):
             self.dead = True
@@ -96,7 +96,7 @@ class LossValley:
             self._keep(self.smoothing[0])
 
     def result(self) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
-        """Final weights and the window of steps they cover; without a valley the last segment's and None."""
+        """Final weights and their window of steps; without a valley those of the last segment, and None."""
         if self.lowest is None:
             return self.converging[-1].weights, None
         rest = deque() if self.dead else deque(list(self.smoothing)[1:])
@@ -107,7 +107,7 @@ class LossValley:
         return self.average.weights, (self.start, self.end)
 
     def state(self) -> dict[str, Any]:
-        """All that was gathered, each segment once."""
+        """All collected segments, each once."""
         segments = list({id(one): one for one in [*self.converging, *self.smoothing, *self._lowest()]}.values())
         places = {id(one): place for place, one in enumerate(segments)}
         return {
@@ -119,7 +119,7 @@ class LossValley:
         }
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """Takes in what `state` gave."""
+        """Restores a `state`."""
         segments = [Segment(**{**one, "weights": moved(one["weights"], device)}) for one in state["segments"]]
         for name in ("converging", "smoothing"):
             queue: deque[Segment] = getattr(self, name)
@@ -146,7 +146,7 @@ class LossValley:
             before = list(self.smoothing)[: n_tolerance - n_converge + 1]
             above = [i for i, segment in enumerate(before) if segment.loss > self.threshold]
             first = above[-1] + 1 if above else 0
-            # The authors' average starts with an empty model at `first` and takes in those after it.
+            # The authors' average starts with an empty model at `first` and adds the following ones.
             keep = before[first + 1 :]
         else:
             keep = []
@@ -170,14 +170,14 @@ HYPERPARAMETERS = (
 )
 
 BATCH_NORM_STEPS = 10
-"""Steps whose inputs re-estimate batch-norm statistics at the end, about a thousand images."""
+"""The number of steps whose inputs re-estimate batch-norm statistics at the end, about a thousand images."""
 
 logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
 def reestimate_batch_norm(algorithm: Any, inputs: list[Tensor]) -> None:
-    """Sets the running statistics of free batch norm to those of `inputs` under the present weights."""
+    """Sets the running statistics of batch norm that is not frozen to those of `inputs` under the current weights."""
     norms: list[Any] = [norm for norm in batch_norms(algorithm) if norm.training]
     momenta = [norm.momentum for norm in norms]
     algorithm.eval()
@@ -196,14 +196,14 @@ def reestimate_batch_norm(algorithm: Any, inputs: list[Tensor]) -> None:
 def with_swad(cls: Any) -> Any:
     """The algorithm `cls` with SWAD (Cha et al., NeurIPS 2021, https://arxiv.org/abs/2102.08604).
 
-    The weights of every step are averaged over segments between checkpoints, and the segments over the valley of
-    the validation loss; only the weights that inference needs, not BatchFormer's. The trainer calls
-    `on_validation(step, loss)` at each checkpoint and `finish()` after the last step, which leaves the averaged
-    weights in the algorithm. hparams: `swad_n_converge`, `swad_n_tolerance`, `swad_tolerance_ratio`.
+    The weights of every step are averaged over segments between checkpoints, and the segments over the valley of the
+    validation loss; only weights that inference needs, not BatchFormer's. The trainer calls `on_validation(step, loss)`
+    at each checkpoint and `finish()` after the last step, which puts the averaged weights into the algorithm. hparams:
+    `swad_n_converge`, `swad_n_tolerance`, `swad_tolerance_ratio`.
 
-    `swad_window` is None until `finish()`, then (start step, end step) of the valley; without a
-    valley it stays None, the last segment is kept, and the log reports it. Where batch norm is free its statistics are
-    re-estimated at the end from the inputs of the last steps.
+    `swad_window` is None until `finish()`, then (start step, end step) of the valley; without a valley it stays None,
+    the last segment is kept, and the log reports it. If batch norm is not frozen its statistics are re-estimated at the
+    end from the inputs of the last steps.
     """
 
     class WithSWAD(cls):
@@ -225,31 +225,31 @@ def with_swad(cls: Any) -> Any:
 
         @property
         def remembers(self) -> int:
-            """How many steps' inputs are kept; a resumed run gives them to `observe` again."""
+            """The number of steps whose inputs are kept; a resumed run gives them to `observe` again."""
             return BATCH_NORM_STEPS if has_free_batch_norm(self) else 0
 
         def observe(self, minibatches: Minibatches) -> None:
-            """Keeps the inputs of a step where batch norm needs them at the end."""
+            """Keeps the inputs of a step if batch norm needs them at the end."""
             if self.remembers:
                 self._recent_inputs.append(torch.cat([x for x, _ in minibatches]))
 
         def resume_state(self) -> dict[str, Any]:
-            """What SWAD has gathered, as tensors and plain values."""
+            """The collected segments as tensors and plain values."""
             return {"valley": self._valley.state(), "segment": self._segment.state()}
 
         def resume_from(self, state: dict[str, Any]) -> None:
-            """Takes in what `resume_state` gave."""
+            """Restores a `resume_state`."""
             device = next(self.parameters()).device
             self._valley.restore(state["valley"], device)
             self._segment.restore(state["segment"], device)
 
         @property
         def awaits_validation(self) -> bool:
-            """Whether weights were gathered for which no validation loss has come yet."""
+            """Whether there are weights without a validation loss yet."""
             return self._segment.n > 0
 
         def on_validation(self, step: int, loss: float) -> None:
-            """Ends a segment at a checkpoint; `loss` is the current weights' on the training out-splits."""
+            """Ends a segment at a checkpoint; `loss` is that of the current weights on the training out-splits."""
             if not math.isfinite(loss):
                 raise InputError(f"the validation loss at step {step} is {loss}: expected a finite number")
             if self._segment.n:
@@ -257,7 +257,7 @@ def with_swad(cls: Any) -> Any:
             self._segment, self._segment_start = Average(), step + 1
 
         def finish(self) -> None:
-            """Puts the averaged weights in place of the last step's."""
+            """Replaces the weights of the last step with the averaged ones."""
             if not self._valley.converging:
                 raise InputError(
                     "SWAD has seen no validation loss: expected on_validation(step, loss) at each checkpoint "

@@ -8,7 +8,7 @@ from .annealed import AnnealedPenalty, annealed_hyperparameters
 
 
 def variance_penalty(losses: Tensor, mean: Tensor) -> Tensor:
-    """Variance (divided by D, not D - 1) of the environments' losses, shape (D,), given their mean, shape ()."""
+    """Variance (divided by D, not D - 1) of the environments' losses (D,), given their mean ()."""
     return ((losses - mean) ** 2).mean()
 
 

@@ -1,6 +1,6 @@
 """Featurizers that are pretrained networks: torchvision's ResNets and the models of timm.
 
-They take images normalised with ImageNet's mean and standard deviation, as the data of this package are.
+Their inputs are images normalised with ImageNet's mean and standard deviation, as all data of this package.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Backbone(nn.Module):
     """A pretrained network without its classifier, batch norm frozen or free, dropout on the features.
 
     hparams: `backbone`, or DomainBed's `resnet18` and `resnet50_augmix`; `weights`; `freeze_bn` (running statistics
-    stay as they were loaded; scale and shift are trained); `resnet_dropout`. A backbone that does not exist or does
-    not fit the images is an InputError.
+    stay as loaded; scale and shift are trained); `resnet_dropout`. Raises InputError for a backbone that does not exist
+    or does not fit the images.
 
     Shape: (N, *input_shape) to (N, n_outputs), with input_shape (channels, height, width).
     """
@@ -46,7 +46,7 @@ class Backbone(nn.Module):
 
     @property
     def stages(self) -> dict[str, nn.Module]:
-        """Modules that give maps (N, C, H, W), the shallowest first: `layer1` to `layer4` end at strides 4 to 32."""
+        """Modules with outputs (N, C, H, W), the shallowest first: `layer1` to `layer4` have strides 4 to 32."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,9 +85,9 @@ class ResNet(Backbone):
 class TimmBackbone(Backbone):
     """A model of timm (Wightman, https://github.com/huggingface/pytorch-image-models) for colour images.
 
-    The images are normalised anew with the model's own mean and deviation, and resized to its own size where that
-    is fixed, as with most vision transformers; other models take images of any size as they are. The stages are
-    those of timm's `feature_info` from stride 4 on; a model without maps, such as a vision transformer, has none.
+    Images are normalised again with the model's mean and standard deviation, and resized if the model has a fixed
+    input size, as most vision transformers do. The stages are those of timm's `feature_info` from stride 4 on; a model
+    without maps, such as a vision transformer, has none.
     """
 
     def __init__(self, input_shape: tuple[int, ...], hparams: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ class TimmBackbone(Backbone):
             raise InputError(f"the backbone {self.name} takes images of 3 channels: got {input_shape}")
         config = self.network.pretrained_cfg
         if config.get("tag"):
-            # timm chooses weights, mean and deviation for a name without a tag: the full name has that choice.
+            # timm chooses weights, mean and std for a name without a tag: the full name records that choice.
             self.name = f"{TIMM}{config['architecture']}.{config['tag']}"
         size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
         self.adapt = AdaptImages(config["mean"], config["std"], size)
@@ -113,7 +113,7 @@ class TimmBackbone(Backbone):
 
     @torch.no_grad()
     def _survey(self, input_shape: tuple[int, ...]) -> tuple[int, dict[str, str]]:
-        """Width of the features and paths of the stages, from one blank image."""
+        """Width of the features and paths of the stages, found with a blank image."""
         info = getattr(self.network, "feature_info", [])
         widths = {entry["module"]: entry["num_chs"] for entry in info if entry["reduction"] >= 4}
         maps: list[str] = []
@@ -130,7 +130,7 @@ class TimmBackbone(Backbone):
         self.eval()
         try:
             features = self(torch.zeros(1, *input_shape))
-        except Exception as error:  # the model's own, for images that are too small
+        except Exception as error:  # any error of the model, for images that are too small
             raise InputError(
                 f"the backbone {self.name} cannot take images of shape {input_shape}: {first_line(error)}"
             ) from error
@@ -142,10 +142,9 @@ class TimmBackbone(Backbone):
 
 
 class AdaptImages(nn.Module):
-    """Images as a network expects them, from images normalised with ImageNet's mean and standard deviation.
+    """Converts images normalised with ImageNet's mean and standard deviation to another normalisation and size.
 
-    They get the mean and deviation given, and the size given (height, width) where there is one. Nothing of this is
-    in the `state_dict`.
+    `size` (height, width) may be None. Adds nothing to the `state_dict`.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], size: tuple[int, ...] | None) -> None:
@@ -166,6 +165,6 @@ class AdaptImages(nn.Module):
 
 
 def make_backbone(input_shape: tuple[int, ...], hparams: Mapping[str, Any]) -> Backbone:
-    """The backbone that hparams ask for, as a featurizer of images (channels, height, width)."""
+    """The backbone of these hparams, as a featurizer of images (channels, height, width)."""
     cls = TimmBackbone if backbone_name(hparams).startswith(TIMM) else ResNet
     return cls(input_shape, hparams)

@@ -1,4 +1,4 @@
-"""The BatchFormer module: samples of a batch attend to one another while training."""
+"""The BatchFormer module: samples of a batch attend to each other in training."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dg_batchformer.errors import InputError
 
 PREFIX = "batchformer."
-"""What the names of BatchFormer's parameters begin with in the `state_dict` of an algorithm."""
+"""The prefix of BatchFormer's parameters in the `state_dict` of an algorithm."""
 
 Named = TypeVar("Named")
 
@@ -62,15 +62,15 @@ class BatchFormer(nn.Module):
 
 
 def without_batchformer(named: Iterable[tuple[str, Named]]) -> dict[str, Named]:
-    """What inference needs of named parameters or state: all but BatchFormer's own."""
+    """The named parameters or state that inference needs: all except BatchFormer's."""
     return {name: value for name, value in named if not name.startswith(PREFIX)}
 
 
 def attend(module: nn.Module, features: list[Tensor], scope: str) -> list[Tensor]:
-    """Features after BatchFormer, one (n_d, C) tensor per environment d, from those before it.
+    """Features after BatchFormer, a tensor (n_d, C) for each environment d, from the features before it.
 
     `scope` "all": the samples of all environments of the step form one sequence; "environment": each
-    environment forms its own.
+    environment is a sequence.
     """
     if scope == "environment":
         return [module(one) for one in features]

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; wrong input ends it with status 2 and the reason, without a traceback."""
+    """Runs a command; invalid input ends it with status 2 and a message, without a traceback."""
     arguments = parser().parse_args(argv)
     return guarded(lambda: COMMANDS[arguments.command](arguments))
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """The exit status of a command, its errors said as a user should see them."""
+    """The exit status of a command; prints errors for the user."""
     try:
         return command()
     except BrokenPipeError:
-        # Whoever read our output has had enough.
+        # The reader of the output has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (InputError, OSError) as error:
@@ -51,12 +51,12 @@ def guarded(command: Callable[[], int]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except Interrupted as error:
-        print(f"left, asked by {error.signal_name}", file=sys.stderr)
+        print(f"stopped by {error.signal_name}", file=sys.stderr)
         return 128 + signal.Signals[error.signal_name].value
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """Checks a benchmark's images, decodes them into the cache, or says what is there."""
+    """Checks the images of a benchmark, decodes them into the cache, or shows what exists."""
     from dg_batchformer.data import find_benchmark, loaders
     from dg_batchformer.data.folders import Source
 
@@ -67,7 +67,7 @@ def data(arguments: argparse.Namespace) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """One run in this process."""
+    """Trains one run in this process."""
     from dg_batchformer.errors import DivergedError
     from dg_batchformer.runs.claim import LostError, TakenError
     from dg_batchformer.training.trainer import run
@@ -81,7 +81,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    """Launches a sweep, says how far it is, or deletes what did not finish."""
+    """Launches a sweep, shows its status, or deletes unfinished runs."""
     if arguments.action == "launch":
         return launch_sweep(arguments)
     if arguments.action == "status":
@@ -91,7 +91,7 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 
 def chosen(arguments: argparse.Namespace) -> list[Job]:
-    """The runs of a sweep's folder that the flags name."""
+    """The runs in the folder of a sweep that the flags select."""
     jobs = [
         job
         for job in find(Path(arguments.output_dir))
@@ -99,12 +99,12 @@ def chosen(arguments: argparse.Namespace) -> list[Job]:
         and job.arguments.algorithm in (arguments.algorithms or [job.arguments.algorithm])
     ]
     if not jobs:
-        raise InputError(f"{arguments.output_dir} has no such run: expected some that `sweep launch` has made")
+        raise InputError(f"{arguments.output_dir} has no matching run: check --datasets and --algorithms")
     return jobs
 
 
 def delete_incomplete(arguments: argparse.Namespace) -> int:
-    """Deletes the runs that are not done and that no process runs, if the user agrees."""
+    """Deletes the runs that are neither done nor running, if the user agrees."""
 
     def of_nobody(looks: list[status.Look]) -> list[Job]:
         return [job for job, now in looks if now.state not in (State.DONE, State.RUNNING)]
@@ -112,10 +112,10 @@ def delete_incomplete(arguments: argparse.Namespace) -> int:
     looks = status.look(chosen(arguments))
     doomed = of_nobody(looks)
     running = sum(one.now.state is State.RUNNING for one in looks)
-    stay = f"; {running} that a process has stay" if running else ""
-    print(f"{status.summary(looks)}\nabout to delete the {len(doomed)} that are not done{stay}")
+    stay = f"; {running} running kept" if running else ""
+    print(f"{status.summary(looks)}\nabout to delete {len(doomed)} unfinished run(s){stay}")
     if doomed and (arguments.skip_confirmation or confirmed()):
-        # One of them may have begun while the user thought.
+        # A run may have started before the answer.
         doomed = of_nobody(status.look(doomed))
         for job in doomed:
             shutil.rmtree(job.folder.path)
@@ -124,7 +124,7 @@ def delete_incomplete(arguments: argparse.Namespace) -> int:
 
 
 def launch_sweep(arguments: argparse.Namespace) -> int:
-    """Launches a sweep as the flags say."""
+    """Launches the sweep that the flags describe."""
     if arguments.pairs and arguments.single_test_envs:
         raise InputError("--pairs and --single_test_envs contradict each other: expected one of them")
     launcher = find_launcher(arguments.command_launcher, vars(arguments))
@@ -164,7 +164,7 @@ def read_runs(folders: Sequence[str]) -> Collected:
 
 
 def publish(report: Report, arguments: argparse.Namespace) -> int:
-    """Prints or writes a report, or what stands behind one of its cells; problems go to the error stream."""
+    """Prints or writes a report, or the runs behind one of its cells; problems go to the error stream."""
     from dg_batchformer.selection.formats import render, text
     from dg_batchformer.selection.report import explain
 
@@ -194,7 +194,7 @@ def publish(report: Report, arguments: argparse.Namespace) -> int:
 
 
 def say_problems(report: Report) -> None:
-    """Says on the error stream what of a report's runs is amiss."""
+    """Prints the problems of a report to the error stream."""
     from dg_batchformer.selection import summary
 
     for line in summary(report.problems):
@@ -202,7 +202,7 @@ def say_problems(report: Report) -> None:
 
 
 def paper(arguments: argparse.Namespace) -> int:
-    """The paper's rows with their commands."""
+    """The rows of the paper with their commands."""
     from dg_batchformer.paper import listing
 
     print(listing(arguments.table, arguments.data_dir), end="")

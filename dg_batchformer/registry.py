@@ -1,10 +1,9 @@
 """Names to algorithm classes: objectives, modifiers, and every composition of them.
 
-A name is an objective followed by modifiers, `CORAL_MixStyle_BatchFormer`; modifiers alone stand on ERM, so that
-`SWAD` is `ERM_SWAD`. However a composition is spelled or built, it is one class: MixStyle is applied first (it
-changes what the featurizer computes), then BatchFormer (what the loss sees), then SWAD (which weights are kept).
-An objective is one of ours, one that `register_algorithm` added, `module:Class` for a class of one's own, or one
-of DomainBed's where DomainBed is importable.
+A name is an objective followed by modifiers, such as `CORAL_MixStyle_BatchFormer`. Without an objective the modifiers
+apply to ERM: `SWAD` is `ERM_SWAD`. Every spelling of a composition is the same class: MixStyle comes first (it changes
+the features), then BatchFormer (the input of the loss), then SWAD (the final weights). An objective is built in, added
+by `register_algorithm`, a class `module:Class`, or one of DomainBed's if DomainBed can be imported.
 """
 
 import copy
@@ -37,18 +36,18 @@ MODIFIER_ORDER = ("MixStyle", "BatchFormer", "SWAD")
 
 
 Modify = Callable[[Any], Any]
-"""Makes an algorithm's class of another."""
+"""Makes a class of an algorithm from another one."""
 
 
 class Modifier(NamedTuple):
-    """How a modifier changes a class, and the hyper-parameters that it adds."""
+    """A modifier: its change of a class, and the hyper-parameters that it adds."""
 
     modify: Modify
     hyperparameters: tuple[Hyperparameter, ...]
 
 
 class Composition(NamedTuple):
-    """What an algorithm's class is made of."""
+    """The parts of an algorithm's class."""
 
     objective: Any
     modifiers: frozenset[str] = frozenset()
@@ -59,16 +58,16 @@ _modifiers: dict[str, Modifier] = {}
 
 
 def register_algorithm(cls: type) -> type:
-    """Class decorator that makes an algorithm known under its own name, and so all its variants.
+    """Class decorator that registers an algorithm, and so all its variants, under the name of the class.
 
-    The class keeps DomainBed's contract (`update(minibatches, unlabeled=None)`, `predict(x)`) and may declare
-    `hyperparameters`, a tuple of `Hyperparameter`. Raises InputError for a name that is taken by another class,
-    or that ends in a modifier's name.
+    The class has DomainBed's contract (`update(minibatches, unlabeled=None)`, `predict(x)`) and may declare
+    `hyperparameters`, a tuple of `Hyperparameter`. Raises InputError if another class has the name, or if it ends with
+    the name of a modifier.
     """
     name = cls.__name__
     _check_contract(cls)
     if name in MODIFIER_ORDER or name.endswith(tuple(f"_{modifier}" for modifier in MODIFIER_ORDER)):
-        raise InputError(f"{name} ends like a modified algorithm's name: expected another class name")
+        raise InputError(f"{name} ends with the name of a modifier: expected another class name")
     taken = _objectives.get(name)
     if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
         raise InputError(f"{name} is registered already, by {taken.__module__}: expected another class name")
@@ -83,7 +82,7 @@ def _check_contract(cls: type) -> None:
 
 
 def register_modifier(name: str, hyperparameters: tuple[Hyperparameter, ...]) -> Callable[[Modify], Modify]:
-    """Decorator that makes a function the modifier called `name`; the function then composes in the canonical order."""
+    """Decorator that registers a function as the modifier `name`, composed in the canonical order."""
 
     def register(modify: Modify) -> Modify:
         _modifiers[name] = Modifier(modify, hyperparameters)
@@ -93,7 +92,7 @@ def register_modifier(name: str, hyperparameters: tuple[Hyperparameter, ...]) ->
 
 
 def compose(cls: Any, modifier: str) -> Any:
-    """`cls` with one modifier more, in the canonical order; a modifier that is there already changes nothing."""
+    """`cls` with an additional modifier, in the canonical order; a modifier that it already has changes nothing."""
     _fill()
     objective, present = _composition(cls)
     if modifier not in present and modifier in getattr(cls, "composition", Composition(cls)).modifiers:
@@ -102,7 +101,7 @@ def compose(cls: Any, modifier: str) -> Any:
 
 
 def _composition(cls: type) -> Composition:
-    """Objective and modifiers of a class; one that extends a composed class is an objective of its own."""
+    """Objective and modifiers of a class; a subclass of a composed class is a new objective."""
     composition: Composition = cls.__dict__.get("composition", Composition(cls))
     return composition
 
@@ -125,7 +124,7 @@ def _composed(composition: Composition) -> Any:
 
 
 def get_algorithm_class(name: str) -> Any:
-    """The class of an algorithm by its name; an unknown one is an InputError that lists the nearest names."""
+    """The class of an algorithm by its name; an unknown name is an InputError that lists the nearest ones."""
     _fill()
     stem, modifiers = split_name(name)
     if len(set(modifiers)) < len(modifiers):
@@ -137,14 +136,14 @@ def get_algorithm_class(name: str) -> Any:
 
 
 class NameParts(NamedTuple):
-    """The objective and the modifiers that an algorithm's name is made of."""
+    """The objective and the modifiers in an algorithm's name."""
 
     objective: str
     modifiers: list[str]
 
 
 def split_name(name: str) -> NameParts:
-    """The parts of a name; modifiers alone stand on ERM."""
+    """The parts of a name; without an objective it is ERM."""
     parts = name.split("_")
     modifiers: list[str] = []
     while parts and parts[-1] in MODIFIER_ORDER:
@@ -158,11 +157,11 @@ def _fill() -> None:
 
 
 def _imported(path: str) -> type:
-    """The class that `module:Class` names, for algorithms that live outside this package."""
+    """The class `module:Class`, for algorithms outside this package."""
     module_name, _, class_name = path.partition(":")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # a module of the user's may raise anything
+    except Exception as error:  # a user's module may raise anything
         raise InputError(
             f"algorithm {path!r} cannot be imported ({type(error).__name__}: {error}): expected module:Class, "
             "with the module's folder on PYTHONPATH"
@@ -174,7 +173,7 @@ def _imported(path: str) -> type:
 
 
 def _domainbed_class(name: str) -> type | None:
-    """An algorithm of DomainBed's own, where DomainBed is importable."""
+    """An algorithm of DomainBed, if DomainBed can be imported."""
     try:
         module = importlib.import_module("domainbed.algorithms")
     except ImportError:
@@ -183,12 +182,12 @@ def _domainbed_class(name: str) -> type | None:
 
 
 def is_domainbed(cls: type) -> bool:
-    """Whether a class is one of DomainBed's own, whose hyper-parameters only DomainBed's registry knows."""
+    """Whether a class is DomainBed's, whose hyper-parameters only DomainBed's registry knows."""
     return cls.__module__.startswith("domainbed.")
 
 
 def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter, ...]:
-    """All hyper-parameters of an algorithm, by name or class, on a dataset (any of DomainBed's names too)."""
+    """All hyper-parameters of an algorithm, by name or class, on a dataset (also any of DomainBed's)."""
     cls = get_algorithm_class(algorithm) if isinstance(algorithm, str) else algorithm
     objective = _composition(cls).objective
     shared = shared_hyperparameters(dataset)
@@ -196,13 +195,13 @@ def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter
         # DomainBed's networks do not know these.
         shared = (*(hp for hp in shared if hp.name not in OURS), *_domainbed_hyperparameters(objective, dataset))
     own = tuple(getattr(cls, "hyperparameters", ()))
-    # The last one of a name stands: a method may declare a shared hyper-parameter anew.
+    # The last one of a name counts: a method may declare a shared hyper-parameter again.
     return tuple({hp.name: hp for hp in (*shared, *own)}.values())
 
 
 def _domainbed_hyperparameters(cls: type, dataset: str) -> tuple[Hyperparameter, ...]:
     registry = importlib.import_module("domainbed.hparams_registry")
-    # RotatedDigits is not DomainBed's; it counts as small images there too.
+    # DomainBed does not have RotatedDigits; it counts as small images.
     dataset = "RotatedMNIST" if dataset == "RotatedDigits" else dataset
 
     class Drawn(Hyperparameter):
@@ -214,13 +213,13 @@ def _domainbed_hyperparameters(cls: type, dataset: str) -> tuple[Hyperparameter,
 
 
 def in_order(algorithms: Iterable[str]) -> list[str]:
-    """Each algorithm once: the standard ones first, the others by name."""
+    """Each algorithm once: the standard ones first, then the others by name."""
     names = set(algorithms)
     return [name for name in ALGORITHMS if name in names] + sorted(names - set(ALGORITHMS))
 
 
 def default_hparams(algorithm: str | type, dataset: str) -> dict[str, Any]:
-    """Default hyper-parameters, those of hparams_seed 0."""
+    """The default hyper-parameters, those of hparams_seed 0."""
     return {hp.name: copy.copy(hp.default) for hp in hyperparameters(algorithm, dataset)}
 
 

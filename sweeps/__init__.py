@@ -1,4 +1,4 @@
-"""One runnable script a benchmark: launch its sweep, wait, write the table."""
+"""A script for each benchmark: it runs the sweep and writes the table."""
 
 import argparse
 import sys
@@ -13,15 +13,15 @@ from dg_batchformer.selection.report import report
 def script(dataset: str, *defaults: str) -> Callable[[Sequence[str] | None], int]:
     """The `main` of a script that runs `sweep launch` on one dataset, then `collect`.
 
-    It prints the table to report, and writes all tables as Markdown and, beside it, as a page. Its flags are those of
-    `sweep launch`, and win over `defaults`; `--table FILE` names the Markdown file (default: `selection.md` in the
+    It prints the table to report, and writes all tables as Markdown and as a page beside it. Its flags are those of
+    `sweep launch` and override `defaults`; `--table FILE` names the Markdown file (default: `selection.md` in the
     output folder).
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
         own = argparse.ArgumentParser(
             add_help=False,
-            description=f"Sweeps {dataset} and writes the selection table; flags as `sweep launch`.",
+            description=f"Runs a sweep on {dataset} and writes the selection table; same flags as `sweep launch`.",
         )
         own.add_argument("--output_dir", default=f"sweep_output/{dataset}")
         own.add_argument("--table")
@@ -37,7 +37,7 @@ def script(dataset: str, *defaults: str) -> Callable[[Sequence[str] | None], int
 
 
 def show(output_dir: Path, table: Path) -> int:
-    """Writes the tables of a sweep as Markdown and as a page, and prints the one to report."""
+    """Writes the tables of a sweep as Markdown and as a page, and prints the table to report."""
     found = report(cli.read_runs([str(output_dir)]))
     cli.say_problems(found)
     page = table.with_suffix(".html")

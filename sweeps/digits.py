@@ -1,7 +1,7 @@
-"""RotatedDigits, which needs no download: all twelve algorithms, the defaults in one trial, in minutes on two cores.
+"""RotatedDigits, which needs no download: all twelve algorithms with their defaults, one trial, minutes on two cores.
 
-The runs are short, so IRM and VREx set their penalties in at step 150, and IRM at weight 1: its default of 100 is
-meant for runs of thousands of steps.
+The runs are short, so the penalties of IRM and VREx start at step 150, and IRM's weight is 1: its default of 100 is
+for runs of thousands of steps.
 """
 
 import json

@@ -241,7 +241,7 @@ def compare(folder: Path, *, n_kills: int, n_trials: int, steps: int, pause: flo
         assert table(wild.folder / "sweep") == table(calm.folder / "sweep")
         assert results(wild.folder / "sweep") == results(calm.folder / "sweep")
         logs = wild.logs()
-        went_on = sum((job.folder / files.OUT).read_text().count("going on after") for job in jobs)
+        went_on = sum((job.folder / files.OUT).read_text().count("resuming after") for job in jobs)
     failures = Counter(line.partition("FAILED")[2][:70] for line in logs.splitlines() if "FAILED" in line)
     return [
         f"{len(jobs)} runs, {wild.n_launches} launches",

@@ -219,7 +219,11 @@ def test_form_is_checked_early(backbone, problem):
         ((1, 32, 32), {}, r"test_efficientnet takes images of 3 channels: got \(1, 32, 32\)"),
         ((5,), {}, r"test_efficientnet takes images: expected 3 dimensions, got \(5,\)"),
         (SHAPE, {"weights": "/no/w.pth"}, "'weights' is '/no/w.pth': expected 'imagenet', null or an existing file"),
-        (SHAPE, {"weights": "offline"}, "'offline', which timm:tf_efficientnet_lite0 alone has, not timm:test_eff"),
+        (
+            SHAPE,
+            {"weights": "offline"},
+            "'offline', which exists for timm:tf_efficientnet_lite0 only, not for timm:test_eff",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(timm, shape, given, message):

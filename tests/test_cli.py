@@ -100,7 +100,7 @@ def test_divergence_is_said_without_a_traceback(tmp_path, capsys):
     hparams = '{"batch_size": 4, "lr": 1e30}'
     status, _, err = run(capsys, "train", "--hparams", hparams, "--steps", "9", "--output_dir", tmp_path / "out")
     assert status == 1
-    assert err.startswith("error: at step ")
+    assert err.startswith("error: a value at step ")
     assert "Traceback" not in err
 
 
@@ -152,10 +152,10 @@ def test_delete_incomplete_deletes_that_alone(tmp_path, capsys, monkeypatch):
         _, out, _ = run(capsys, "sweep", "status", "--output_dir", tmp_path)
         assert re.search(rf"running .* {os.getpid()}@", out)
         _, out, _ = run(capsys, *command, "--skip_confirmation")
-    assert "about to delete the 2 that are not done; 1 that a process has stay" in out
+    assert "about to delete 2 unfinished run(s); 1 running kept" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
     _, out, _ = run(capsys, *command, "--skip_confirmation")
-    assert "about to delete the 1 that are not done" in out
+    assert "about to delete 1 unfinished run(s)" in out
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -188,8 +188,8 @@ def test_collect_says_what_it_passed_over(tmp_path, capsys):
     assert status == 0
     assert out.startswith("selection,protocol,backbone,others,dataset,")
     (note,) = err.splitlines()
-    assert note.startswith("note: torn lines (1): ")
-    assert note.endswith(f": {tmp_path}/0/results.jsonl:2 is not a whole record and was skipped")
+    assert note.startswith("note: incomplete lines (1): ")
+    assert note.endswith(f": {tmp_path}/0/results.jsonl:2 is not a complete record: skipped")
     (tmp_path / "0" / "done").unlink()
     status, out, err = run(capsys, "collect", "--input_dir", tmp_path)
     assert status == 0
@@ -251,8 +251,8 @@ def test_data_check_cache_and_info(tmp_path, capsys):
     assert not (tmp_path / "cache").exists()
     assert cli.main(["data", "info", *argv]) == 0
     assert "a: 8 images" in (printed := capsys.readouterr().out)
-    assert "not there" in printed
-    for expected in (" MB, built in ", " MB, was there already"):
+    assert "missing or outdated" in printed
+    for expected in (" MB, built in ", " MB, already there"):
         assert cli.main(["data", "cache", *argv]) == 0
         assert expected in capsys.readouterr().out
     (root / "b" / "dog" / "1.jpg").write_text("no image")

@@ -204,7 +204,7 @@ def test_without_domainbed_the_reason_is_given(package, capsys):
         (["train", "--algorithm", "Othr_SWAD"], "unknown algorithm 'Othr_SWAD': did you mean Other_SWAD"),
         (
             ["sweep", "launch", "--algo", "ERM", "NoFeaturizer_MixStyle"],
-            "NoFeaturizer cannot be given MixStyle: it has no",
+            "NoFeaturizer does not work with MixStyle: it has no",
         ),
     ],
 )

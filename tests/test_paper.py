@@ -36,7 +36,7 @@ def test_what_is_odd_about_a_row_is_said(capsys):
     printed = capsys.readouterr().out
     assert "SGD 30 epochs lr 0.001 drop at 24" in printed
     assert "no protocol here has that schedule" in printed
-    assert "as released: BatchFormer stayed at its random start" in printed
+    assert "as released: BatchFormer keeps its random initial weights" in printed
     assert printed.count("dg-batchformer sweep launch --protocol tllib") == 2
     assert "--data_dir mine" in printed
     assert "table 14" not in printed

@@ -1,4 +1,4 @@
-"""The adapter: an algorithm of others whose own update runs on features; docs/adapter.md explains how."""
+"""The adapter: external algorithms whose own update runs on features; see docs/adapter.md."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ from ..erm import ERM, ByEnvironment
 from .rows import RefusedError, Rows, Unlabeled, standing_in
 
 SEEN = ("features_by_environment", "labels_by_environment")
-"""What a loss sees: the methods of `ByEnvironment`, which modifiers override."""
+"""The methods of `ByEnvironment`, which modifiers override."""
 
 
 class Task(NamedTuple):
-    """What an algorithm is constructed for."""
+    """The shapes for which an algorithm is constructed."""
 
     input_shape: tuple[int, ...]
     num_classes: int
@@ -27,28 +27,28 @@ class Task(NamedTuple):
 
 
 def adapted(cls: Any, modifier: str) -> Any:
-    """The class on which a modifier stands: one of ours as it is, one of others with an `Adapter` before it."""
+    """The base class for a modifier: our own classes as they are, external ones with an `Adapter`."""
     if issubclass(cls, Adapter) or takes_our_steps(cls):
         return cls
 
     class Adapted(Adapter, cls, ByEnvironment):
-        refused = f"{cls.__name__} cannot be given {modifier}:"
+        refused = f"{cls.__name__} does not work with {modifier}:"
 
     return Adapted
 
 
 def takes_our_steps(cls: Any) -> bool:
-    """Whether a class takes ERM's step: it extends ERM, and its update is that of ERM or of a file beside it."""
+    """Whether a class extends ERM and has the update of ERM or of another file in its folder."""
     room, _, _ = ERM.__module__.rpartition(".")
     return issubclass(cls, ERM) and cls.update.__module__.rpartition(".")[0] == room
 
 
 class Adapter:
-    """Stands before a class of others, so that a modifier finds in it what it finds in our objectives.
+    """Mixed into an external class, so that modifiers can treat it like our objectives.
 
-    The class's own update gets rows of the identity in place of inputs, and its featurizer answers them with the
-    features that the modifiers compute. `beside` names a module that a modifier added for these features; `refused`
-    begins the message about a class that cannot be adapted.
+    The class's own update gets rows of the identity matrix instead of inputs, and its featurizer returns for them the
+    features that the modifiers compute. `beside` names a module that a modifier added for these features; `refused` is
+    the start of the message about a class that cannot be adapted.
     """
 
     refused: str
@@ -58,20 +58,20 @@ class Adapter:
         theirs: Any = super()
         try:
             theirs.__init__(input_shape, num_classes, num_domains, hparams)
-        except (AssertionError, RuntimeError) as error:  # as where it needs a GPU
-            raise InputError(f"{self.refused} it cannot be constructed itself ({first_line(error)})") from error
+        except (AssertionError, RuntimeError) as error:  # for example if it needs a GPU
+            raise InputError(f"{self.refused} its constructor fails ({first_line(error)})") from error
         if problem := what_lacks(self):
             raise InputError(f"{self.refused} {problem}")
         self.task = Task(input_shape, num_classes, num_domains)
 
     def update(self: Any, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
-        """One step of the algorithm's own update, on features and labels as the modifiers give them."""
+        """One step of the algorithm's own update, on the features and labels of the modifiers."""
         theirs: Any = super()
-        # An update that extends ours asks for these too, and must not get the modifiers' a second time.
+        # An update that extends ours calls these too, and must not apply the modifiers twice.
         own = {name: getattr(theirs, name) for name in SEEN}
 
         def features(featurizer: nn.Module, beside: nn.Module | None) -> list[Tensor]:
-            """What the modifiers compute, with the algorithm's modules or with copies of them."""
+            """The features of the modifiers, from the algorithm's modules or from copies of them."""
             view: Any = object.__new__(type(self))
             vars(view).update({name: value for name, value in vars(self).items() if name not in own})
             if beside:
@@ -97,9 +97,9 @@ class Adapter:
 
 
 def what_lacks(algorithm: Any) -> str | None:
-    """What an algorithm lacks of what a modifier attaches to, or None."""
+    """Why a modifier cannot attach to an algorithm, or None."""
     if not isinstance(algorithm, nn.Module):
-        return "it is no torch module"
+        return "it is not a torch module"
     featurizer = getattr(algorithm, "featurizer", None)
     if not isinstance(featurizer, nn.Module):
         return "it has no `featurizer`"
@@ -112,11 +112,11 @@ def what_lacks(algorithm: Any) -> str | None:
 
 @contextmanager
 def among_parameters(network: nn.Module, beside: nn.Module | None) -> Iterator[None]:
-    """While this lasts, what is trained of `beside` is last among the network's parameters, not in its `state_dict`.
+    """Appends the trained parameters of `beside` to the network's during the context, but not to its `state_dict`.
 
-    So it takes part in what an algorithm does with all parameters of the network, or of a copy.
+    So they take part in everything that an algorithm does with all parameters of the network or of a copy.
     """
-    last = list(network.modules())[-1]  # without modules of its own, so that no `forward` meets what is added
+    last = list(network.modules())[-1]  # the last one has no submodules, so no `forward` sees the additional parameters
     parameters = [one for one in beside.parameters() if one.requires_grad] if beside else []
     added = {f"beside_in_update_{i}": parameter for i, parameter in enumerate(parameters)}
 

@@ -1,4 +1,4 @@
-"""The dry run: one update on a copy of an adapted algorithm, so that it is refused rather than trained wrongly."""
+"""The dry run: one update on a copy of an adapted algorithm, to find unsuitable algorithms before training."""
 
 import copy
 import random
@@ -18,23 +18,23 @@ from . import Adapter, Task
 from .rows import Rows, check_rows
 
 SAMPLES = 2
-"""Of each environment in a dry run."""
+"""The samples of each environment in a dry run."""
 
 
 def dry_run(algorithm: Any, modified: type) -> None:
-    """InputError, with the reason, where an update of others does not train on features as it does on inputs.
+    """Raises InputError if an external update does not train on features as it does on inputs.
 
-    A modifier's class `modified` calls it when it has added its part; what later modifiers add is left out. One update
-    of a copy on random inputs disturbs no generator and nothing in the algorithm itself. Our objectives need none.
+    The class `modified` of a modifier calls it after adding its part; later modifiers are not included. One update of a
+    copy on random inputs changes no generator and nothing in the algorithm. Our objectives need none.
     """
     if not isinstance(algorithm, Adapter):
         return
     base, _, modifier = modified.__name__.rpartition("_")
-    refused = f"{base} cannot be given {modifier}:"
+    refused = f"{base} does not work with {modifier}:"
     device = machine.device()
     try:
         trial: Any = copy.deepcopy(algorithm).to(device)  # type: ignore[attr-defined]
-    except Exception as error:  # whatever an algorithm of others may hold
+    except Exception as error:  # an external algorithm may have anything
         raise InputError(f"{refused} it cannot be copied for a trial update ({first_line(error)})") from error
     trial.__class__ = modified
     beside = getattr(trial, trial.beside) if trial.beside else nn.Module()
@@ -57,19 +57,21 @@ def dry_run(algorithm: Any, modified: type) -> None:
             raise
         except Exception as error:
             raise InputError(
-                f"{refused} its update fails where features take the place of inputs "
+                f"{refused} its update fails when features replace the inputs "
                 f"({type(error).__name__}: {first_line(error)})"
             ) from error
-    # An update may also write gradients itself, as one on a copy of the network does.
+    # An update may also write gradients itself, for example after an update of a copy.
     reached |= {name for name, parameter in parts.items() if parameter.grad is not None}
     if "features" not in reached:
-        raise InputError(f"{refused} its update sends no gradient back to the features, which would not be trained")
+        raise InputError(
+            f"{refused} its update sends no gradient back to the features, so the featurizer would not be trained"
+        )
     if not reached.issuperset(parts):
-        raise InputError(f"{refused} its update gives it no gradient")
+        raise InputError(f"{refused} its update sends no gradient to {modifier}")
 
 
 def random_minibatches(task: Task, device: str) -> Minibatches:
-    """Noise: a few samples of each environment."""
+    """A few random samples of each environment."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(SAMPLES) % task.num_classes
     return [
@@ -80,7 +82,7 @@ def random_minibatches(task: Task, device: str) -> Minibatches:
 
 @contextmanager
 def undisturbed_generators(device: str) -> Iterator[None]:
-    """Puts the global generators back as they were."""
+    """Restores the global generators at the end of the context."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []):

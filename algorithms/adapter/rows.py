@@ -1,4 +1,4 @@
-"""Rows of the identity in place of inputs: a featurizer that answers them with features computed once."""
+"""Rows of the identity matrix instead of inputs: a featurizer that returns features computed once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dg_batchformer.errors import InputError
 
 Features = Callable[[nn.Module, nn.Module | None], list[Tensor]]
-"""Gives features by environment, as a featurizer and a module beside it (or copies of the two) compute them now."""
+"""Returns features by environment, computed now by a featurizer and a module beside it, or by copies of both."""
 
 
 class RefusedError(InputError):
@@ -23,11 +23,11 @@ class RefusedError(InputError):
 
 
 class Rows:
-    """Stands in for a featurizer's `forward`: its inputs are rows of the identity, which pick samples' features.
+    """Replaces a featurizer's `forward`: its inputs are rows of the identity matrix, which select samples' features.
 
-    So an algorithm may ask for any part of the batch, in any order, mixed, and more than once. The features are
-    computed over the whole batch, and anew when gradient has gone back through them or when the featurizer's mode or
-    weights have changed. In a copy of the network the copied featurizer, and a copy of `beside`, compute its own.
+    So an algorithm may use any part of the batch, in any order, mixed, and repeatedly. The features are computed over
+    the whole batch, and again after a backward pass or a change of the featurizer's mode or weights. A copy of the
+    network has its own features, from the copied featurizer and a copy of `beside`.
     """
 
     def __init__(self, featurizer: nn.Module, beside: nn.Module | None, compute: Features) -> None:
@@ -42,7 +42,7 @@ class Rows:
         state += [(module.training, 0) for module in self.featurizer.modules()]
         if self.features is None or self.state != state:
             self.features, self.state = self._compute(), state
-        # The last column is no sample's: see `check_rows`.
+        # The last column belongs to no sample: see `check_rows`.
         return rows[:, :-1].to(self.features.dtype) @ self.features
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Rows:
@@ -56,7 +56,7 @@ class Rows:
     def _compute(self) -> Tensor:
         self.featurizer.forward = self.replaced
         try:
-            # An update that looks at features without gradient first may want it later.
+            # An update may first use features without gradient and need the gradient later.
             with torch.enable_grad():
                 features = torch.cat(self.compute(self.featurizer, self.beside))
         finally:
@@ -69,7 +69,7 @@ class Rows:
         self.features = None
 
     def end(self) -> weakref.ref[nn.Module]:
-        """Lets go of the features and, in a copy, of the copied featurizer, which its `forward` held."""
+        """Releases the features and, in a copy, the copied featurizer."""
         featurizer = self.featurizer
         vars(featurizer).pop("forward", None)
         del self.featurizer, self.replaced
@@ -78,20 +78,20 @@ class Rows:
 
 
 def check_rows(rows: Tensor) -> None:
-    """RefusedError where an input is no row of the identity, nor a mixture of some.
+    """Raises RefusedError if an input is not a row of the identity matrix or a mixture of rows.
 
-    The last column is no sample's and 0: what moves, scales or adds to inputs does not leave it and the sum alone.
+    The last column belongs to no sample and is 0: shifted, scaled or noisy inputs change it or the sum.
     """
     unchanged = rows.ndim == 2 and bool(rows.min() >= 0) and not rows[:, -1].any()
     if not unchanged or not torch.allclose(rows.sum(1), torch.ones(len(rows)).to(rows)):
-        raise RefusedError("its update changes the inputs, which would be features here")
+        raise RefusedError("its update changes the inputs, which are features here")
 
 
 @contextmanager
 def standing_in(featurizer: nn.Module, rows: Rows) -> Iterator[None]:
-    """While this lasts, `rows` is the featurizer's `forward`, wherever in an algorithm it is called.
+    """Makes `rows` the featurizer's `forward` during the context.
 
-    RefusedError where a copy of the featurizer is left over: its features would be this batch's for ever.
+    RefusedError if a copy of the featurizer remains: it would have the features of this batch for ever.
     """
     before = vars(featurizer).get("forward")
     featurizer.forward = rows
@@ -106,11 +106,13 @@ def standing_in(featurizer: nn.Module, rows: Rows) -> Iterator[None]:
     if any(copied() is not None for copied in copies):
         gc.collect()
         if any(copied() is not None for copied in copies):
-            raise RefusedError("its update keeps a copy of the network, which would be left with one batch's features")
+            raise RefusedError(
+                "its update keeps a copy of the network, which would hold the features of one batch for ever"
+            )
 
 
 class Unlabeled(Sequence[Tensor]):
-    """Stands for unlabeled samples, which an algorithm may pass over but not use."""
+    """Replaces unlabeled samples, which an algorithm may ignore but not use."""
 
     def __getitem__(self, index: Any) -> Any:
         raise RefusedError("its update uses unlabeled samples, for which this is not defined")

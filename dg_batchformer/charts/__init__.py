@@ -1,4 +1,4 @@
-"""The charts of a report, each defined once in Vega-Lite, for the page, and as files for a paper or a talk."""
+"""The charts of a report in Vega-Lite, for the page and as files for a paper or a talk."""
 
 import hashlib
 import io
@@ -37,18 +37,18 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of a result: a Vega-Lite specification without its data, and these, the rows."""
+    """A chart of a result: a Vega-Lite specification without data, and its data, the rows."""
 
     kind: str
     title: str
     caption: str
     spec: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]  # each with the `names` of the algorithms that it is about
-    labels: Sequence[str] = ()  # of the algorithms that set the chart apart from others of its kind
+    rows: Sequence[Mapping[str, Any]]  # each with the `names` of its algorithms
+    labels: Sequence[str] = ()  # of the algorithms that distinguish the chart from others of its kind
 
 
 class Look(NamedTuple):
-    """How an algorithm is drawn: those that differ by BatchFormer alone share place and colour; filled with it."""
+    """How an algorithm is drawn: a BatchFormer variant is filled and shares place and colour with its base."""
 
     place: int
     colour: str
@@ -56,9 +56,9 @@ class Look(NamedTuple):
 
 
 def charts(document: Mapping[str, Any]) -> list[list[Chart]]:
-    """The charts of each result of a document (that of the format json, with curves); none of one without numbers.
+    """The charts of each result of a document (format json, with curves); a result without numbers has none.
 
-    Raises ImportError where the packages of the extra `plots` are missing.
+    Raises ImportError if the packages of the extra `plots` are missing.
     """
     from dg_batchformer.charts.specs import curves, points
 
@@ -83,14 +83,14 @@ def counts(difference: Mapping[str, Any]) -> str:
     return "/".join(str(difference[name]) for name in ("wins", "ties", "losses"))
 
 
-LONGEST = 120  # characters of a file's name, which encrypted file systems take too
+LONGEST = 120  # characters of a file name, which encrypted file systems accept too
 TEST_DATA = "USES TEST DATA: for comparison only, not a result"
 
 
 def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draws the charts of a document into a folder, each as PNG, SVG and PDF; returns the files.
 
-    Raises InputError where the packages of the extra `plots` are missing.
+    Raises InputError if the packages of the extra `plots` are missing.
     """
     try:
         import vl_convert
@@ -118,7 +118,7 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def complete(chart: Chart, result: Mapping[str, Any]) -> dict[str, Any]:
-    """A chart's specification with its data, and above it what it shows of which data, and how these were chosen."""
+    """A chart's specification with its data, and a title with the data, their setting and selection."""
     data = "Averages over environments" if result["dataset"] == "Avg" else result["dataset"]
     texts = [f"Model selection: {result['selection_title']}.", chart.caption, f"Data: {result['caption']}."]
     title = {
@@ -131,25 +131,25 @@ def complete(chart: Chart, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compact(png: bytes) -> bytes:
-    """A PNG without transparency, in a fraction of the bytes."""
+    """A PNG without transparency, in fewer bytes."""
     file = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
 def ordered(pdf: bytes) -> bytes:
-    """A PDF with sorted references: vl-convert writes them in any order, and equal charts are to be equal bytes."""
+    """A PDF with sorted references: vl-convert writes them in any order, but equal charts must have equal bytes."""
     return re.sub(rb"(?m)(?:^ +/\w+ \d+ 0 R\n){2,}", lambda found: b"".join(sorted(found[0].splitlines(True))), pdf)
 
 
 def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The names, beside the dataset, whose values set these settings apart."""
+    """The names of the values, beside the dataset, in which these settings differ."""
     names = dict.fromkeys(name for setting in settings for name in setting if name != "dataset")
     return [name for name in names if len({setting.get(name) for setting in settings}) > 1]
 
 
 def stem(parts: Sequence[str], used: set[str]) -> str:
-    """A file's name without its ending, which all file systems take and which is not `used`: it is added there."""
+    """A file name without suffix that all file systems accept and that is not in `used`; adds it there."""
     letters = unicodedata.normalize("NFKD", "-".join(parts)).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._]+|\.{2,}", "-", letters).strip("-._")
     if len(name) > LONGEST or name.lower() in used:

@@ -24,7 +24,7 @@ FOREST = (
 CURVES = (
     "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "
     "on the others' out-splits. Thick lines: means over trials; thin: each trial's test; dots: the chosen models; bars "
-    "at the foot: what SWAD averaged."
+    "at the bottom: steps that SWAD averaged."
 )
 SPLITS = ["test", "validation"]
 PANEL = 165, 95  # width and height of learning curves
@@ -66,9 +66,9 @@ def accuracy_rows(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Itera
 
 
 def difference_rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row for the mean of a comparison, with its intervals, and one for each pair of runs."""
+    """A row for the mean of a comparison, with its intervals, and a row for each pair of runs."""
     overall, p = comparison["overall"], comparison["p_holm"]
-    # A row that was given more may have several bases; else the modifier above says what the base is without.
+    # A row with more given hparams may have several bases; otherwise the modifier above names the difference.
     is_given = comparison["modifier"] == HYPER_PARAMETER
     name = f"{comparison['change']}, {comparison['base']}" if is_given else comparison["variant"]
     names = [comparison["variant"], comparison["base"]]
@@ -85,17 +85,17 @@ def difference_rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def label(text: str) -> str:
-    """A text in lines that are short enough to stand beside a panel."""
+    """A text in lines short enough to stand beside a panel."""
     return "\n".join(textwrap.wrap(text, 32, break_on_hyphens=False))
 
 
 def step(rows: Sequence[Mapping[str, Any]]) -> int:
-    """Pixels that each of some rows needs for the longest of their labels."""
+    """Pixels of a row, for the longest of these labels."""
     return max(26, LINE * max(row["label"].count("\n") + 1 for row in rows) + 8)
 
 
 def lines() -> Any:
-    """Rows by their label, whose lines stand around the middle of the row, in the colour that each row names."""
+    """Rows by label; the lines of a label are centred on the row and have its colour."""
     lines = "split(datum.label, '\\n')"
     lift = [{"test": f"length({lines}) == {n}", "value": -LINE * (n - 1) / 2} for n in range(2, 16)]
     offset = {"condition": lift, "value": 0}
@@ -105,7 +105,7 @@ def lines() -> Any:
 
 
 def panels(layers: Sequence[Any], width: int, height: Any, **facet: Any) -> Any:
-    """A chart of some layers with a panel for each value of a field, whose data are called `rows`."""
+    """A chart of layers over the data `rows`, with a panel for each value of a field."""
     layered = alt.layer(*layers).properties(width=width, height=height)
     return layered.facet(data=alt.NamedData("rows"), **facet).configure(**CONFIG)
 
@@ -130,7 +130,7 @@ def accuracies_of(step: int) -> dict[str, Any]:
 @cache
 def forest_of(step: int) -> dict[str, Any]:
     base = lines()
-    mean = alt.X("mean:Q").title("points, with the change less without it").scale(padding=4).axis(tickCount=5)
+    mean = alt.X("mean:Q").title("points, with the change minus without it").scale(padding=4).axis(tickCount=5)
     beside = base.mark_text(align="right")
     told = ["names:N", alt.Tooltip("mean:Q", format="+.1f"), "counts:N", "p:N"]
     pair = base.mark_point(size=7, filled=True, yOffset=7)
@@ -149,7 +149,7 @@ def forest_of(step: int) -> dict[str, Any]:
 
 
 def curves(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Iterator[Chart]:
-    """A chart for each algorithm of a result without BatchFormer and its twin with it; alone where it has no twin."""
+    """A chart for each algorithm of a result and its BatchFormer variant, if it has one."""
     for twins in pairs(result):
         names = [row["label"] for row in twins]
         rows = [
@@ -162,7 +162,7 @@ def curves(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Iterator[Cha
 
 
 def pairs(result: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
-    """The rows with curves: twins together, in the order of the first of them."""
+    """The rows with curves; an algorithm and its variant stand together, in the order of the first."""
     run = {row["label"]: row for row in result["rows"] if row["curves"]}
     changed = [(one["base"], one["variant"]) for one in result["comparisons"] if one["modifier"] == "BatchFormer"]
     twins = [pair for pair in changed if set(pair) <= run.keys()]

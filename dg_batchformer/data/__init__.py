@@ -1,4 +1,4 @@
-"""The catalogue of benchmarks, and how they are loaded: a new one of image folders is an entry here.
+"""The catalogue of benchmarks and how to load them: a new benchmark of image folders is an entry here.
 
 Sources: PACS (Li et al., ICCV 2017), VLCS (Fang et al., ICCV 2013), OfficeHome (Venkateswara et al., CVPR 2017),
 TerraIncognita (Beery et al., ECCV 2018), in the folders and the order of environments of DomainBed.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["BENCHMARKS", "CATALOGUE", "Benchmark", "find_benchmark", "images_root", "load_dataset", "path_free"]
 
 
-# Loading is imported when something is loaded: reading results needs no torch.
+# Loaders are imported late: reading results needs no torch.
 def images(benchmark: Benchmark, source: Source) -> Dataset:
     """Image files in folders."""
     from dg_batchformer.data.loaders import load_images
@@ -28,7 +28,7 @@ def images(benchmark: Benchmark, source: Source) -> Dataset:
 
 
 def digits(benchmark: Benchmark, source: Source) -> Dataset:
-    """Handwritten digits that scikit-learn holds."""
+    """The handwritten digits of scikit-learn."""
     from dg_batchformer.data.loaders import load_digits
 
     return load_digits(benchmark)
@@ -42,7 +42,7 @@ def noise(benchmark: Benchmark, source: Source) -> Dataset:
 
 
 def image_folders(name: str, root: str, folders: dict[str, str], *published: tuple[int, ...]) -> Benchmark:
-    """A benchmark of image files, whose environments by name are `folders` below `root`."""
+    """A benchmark of image files; `folders` maps its environments to folders below `root`."""
     return Benchmark(name, tuple(folders), root=root, folders=tuple(folders.values()), published=published, load=images)
 
 
@@ -85,11 +85,11 @@ CATALOGUE = {
 }
 
 BENCHMARKS = {name: benchmark for name, benchmark in CATALOGUE.items() if benchmark.load}
-"""Those that can be loaded here."""
+"""The benchmarks that this package can load."""
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark called `name`, or that of `folder:PATH`, whose folders are its environments."""
+    """The benchmark `name`, or for `folder:PATH` the folder's, whose subfolders are the environments."""
     if name.startswith(FOLDER_PREFIX):
         root = Path(name.removeprefix(FOLDER_PREFIX))
         if name == FOLDER_PREFIX or not root.is_dir():
@@ -97,7 +97,7 @@ def find_benchmark(name: str) -> Benchmark:
         environments = tuple(path.name for path in subfolders(root)[0])
         return Benchmark(name, environments, root=str(root), load=images)
     if name not in BENCHMARKS:
-        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} (folder:PATH names images of your own)")
+        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} (folder:PATH loads your own images)")
     return BENCHMARKS[name]
 
 
@@ -109,11 +109,11 @@ def load_dataset(
     skip_corrupt: bool = False,
     threads: int | None = None,
 ) -> Dataset:
-    """Loads a benchmark; its `notes` say what was passed over and how its image counts compare.
+    """Loads a benchmark; its `notes` name ignored folders and compare the image counts with the published ones.
 
-    Images are decoded once into a cache, beside their folder or in `cache_dir`, and augmented by `threads` threads, by
-    default one a core. Corrupt ones are an InputError that names them; with `skip_corrupt` they are left out, and
-    `skipped` and the notes say which.
+    Images are decoded once into a cache, beside their folder or in `cache_dir`, and augmented by `threads` threads
+    (default: one for each core). Corrupt images are an InputError that lists them; with `skip_corrupt` they are skipped
+    and listed in `skipped` and the notes.
     """
     benchmark = find_benchmark(name)
     assert benchmark.load, name

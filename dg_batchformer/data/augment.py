@@ -1,10 +1,10 @@
-"""DomainBed's image transforms on decoded images, with every random number drawn beforehand.
+"""DomainBed's image transforms on decoded images; all random numbers are drawn beforehand.
 
 Training: a random resized crop (70 to 100 % of the area, aspect 3/4 to 4/3), a flip, colour jitter of 0.3 in
 brightness, contrast, saturation and hue in random order, and grayscale in one of ten. Otherwise: a plain resize.
-Images come as uint8 (n, 3, height, width) and leave as float (n, 3, SIZE, SIZE), normalised over ImageNet. Colours are
-computed in floats, where Pillow rounds to eight bits after every step. Images change one at a time and in place, so
-that they stay in a core's own memory.
+Inputs are uint8 (n, 3, height, width), outputs float (n, 3, SIZE, SIZE), normalised with ImageNet's statistics. Colours
+are computed in floats, whereas Pillow rounds to eight bits after every step. Images are processed one at a time and in
+place, so that they stay in the cache of a core.
 """
 
 import functools
@@ -21,11 +21,11 @@ LUMA = (0.299, 0.587, 0.114)
 
 CROP_TRIES = 10
 DRAWS = 4 * CROP_TRIES + 10
-"""Uniform numbers in [0, 1) that one augmented image takes: for crop, flip, grayscale, strengths and their order."""
+"""The uniform numbers in [0, 1) for one augmented image: crop, flip, grayscale, strengths and their order."""
 
 
 def plain(images: Tensor, interpolation: str = "bilinear", out: Tensor | None = None) -> Tensor:
-    """Images resized to SIZE x SIZE without regard to their aspect, and normalised; into `out` where given."""
+    """Images resized to SIZE x SIZE, ignoring their aspect, and normalised; written to `out` if given."""
     out = torch.empty(len(images), 3, SIZE, SIZE) if out is None else out
     return normalise(out.copy_(resized(images, interpolation)).div_(255))
 
@@ -33,9 +33,9 @@ def plain(images: Tensor, interpolation: str = "bilinear", out: Tensor | None = 
 def augmented(
     images: Tensor, originals: Sequence[tuple[int, int]], draws: Sequence[Sequence[float]], out: Tensor | None = None
 ) -> Tensor:
-    """Images augmented as `draws`, DRAWS uniform numbers each, say, and normalised; into `out` where given.
+    """Images augmented by `draws` (DRAWS uniform numbers for each) and normalised; written to `out` if given.
 
-    `originals` are the height and width that each image had on the disk: crops have their geometry.
+    `originals` are the height and width of each image on the disk, on which crops are defined.
     """
     out = torch.empty(len(images), 3, SIZE, SIZE) if out is None else out
     for image, original, row, place in zip(images.split(1), originals, draws, out, strict=True):
@@ -56,7 +56,7 @@ def resized(images: Tensor, interpolation: str = "bilinear") -> Tensor:
 
 
 def crop(original: Sequence[int], kept: Sequence[int], draws: Sequence[float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop, in pixels of the height and width that an image is kept at."""
+    """Top, left, height and width of a random crop, in pixels of the cached image."""
     top, left, height, width = crop_box(original[0], original[1], draws[: 4 * CROP_TRIES])
     vertical, horizontal = kept[0] / original[0], kept[1] / original[1]
     y, x = round(vertical * top), round(horizontal * left)
@@ -65,7 +65,7 @@ def crop(original: Sequence[int], kept: Sequence[int], draws: Sequence[float]) -
 
 
 def crop_box(height: int, width: int, draws: Sequence[float]) -> tuple[int, int, int, int]:
-    """The same in pixels of the image on the disk; the largest central crop of a fitting aspect if no try fits."""
+    """The same in pixels of the image on the disk; if no attempt fits, the largest central crop."""
     ratios = (3 / 4, 4 / 3)
     for i in range(0, len(draws), 4):
         area = height * width * (0.7 + 0.3 * draws[i])
@@ -81,7 +81,7 @@ def crop_box(height: int, width: int, draws: Sequence[float]) -> tuple[int, int,
 def jitter(image: Tensor, strengths: Sequence[float], order: Sequence[float]) -> Tensor:
     """Brightness, contrast, saturation (factors 0.7 to 1.3) and hue (shift -0.3 to 0.3), of an image in [0, 1].
 
-    `strengths` and `order` are four uniform numbers each; the changes come by rising `order`, in place.
+    `strengths` and `order` are four uniform numbers each; the changes are applied by rising `order`, in place.
     """
     changes = (brightness, contrast, saturation, hue)
     for kind in sorted(range(4), key=order.__getitem__):
@@ -96,27 +96,27 @@ def luma(images: Tensor) -> Tensor:
 
 
 def brightness(image: Tensor, amount: float) -> Tensor:
-    """The image away from black by `amount`, in place."""
+    """Moves the image away from black by `amount`, in place."""
     return image.mul_(1 + amount).clamp_(0, 1)
 
 
 def contrast(image: Tensor, amount: float) -> Tensor:
-    """The image away from its own mean gray by `amount`, in place."""
+    """Moves the image away from its mean gray by `amount`, in place."""
     mean = sum(share * value for share, value in zip(LUMA, image.mean(dim=(-2, -1)).tolist(), strict=True))
     return image.mul_(1 + amount).sub_(amount * mean).clamp_(0, 1)
 
 
 def saturation(image: Tensor, amount: float) -> Tensor:
-    """The image away from the gray of each pixel by `amount`, in place."""
+    """Moves each pixel away from its gray by `amount`, in place."""
     return image.lerp_(luma(image), -amount).clamp_(0, 1)
 
 
 def hue(image: Tensor, amount: float) -> Tensor:
     """Hue turned by `amount` of a full circle, at the same saturation and value of HSV; in place.
 
-    A third of the circle is a change of channels. What is left, at most a sixth either way, moves a channel by its
-    difference from the one that it turns to and by a part of the chroma, between the pixel's lowest and highest
-    channel: that is the trapezoid that a channel is over hue, without an angle, a division or a choice of sector.
+    A turn by a third of the circle permutes the channels. The rest, at most a sixth in either direction, moves a
+    channel by its difference from the channel that it turns to and by a part of the chroma, limited to the pixel's
+    lowest and highest channel. This is the trapezoid of a channel over hue, without an angle, a division or a sector.
     """
     thirds = round(3 * amount)
     sixth = 6 * amount - 2 * thirds
@@ -131,15 +131,15 @@ def hue(image: Tensor, amount: float) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Images of mean 0 and deviation 1 over ImageNet, from ones in [0, 1]; in place."""
+    """Normalises images in [0, 1] with ImageNet's mean and standard deviation, in place."""
     scale, shift = imagenet(images.device)
     return images.mul_(scale).add_(shift)
 
 
 @functools.cache
 def imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and summand (3, 1, 1) that normalise images on a device."""
-    # The first call may come from an evaluation, and tensors made in inference mode cannot be trained with.
+    """Factor and offset (3, 1, 1) that normalise images on a device."""
+    # The first call may come from an evaluation; tensors made in inference mode cannot be used in training.
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
         return (1 / std).to(device, non_blocking=True), (-mean / std).to(device, non_blocking=True)

@@ -1,6 +1,6 @@
-"""Which samples a run takes: its splits, DomainBed's to the bit, and its minibatches.
+"""The samples of a run: its splits, equal to DomainBed's, and its minibatches.
 
-Both also come in the way of Transfer-Learning-Library.
+Both also exist as in Transfer-Learning-Library.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,21 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
 
 Minibatches = list[tuple[Tensor, Tensor]]
-"""What a step trains on: one (x, y) per training environment."""
+"""The data of a step: one (x, y) for each training environment."""
 
 Step = list[list[Samples]]
-"""The samples of a step: by minibatch, and in it by environment."""
+"""The samples of a step, by minibatch and environment."""
 
 
 class Split(NamedTuple):
-    """Indices of one environment: the in-split is trained and scored on, the out-split chooses the model."""
+    """Indices of one environment: the in-split is for training and test accuracy, the out-split for selection."""
 
     inside: Tensor
     out: Tensor
 
 
 def split_environments(sizes: Sequence[int], holdout_fraction: float, trial_seed: int) -> list[Split]:
-    """The split of each environment, given their sizes; both parts must have an image."""
+    """The split of each environment, from the sizes; both parts must have an image."""
     splits = []
     for i, size in enumerate(sizes):
         out, inside = split_indices(size, int(size * holdout_fraction), seed_hash(trial_seed, i))
@@ -71,9 +71,9 @@ def _checked(i: int, inside: list[int], out: list[int], holdout_fraction: float)
 
 @dataclass(frozen=True)
 class Training:
-    """What minibatches are made of: the in-splits of a dataset's training environments, and how.
+    """The source of minibatches: the in-splits of a dataset's training environments.
 
-    `batch_size` is per environment, and `seed` starts all that is random.
+    `batch_size` is per environment; `seed` seeds all generators.
     """
 
     dataset: Dataset
@@ -85,19 +85,19 @@ class Training:
     augment: bool = True
 
     def generator(self, *of: int) -> torch.Generator:
-        """A new generator, for one environment or for all."""
+        """A new generator for one environment or for all."""
         return torch.Generator().manual_seed(seed_hash(self.seed, "minibatches", *of))
 
     def samples(self, i: int, indices: Tensor, generator: torch.Generator) -> Samples:
-        """Samples of environment i, with what augments them."""
+        """Samples of environment i, with their random numbers for augmentation."""
         environment = self.dataset.environments[i]
         return Samples(i, indices, augmentation(environment, len(indices), generator) if self.augment else None)
 
 
 def with_replacement(training: Training) -> Iterator[Step]:
-    """DomainBed's endless steps: `batch_size` samples of each environment, however few it has, with replacement.
+    """DomainBed's endless steps: `batch_size` samples of each environment, with replacement.
 
-    Each environment has a generator of its own, so that its samples do not depend on which others train.
+    Each environment has its own generator, so that its samples do not depend on the other training environments.
     """
     n = training.batch_size
     inside = {i: training.splits[i].inside for i in training.environments}
@@ -115,15 +115,15 @@ def with_replacement(training: Training) -> Iterator[Step]:
 
 
 def balanced_weights(labels: Tensor) -> Tensor:
-    """Sampling weights (n,) under which all classes that occur are equally likely."""
+    """Sampling weights (n,) that make all present classes equally likely."""
     return 1.0 / torch.bincount(labels)[labels].double()
 
 
 def without_replacement(training: Training, n_environments: int) -> Iterator[Step]:
     """Endless steps of `batch_size` samples of each of `n_environments` random environments, in random order.
 
-    As in Transfer-Learning-Library's RandomDomainSampler, a pass takes each sample at most once and ends when one of a
-    step's environments has too few left for another batch. One that is smaller than the batch gives its samples with
+    As in Transfer-Learning-Library's RandomDomainSampler, a pass takes each sample at most once and ends when an
+    environment of the step has too few left for another batch. An environment smaller than the batch is sampled with
     replacement.
     """
     generator = training.generator()
@@ -141,10 +141,10 @@ def without_replacement(training: Training, n_environments: int) -> Iterator[Ste
 
 
 def pooled(training: Training, n: int) -> Iterator[Step]:
-    """Endless steps of one minibatch of n samples of all environments together, in passes over all, shuffled.
+    """Endless steps of one minibatch of n samples of all environments together, in shuffled passes.
 
-    As Transfer-Learning-Library trains what does not look at environments. The last samples of a pass, too few for
-    another minibatch, are left out.
+    As in Transfer-Learning-Library for objectives that ignore environments. The last samples of a pass, too few for
+    a minibatch, are dropped.
     """
     generator = training.generator()
     insides = [(i, training.splits[i].inside) for i in training.environments]
@@ -164,7 +164,7 @@ def shuffled(samples: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def take(samples: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The first n samples and the rest; where there are fewer, n of them with replacement, and none."""
+    """The first n samples and the rest; if there are fewer, n of them with replacement and an empty rest."""
     if len(samples) < n:
         return samples[torch.randint(len(samples), (n,), generator=generator)], samples[:0]
     return samples[:n], samples[n:]
@@ -179,5 +179,5 @@ def load(dataset: Dataset, steps: Iterator[Step], device: str) -> Iterator[Minib
 
 
 def joined(parts: list[Tensor]) -> Tensor:
-    """Tensors one after another; a single one itself."""
+    """Tensors concatenated; a single tensor is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,8 +1,8 @@
-"""A benchmark's images, decoded once into a memory-mapped file.
+"""The images of a benchmark, decoded once into a memory-mapped file.
 
-The file is built whole or not at all, and anew when a name, size or time of the images changes. Images keep their size
-where all share one of at most SIDE pixels a side; others are resized to SIDE x SIDE at any aspect, which is
-kept beside them, as is the fingerprint of the files, taken as they are read.
+The file is built completely or not at all, and again when a name, size or time of the images changes. Images keep their
+size if all share one of at most SIDE pixels; otherwise they are resized to SIDE x SIDE. The original sizes and the
+fingerprint of the files are kept beside them.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ VERSION = 2
 IMAGES, INDEX = "images.npy", "index.json"
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no images, or no whole ones."""
+"""Pillow's errors for files that are not images, or incomplete ones."""
 
 Size = tuple[int, int]
 """Height and width."""
@@ -39,9 +39,9 @@ Size = tuple[int, int]
 class Cache(NamedTuple):
     """Decoded images of all environments, one after another: uint8 (n, height, width, 3).
 
-    `originals` has the height and width of each file's own image, and `corrupt` says, by index, what is wrong with
-    those that could not be decoded and are black here. `fingerprint` is that of the files' names and bytes, corrupt or
-    not, when the cache was built.
+    `originals` has the height and width of each image in its file. `corrupt` has, by index, the errors of images that
+    could not be decoded; these are black. `fingerprint` is a hash of the names and bytes of all files, corrupt ones
+    included, when the cache was built.
     """
 
     folder: Path
@@ -52,14 +52,14 @@ class Cache(NamedTuple):
 
 
 def place_of(name: str, tree: Tree, cache_dir: str | None) -> Path:
-    """Where the cache lies, or would lie, that fits the files of a benchmark called `name`.
+    """The folder of the cache for the files of the benchmark `name`; it may not exist yet.
 
-    Below a hidden folder beside the images, or below `cache_dir`. The last part is a hash of the files' names, sizes
-    and times: a change that leaves all three as they were is not noticed while the cache stands.
+    It is below a hidden folder beside the images, or below `cache_dir`. The last part is a hash of the names, sizes and
+    times of the files: a change that keeps all three is not noticed.
     """
     root = tree.root.resolve()
     if cache_dir is None:
-        # Not in `root`, where DomainBed takes every folder for an environment.
+        # Not in `root`, where DomainBed reads every folder as an environment.
         folder = root.parent / CACHE / root.name
     else:
         folder = Path(cache_dir) / f"{root.name}-{hashlib.md5(str(root).encode('utf-8')).hexdigest()[:8]}"
@@ -72,7 +72,7 @@ def place_of(name: str, tree: Tree, cache_dir: str | None) -> Path:
 
 
 def open_cache(name: str, tree: Tree, cache_dir: str | None, threads: int) -> Cache:
-    """The cache of a benchmark called `name`, built where there is none that fits its files."""
+    """The cache of the benchmark `name`, built if there is none for its files."""
     folder = place_of(name, tree, cache_dir)
     if not folder.is_dir():
         build(folder, tree, threads)
@@ -80,7 +80,7 @@ def open_cache(name: str, tree: Tree, cache_dir: str | None, threads: int) -> Ca
             if old != folder and "partial" not in old.name:
                 shutil.rmtree(old, ignore_errors=True)
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    # Copy on write: PyTorch takes no read-only memory.
+    # Copy on write: PyTorch does not accept read-only memory.
     images = torch.from_numpy(np.load(folder / IMAGES, mmap_mode="c"))
     corrupt = {int(i): problem for i, problem in index["corrupt"].items()}
     return Cache(
@@ -89,7 +89,7 @@ def open_cache(name: str, tree: Tree, cache_dir: str | None, threads: int) -> Ca
 
 
 def build(folder: Path, tree: Tree, threads: int) -> None:
-    """Decodes the images of `tree` into the cache `folder`, which appears when all are there; two builders may meet."""
+    """Decodes the images of `tree` into the cache `folder`, which appears when complete; others may build it too."""
     partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
         partial.mkdir(parents=True)
@@ -102,14 +102,14 @@ def build(folder: Path, tree: Tree, threads: int) -> None:
         (partial / INDEX).write_text(json.dumps(index), encoding="utf-8")
         os.rename(partial, folder)
     except OSError:
-        if not folder.is_dir():  # else another builder was first
+        if not folder.is_dir():  # else another process was first
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def decode_all(tree: Tree, file: Path, threads: int) -> dict[str, object]:
-    """Decodes the images of `tree` into the array `file`; what the index says of them."""
+    """Decodes the images of `tree` into the array `file`; returns the entries of the index."""
     paths = tree.paths
     with ThreadPoolExecutor(threads) as pool:
         sizes = list(pool.map(size_of, paths))
@@ -119,7 +119,7 @@ def decode_all(tree: Tree, file: Path, threads: int) -> dict[str, object]:
         images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(paths), *kept, 3))
 
         def decode(i: int) -> tuple[str | None, bytes]:
-            """What is wrong with a file, and the hash of its bytes."""
+            """The error of a file, and the hash of its bytes."""
             size = sizes[i]
             try:
                 content = paths[i].read_bytes()
@@ -140,7 +140,7 @@ def decode_all(tree: Tree, file: Path, threads: int) -> dict[str, object]:
 
 
 def size_of(path: Path) -> Size | str:
-    """Height and width of an image, from its header, or what is wrong with the file."""
+    """Height and width of an image from its header, or the error."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -149,7 +149,7 @@ def size_of(path: Path) -> Size | str:
 
 
 def decode_into(place: np.ndarray, file: BytesIO) -> str | None:
-    """Decodes an image into uint8 (height, width, 3), or says what is wrong with it."""
+    """Decodes an image into uint8 (height, width, 3), or returns the error."""
     height, width = place.shape[:2]
     image = decoded(file)
     if isinstance(image, str):
@@ -159,7 +159,7 @@ def decode_into(place: np.ndarray, file: BytesIO) -> str | None:
 
 
 def decoded(file: Path | BytesIO) -> Image.Image | str:
-    """An image file in RGB, or what is wrong with it."""
+    """An image file in RGB, or the error."""
     try:
         with Image.open(file) as image:
             return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""What a loaded benchmark is: environments that give batches of inputs by index."""
+"""A loaded benchmark: environments that return batches of inputs by index."""
 
 import functools
 import hashlib
@@ -17,8 +17,8 @@ from dg_batchformer.data import augment
 def sent(values: Tensor, device: str | torch.device) -> Tensor:
     """Values on their way to a device.
 
-    To a GPU they go from pinned memory on a stream of its own, while it computes what it was given before; what it is
-    given next waits for them.
+    A copy to a GPU starts from pinned memory on a separate stream, while the GPU computes earlier work; later work
+    waits for the copy.
     """
     device = torch.device(device)
     if device.type != "cuda" or values.is_cuda:
@@ -28,7 +28,7 @@ def sent(values: Tensor, device: str | torch.device) -> Tensor:
         moved = values.pin_memory().to(device, non_blocking=True)
     current = torch.cuda.current_stream()
     current.wait_stream(stream)
-    # Or the memory could be given to another copy while it is still in use.
+    # Otherwise another copy could get the memory while it is in use.
     moved.record_stream(current)
     return moved
 
@@ -41,7 +41,7 @@ def copy_stream() -> torch.cuda.Stream:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one environment, by its number and theirs, and the uniform numbers that augment each, if any."""
+    """Samples of one environment by index, and the uniform numbers that augment each, if any."""
 
     environment: int
     indices: Tensor
@@ -50,7 +50,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class TensorEnvironment:
-    """One environment whose inputs lie in memory, float (n, channels, height, width); never augmented."""
+    """One environment with inputs in memory, float (n, channels, height, width); never augmented."""
 
     name: str
     images: Tensor
@@ -66,8 +66,8 @@ class TensorEnvironment:
 class ImageEnvironment:
     """One environment of decoded images, uint8 (n, height, width, 3).
 
-    `originals` are the height and width of the images on the disk, which random crops go by, and `n_draws` says how
-    many uniform numbers augment one.
+    `originals` are the height and width of the images on the disk, on which random crops are defined; `n_draws` is the
+    number of uniform numbers that augment one image.
     """
 
     name: str
@@ -78,11 +78,11 @@ class ImageEnvironment:
     n_draws: int = augment.DRAWS
 
     def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
-        """Images at 224x224, normalised: augmented by `draws` (n, n_draws), or without them resized."""
+        """Images at 224x224, normalised: augmented by `draws` (n, n_draws), or resized if None."""
         x = torch.empty(len(indices), 3, augment.SIZE, augment.SIZE)
 
         def put(place: int, i: int) -> None:
-            # One image at a time stays in a core's own memory.
+            # One image at a time stays in the cache of a core.
             pixels, out = self.images[i : i + 1].permute(0, 3, 1, 2), x[place : place + 1]
             if draws is None:
                 augment.plain(pixels, interpolation, out)
@@ -97,23 +97,23 @@ Environment = TensorEnvironment | ImageEnvironment
 
 
 def augmentation(environment: Environment, n: int, generator: torch.Generator) -> Tensor | None:
-    """Uniform numbers (n, n_draws) that augment n samples; None where an environment's are never augmented."""
+    """Uniform numbers (n, n_draws) that augment n samples; None if the environment is never augmented."""
     return torch.rand(n, environment.n_draws, generator=generator) if environment.n_draws else None
 
 
 class Store(Protocol):
-    """A copy of all images from which whole steps are made, as on a GPU."""
+    """A copy of all images that makes whole steps, as on a GPU."""
 
     def inputs(self, samples: Sequence[Samples], interpolation: str) -> list[Tensor]: ...
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A benchmark, loaded: its environments in DomainBed's order and what a run needs to know of them.
+    """A loaded benchmark: its environments in DomainBed's order, with their properties.
 
-    `skipped` are the corrupt images that were left out, `cache` the folder of what was decoded from files, `resident`
-    the decoded images on a GPU, and `interpolation` how images are resized that are not augmented. `fingerprint` is a
-    hash of the data's content, the same for every copy of it; of image files, as they were when the cache was built.
+    `skipped` are the skipped corrupt images, `cache` the folder of the decoded files, `resident` the decoded images on
+    a GPU, `interpolation` the resize method without augmentation. `fingerprint` is a hash of the content of the data,
+    equal for every copy; for image files, of their content when the cache was built.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Dataset:
         return [len(environment.labels) for environment in self.environments]
 
     def inputs(self, samples: Sequence[Samples], device: str) -> list[Tensor]:
-        """The inputs of samples of environments, of which all are augmented or none, on `device`."""
+        """The inputs of samples of environments on `device`; all are augmented or none."""
         if self.resident:
             return self.resident.inputs(samples, self.interpolation)
         return [
@@ -142,9 +142,9 @@ class Dataset:
 
 
 def fingerprint(parts: Iterable[bytes]) -> str:
-    """16 hexadecimal digits that follow from the parts and their order: SHA-256 of the parts' own."""
+    """16 hexadecimal digits of a hash over the parts and their order (SHA-256 of their SHA-256)."""
     whole = hashlib.sha256()
     for part in parts:
-        # Of one length each, so that no part runs into the next.
+        # All have the same length, so that parts cannot shift.
         whole.update(hashlib.sha256(part).digest())
     return whole.hexdigest()[:16]

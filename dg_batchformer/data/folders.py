@@ -1,4 +1,4 @@
-"""What is known of a benchmark before it is loaded, and its images on the disk, `root/<environment>/<class>/`."""
+"""The description of a benchmark, and its images on the disk, `root/<environment>/<class>/`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from dg_batchformer.data.environments import Dataset
 
 FOLDER_PREFIX = "folder:"
-"""`folder:PATH` names the images in `PATH/<environment>/<class>/` as a dataset."""
+"""The dataset `folder:PATH` has the images in `PATH/<environment>/<class>/`."""
 
 CACHE = ".dg-batchformer-cache"
-"""Where decoded images lie, beside the folder of a benchmark."""
+"""The folder of decoded images, beside the folder of a benchmark."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Those of torchvision's ImageFolder, which DomainBed reads with."""
+"""The extensions of torchvision's ImageFolder, which DomainBed uses."""
 
 
 class Source(NamedTuple):
-    """Where image files and their cache lie, whether corrupt ones are left out, and how many threads read them."""
+    """The folders of the image files and of their cache, whether to skip corrupt ones, and the threads that read."""
 
     data_dir: str | None
     cache_dir: str | None
@@ -34,11 +34,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is known of a benchmark before it is loaded.
+    """The description of a benchmark.
 
-    `environments` are DomainBed's names, `folders` those on the disk below `root`, in the same order; `published`
-    are the image counts of the versions in circulation, by environment. `small` ones have DomainBed's hyper-parameters
-    of small images. `load` makes the dataset; those that only DomainBed can load have none.
+    `environments` are DomainBed's names, `folders` the folders below `root`, in the same order; `published` are the
+    image counts of the known versions, by environment. `small` benchmarks have DomainBed's hyper-parameters for small
+    images. `load` makes the dataset; it is missing if only DomainBed can load it.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Folder(NamedTuple):
 
 @dataclass(frozen=True)
 class Tree:
-    """All environments below `root`, the classes they share, and the folders that were passed over."""
+    """All environments below `root`, their common classes, and the ignored folders."""
 
     root: Path
     folders: list[Folder]
@@ -71,23 +71,23 @@ class Tree:
 
     @property
     def paths(self) -> list[Path]:
-        """All image files, environment after environment."""
+        """All image files, sorted by environment."""
         return [path for folder in self.folders for path in folder.paths]
 
 
 def path_free(name: str) -> str:
-    """A dataset's name without the path of `folder:PATH`: data that moved is the same data."""
+    """The name of a dataset without the path of `folder:PATH`: moved data is the same data."""
     if name.startswith(FOLDER_PREFIX):
         return FOLDER_PREFIX + Path(name.removeprefix(FOLDER_PREFIX)).resolve().name
     return name
 
 
 def images_root(benchmark: Benchmark, data_dir: str | None) -> Path:
-    """Where a benchmark's environments lie: DomainBed's folder below `data_dir`, or `data_dir` itself."""
+    """The folder of the environments: DomainBed's folder below `data_dir`, or `data_dir` itself."""
     if benchmark.name.startswith(FOLDER_PREFIX):
         return Path(benchmark.root)
     if data_dir is None:
-        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder in which {benchmark.root}/ lies")
+        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder that contains {benchmark.root}/")
     below = Path(data_dir) / benchmark.root
     if below.is_dir():
         return below
@@ -99,7 +99,7 @@ def images_root(benchmark: Benchmark, data_dir: str | None) -> Path:
 
 
 def subfolders(path: Path) -> tuple[list[Path], list[str]]:
-    """Folders in `path`, sorted, and the names of those that never hold data."""
+    """The folders in `path`, sorted, and the names of those that never have data."""
     found = sorted((entry for entry in path.iterdir() if entry.is_dir()), key=lambda entry: entry.name)
     stray = [entry for entry in found if entry.name.startswith(".") or entry.name == "__MACOSX"]
     return [entry for entry in found if entry not in stray], [entry.name for entry in stray if entry.name != CACHE]
@@ -108,7 +108,7 @@ def subfolders(path: Path) -> tuple[list[Path], list[str]]:
 def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
     """Finds the images under `root`; `expected` names its environments in order (none: every folder, sorted).
 
-    Raises InputError that lists all that is wrong: missing environments, class lists that differ, empty classes.
+    An InputError lists all errors: missing environments, different class lists, empty classes.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: expected {root}/<environment>/<class>/<image>")
@@ -120,11 +120,13 @@ def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
         ignored += [path.name for path in present if path not in paths]
         if missing := [name for name in expected if plain_name(name) not in by_name]:
             problems.append(
-                f"{root} lacks the environment{'s' * (len(missing) > 1)} {', '.join(missing)}: "
+                f"{root} has no environment{'s' * (len(missing) > 1)} {', '.join(missing)}: "
                 f"expected {', '.join(expected)}, found {', '.join(path.name for path in present) or 'no folder'}"
             )
     elif len(paths) < 2:
-        problems.append(f"{root} has {len(paths)} environment(s): expected at least 2 folders, one an environment")
+        problems.append(
+            f"{root} has {len(paths)} environment(s): expected at least 2 folders, one for each environment"
+        )
     classes = {path: [entry.name for entry in subfolders(path)[0]] for path in paths}
     problems += _class_problems(classes)
     folders = []
@@ -143,12 +145,12 @@ def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
 
 
 def plain_name(name: str) -> str:
-    """A folder's name without case, spaces, `_` and `-`: "Real_World" and "Real World" are one environment."""
+    """A folder name without case, spaces, `_` and `-`: "Real_World" and "Real World" are the same environment."""
     return "".join(character for character in name.lower() if character not in " _-")
 
 
 def _class_problems(classes: dict[Path, list[str]]) -> list[str]:
-    """Environments whose classes are not those that most environments have."""
+    """The errors of environments whose classes differ from those of most environments."""
     problems = [
         f"{path} has no class folders: add {path}/<class>/<image>, or remove it"
         for path, names in classes.items()
@@ -159,9 +161,9 @@ def _class_problems(classes: dict[Path, list[str]]) -> list[str]:
     for path, names in classes.items():
         if names and names != usual:
             missing, surplus = sorted(set(usual) - set(names)), sorted(set(names) - set(usual))
-            differences = [f"{', '.join(missing)} missing"] * bool(missing)
-            differences += [f"{', '.join(surplus)} not elsewhere"] * bool(surplus)
-            problems.append(f"{path} has other classes than other environments: {'; '.join(differences)}")
+            differences = [f"missing {', '.join(missing)}"] * bool(missing)
+            differences += [f"extra {', '.join(surplus)}"] * bool(surplus)
+            problems.append(f"{path} has different classes than the other environments: {'; '.join(differences)}")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""The data of benchmarks: image files, decoded once into a cache; and RotatedDigits and noise, which need no file."""
+"""The loaders of benchmarks: image files, decoded once into a cache; and RotatedDigits and noise without files."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +45,7 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
 
 
 def compared(benchmark: Benchmark, counts: tuple[int, ...]) -> str:
-    """How many images were found, beside the published counts."""
+    """The number of images, compared with the published counts."""
 
     def listed(counts: tuple[int, ...]) -> str:
         return ", ".join(f"{name} {count}" for name, count in zip(benchmark.environments, counts, strict=True))
@@ -68,7 +68,7 @@ def corrupt_images(root: Path, named: list[str]) -> str:
 
 
 def check(benchmark: Benchmark, source: Source) -> list[str]:
-    """Decodes every image and writes nothing; InputError that names the corrupt ones."""
+    """Decodes every image and writes nothing; an InputError lists the corrupt ones."""
     tree = tree_of(benchmark, source)
     paths = tree.paths
     with ThreadPoolExecutor(source.threads) as pool:
@@ -83,11 +83,11 @@ def check(benchmark: Benchmark, source: Source) -> list[str]:
 
 
 def fill_cache(benchmark: Benchmark, source: Source) -> list[str]:
-    """Decodes the images into the cache where that is not done."""
+    """Decodes the images into the cache if it is missing."""
     place = place_of(path_free(benchmark.name), tree_of(benchmark, source), source.cache_dir)
     there, started = place.is_dir(), time.monotonic()
     notes = load_images(benchmark, source).notes
-    done = "was there already" if there else f"built in {time.monotonic() - started:.1f} s"
+    done = "already there" if there else f"built in {time.monotonic() - started:.1f} s"
     return [*notes, f"cache {place}: {megabytes(place)}, {done}"]
 
 
@@ -95,14 +95,14 @@ def info(benchmark: Benchmark, source: Source) -> list[str]:
     """Environments, classes and the state of the cache."""
     tree = tree_of(benchmark, source)
     place = place_of(path_free(benchmark.name), tree, source.cache_dir)
-    state = megabytes(place) if place.is_dir() else "not there, or of files that have changed since"
+    state = megabytes(place) if place.is_dir() else "missing or outdated"
     return [*contents(tree), f"cache {place}: {state}"]
 
 
 def tree_of(benchmark: Benchmark, source: Source) -> Tree:
-    """The image files of a benchmark; InputError for one that has none."""
+    """The image files of a benchmark; InputError if it has none."""
     if not benchmark.root:
-        raise InputError(f"{benchmark.name} has no image files: there is nothing to check or to cache")
+        raise InputError(f"{benchmark.name} has no image files: there is nothing to check or cache")
     return scan(images_root(benchmark, source.data_dir), benchmark.folders)
 
 
@@ -121,10 +121,10 @@ DIGIT_SIDE = 16
 
 
 def load_digits(benchmark: Benchmark) -> Dataset:
-    """RotatedDigits: scikit-learn's 1,797 handwritten digits, divided over the environments, which are named by angles.
+    """RotatedDigits: scikit-learn's 1,797 handwritten digits, divided among environments named by rotation angle.
 
     Input: float (1, 16, 16) in [0, 1], the 8x8 originals enlarged and rotated counter-clockwise. Label: 0 to 9.
-    Environments: image k belongs to environment k modulo their number, as in RotatedMNIST, so that no image is in two.
+    Environments: image k belongs to environment k modulo their number, as in RotatedMNIST: no image is in two.
     Source: the test set of the UCI "Optical Recognition of Handwritten Digits" data, CC BY 4.0.
     """
     from sklearn import datasets
@@ -139,14 +139,14 @@ def load_digits(benchmark: Benchmark) -> Dataset:
         large = F.resize(images[own], [DIGIT_SIDE, DIGIT_SIDE], InterpolationMode.BILINEAR, antialias=True)
         rotated = F.rotate(large, angle, InterpolationMode.BILINEAR)
         environments.append(TensorEnvironment(str(angle), rotated, labels[own]))
-    # Of the originals and the angles: the last bits of what is interpolated depend on the processor.
+    # From the originals and the angles: the last bits of interpolated images depend on the processor.
     originals = (values.astype("uint8").tobytes() for values in (digits.images, digits.target))
     content = fingerprint([*originals, repr(angles).encode()])
     return Dataset(benchmark.name, environments, (1, DIGIT_SIDE, DIGIT_SIDE), 10, fingerprint=content)
 
 
 def load_noise(benchmark: Benchmark) -> Dataset:
-    """DomainBed's debugging data: 16 images of noise an environment, two classes."""
+    """DomainBed's debugging data: 16 images of noise for each environment, two classes."""
     size = int(benchmark.name.removeprefix("Debug"))
     shape = (3, size, size)
     generator = torch.Generator().manual_seed(0)
@@ -154,6 +154,6 @@ def load_noise(benchmark: Benchmark) -> Dataset:
     for name in benchmark.environments:
         images = torch.randn(16, *shape, generator=generator)
         environments.append(TensorEnvironment(name, images, torch.randint(0, 2, (16,), generator=generator)))
-    # Labels tell where the generator was; the last bits of what is drawn before them depend on the processor.
+    # From the labels, which are drawn last: the last bits of the noise depend on the processor.
     content = fingerprint([repr(shape).encode(), *(one.labels.numpy().tobytes() for one in environments)])
     return Dataset(benchmark.name, environments, shape, 2, fingerprint=content)

@@ -1,7 +1,7 @@
-"""A benchmark's decoded images on a GPU, where they fit, and the transforms of `augment` for whole steps of them.
+"""The decoded images of a benchmark on a GPU, if they fit, and the transforms of `augment` for whole steps.
 
-What depends on the random numbers alone is worked out on the CPU beforehand and sent to the device in two copies, so
-that the host never waits for it. The same numbers give the same images as there, but for rounding.
+The CPU computes everything that depends only on the random numbers, and sends it to the GPU in two copies without a
+wait. The same numbers give the same images as `augment`, up to rounding.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from dg_batchformer.data.environments import Dataset, Environment, ImageEnvironm
 
 @dataclass(frozen=True)
 class Resident:
-    """The decoded images of all environments on one device, from which whole steps are made there.
+    """The decoded images of all environments on one device, which makes whole steps.
 
-    `images` are uint8 (n, height, width, 3), environment after environment from the indices `starts` on; `originals`
-    (n, 2) are the height and width of the images on the disk, on the CPU.
+    `images` are uint8 (n, height, width, 3), sorted by environment; environment i begins at `starts[i]`. `originals`
+    (n, 2), on the CPU, are the height and width of the images on the disk.
     """
 
     images: Tensor
@@ -30,11 +30,11 @@ class Resident:
     starts: list[int]
 
     def inputs(self, samples: Sequence[Samples], interpolation: str) -> list[Tensor]:
-        """The inputs of samples of environments, of which all are augmented or none."""
+        """The inputs of samples of environments; all are augmented or none."""
         indices = torch.cat([self.starts[one.environment] + one.indices for one in samples])
         images = self.images[sent(indices, self.images.device)]
         draws = [one.draws for one in samples if one.draws is not None]
-        # Whoever computes in bfloat16 does not want the images in it.
+        # Images stay in float32 under autocast.
         with torch.autocast(self.images.device.type, enabled=False):
             if draws:
                 x = augmented_batch(images, self.originals[indices], torch.cat(draws))
@@ -44,7 +44,7 @@ class Resident:
 
 
 def resident_images(dataset: Dataset, device: str) -> Resident | None:
-    """A dataset's decoded images on a device; None where it has none, or where they do not fit there."""
+    """The decoded images of a dataset on a device; None if it has none or they do not fit."""
     environments = [one for one in dataset.environments if isinstance(one, ImageEnvironment)]
     if not environments or not fits(sum(one.images.nbytes for one in environments), device):
         return None
@@ -57,12 +57,12 @@ def resident_images(dataset: Dataset, device: str) -> Resident | None:
 
 
 def fits(n_bytes: int, device: str) -> bool:
-    """Whether so many bytes leave half of a GPU's free memory, for the networks."""
+    """Whether these bytes leave half of the free GPU memory for the networks."""
     return device != "cuda" or n_bytes <= 0.5 * torch.cuda.mem_get_info()[0]
 
 
 def on_gpu(dataset: Dataset, resident: Resident | None) -> Dataset:
-    """A dataset whose tensors lie on the GPU as far as they fit, and whose images are those in `resident`."""
+    """The dataset with its tensors on the GPU, if they fit, and its images in `resident`."""
 
     def moved(one: Environment) -> Environment:
         moves = isinstance(one, TensorEnvironment) and fits(one.images.nbytes, "cuda")
@@ -77,11 +77,11 @@ CONTRAST, SATURATION, HUE = 1, 2, 3
 
 
 class Plan(NamedTuple):
-    """What is done to n images, on their device.
+    """The colour changes of n images, on their device.
 
-    In each of the four turns an image moves by one of `amounts` away from black, from its mean gray where `from_mean`
-    is one, or from its grays where `from_gray` is one. Then some change their hue: their rows (m), the channels
-    (m, 3, 3) that each channel comes from, turns to and turns from, and the share of the chroma (m) that it moves by.
+    In each of four rounds an image moves by one of `amounts` away from black, from its mean gray if `from_mean` is 1,
+    or from its grays if `from_gray` is 1. The hue of some images changes: their rows (m), the channels (m, 3, 3) that
+    each channel comes from, turns to and turns from, and the share of the chroma (m) by which it moves.
     """
 
     boxes: Tensor  # (n, 4)
@@ -120,7 +120,7 @@ def augmented_batch(images: Tensor, originals: Tensor, draws: Tensor) -> Tensor:
 
 
 def planned(originals: Tensor, draws: Tensor, images: Tensor) -> Plan:
-    """What `draws` say is done to `images`, sent to their device."""
+    """The changes of `images` according to `draws`, sent to their device."""
     kept = images.shape[1:3]
     boxes = [augment.crop(a, kept, row) for a, row in zip(originals.tolist(), draws.tolist(), strict=True)]
     flip, gray, *rest = draws[:, 4 * CROP_TRIES :].unbind(1)
@@ -144,22 +144,22 @@ def planned(originals: Tensor, draws: Tensor, images: Tensor) -> Plan:
 
 
 def each(values: Tensor) -> Tensor:
-    """One value an image (n) in the shape (n, 1, 1, 1)."""
+    """One value for each image, (n) to (n, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
 
 
 def cropped(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
-    """Boxes (n, 4) of images at SIZE x SIZE, whole numbers from 0 to 255, mirrored where `flip` (n) is one."""
+    """Boxes (n, 4) of images at SIZE x SIZE, integers from 0 to 255, mirrored if `flip` (n) is 1."""
     top, left, height, width = boxes.T
     down = filters(top, height, images.shape[1], torch.zeros_like(flip))
     across = filters(left, width, images.shape[2], flip)
-    # Rounded to eight bits after either axis, and across first, as Pillow and PyTorch do it on the CPU.
+    # Rounded to eight bits after each axis, width first, as Pillow and PyTorch do on the CPU.
     narrow = torch.einsum("nhwc,nxw->nhcx", images.float(), across).round_()
     return torch.einsum("nyh,nhcx->ncyx", down, narrow).contiguous().round_()
 
 
 def filters(start: Tensor, length: Tensor, size: int, flip: Tensor) -> Tensor:
-    """Weights (n, SIZE, size) of the pixels of an axis in the resize of a crop of it, bilinear with antialiasing."""
+    """Weights (n, SIZE, size) of the pixels of an axis for a resized crop, bilinear with antialiasing."""
     start, length, flip = (values.view(-1, 1, 1) for values in (start, length, flip))
     pixel = torch.arange(size, device=start.device) + 0.5 - start
     share = (torch.arange(SIZE, device=start.device).view(-1, 1) + 0.5) / SIZE

@@ -1,7 +1,7 @@
-"""The DomainBed plug-in: MixStyle, BatchFormer and SWAD for all of its algorithms, in its own scripts.
+"""The DomainBed plug-in: MixStyle, BatchFormer and SWAD for all its algorithms, in its own scripts.
 
 `python -m dg_batchformer.domainbed train|sweep|collect ...` runs DomainBed's script of that name, with its flags, after
-`register()`; the jobs that its sweep launches do the same. DomainBed's checkout has to be on PYTHONPATH.
+`register()`; so do the jobs of its sweeps. DomainBed's checkout must be on PYTHONPATH.
 """
 
 import functools
@@ -26,22 +26,22 @@ EXTENDED = {
     "command_launchers": ("REGISTRY",),
     "lib.misc": ("accuracy",),
 }
-"""What of DomainBed's is extended, by module."""
+"""The extended objects of DomainBed, by module."""
 
 COMPOSITIONS = [chosen for n in range(1, 4) for chosen in permutations(MODIFIER_ORDER, n)]
-"""Modifiers in every order in which a name may have them."""
+"""Modifiers in all orders that a name may have."""
 
 EXPECTED = "expected facebookresearch/DomainBed, as of its commit b93c22a"
 
 
 def register() -> None:
-    """Adds this package's algorithms, their hyper-parameters and a launcher to DomainBed; twice is once.
+    """Adds this package's algorithms, their hyper-parameters and a launcher to DomainBed; repeated calls do nothing.
 
     Every algorithm X in `domainbed.algorithms.ALGORITHMS` gets X_MixStyle, X_BatchFormer, X_SWAD and their
-    compositions, which stand on DomainBed's own X; a variant draws what its base draws. The standard names among them
-    join that list, and MixStyle and SWAD are ERM's. The launchers there, and `cpu_workers`, which is new, start jobs
-    that are registered too. Names that DomainBed has keep their meaning. Raises InputError, with nothing registered,
-    where DomainBed cannot be imported or lacks what is extended.
+    compositions, based on DomainBed's X; a variant has the draws of its base. The standard names join that list;
+    MixStyle and SWAD apply to ERM. DomainBed's launchers and the new `cpu_workers` start jobs that register too. Names
+    in DomainBed keep their meaning. Raises InputError, with nothing registered, if DomainBed cannot be imported or has
+    changed.
     """
     algorithms, registry, launchers, _ = (extended(name) for name in EXTENDED)
     missing = [name for name in algorithms.ALGORITHMS if not hasattr(algorithms, name)]
@@ -67,7 +67,7 @@ def register() -> None:
 
 
 def extended(name: str) -> Any:
-    """A module of DomainBed's that has what is extended."""
+    """A module of DomainBed, checked for the extended objects."""
     try:
         module = importlib.import_module(f"domainbed.{name}")
     except ImportError as error:
@@ -83,7 +83,7 @@ def extended(name: str) -> Any:
 
 @functools.cache
 def variant(objective: type, modifiers: frozenset[str]) -> type:
-    """An algorithm of DomainBed's with modifiers, as its scripts need it."""
+    """A DomainBed algorithm with modifiers, for its scripts."""
     composed: Any = functools.reduce(compose, modifiers, objective)
 
     class InDomainBed(composed):
@@ -100,7 +100,7 @@ def variant(objective: type, modifiers: frozenset[str]) -> type:
             return without_batchformer(super().state_dict(*args, **kwargs).items())
 
         def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
-            """Takes what `state_dict` gives; BatchFormer stays as it is."""
+            """Loads a `state_dict`; BatchFormer does not change."""
             own = {name: value for name, value in super().state_dict().items() if name.startswith(PREFIX)}
             return super().load_state_dict({**own, **state_dict}, *args, **kwargs)
 
@@ -109,7 +109,7 @@ def variant(objective: type, modifiers: frozenset[str]) -> type:
 
 
 def with_modifiers(theirs: Callable[..., dict[str, Any]], algorithms: Any) -> Callable[..., dict[str, Any]]:
-    """DomainBed's (default, drawn) pairs, a variant's being its base's and those of its modifiers."""
+    """DomainBed's (default, drawn) pairs; a variant has those of its base and of its modifiers."""
 
     @functools.wraps(theirs)
     def hparams(algorithm: str, dataset: str, random_seed: int) -> dict[str, Any]:
@@ -130,12 +130,12 @@ OUR_TRAIN = f"{shlex.quote(sys.executable)} -m dg_batchformer.domainbed train"
 
 
 def registering(launcher: CommandLauncher, *, needs_gpu: bool) -> CommandLauncher:
-    """A launcher whose jobs know what `register` adds."""
+    """A launcher whose jobs call `register` too."""
 
     @functools.wraps(launcher)
     def launch(commands: list[str]) -> None:
         if needs_gpu and device() == "cpu" and not os.environ.get("CUDA_VISIBLE_DEVICES"):
-            raise InputError("multi_gpu finds no GPU here, and would wait for one: use cpu_workers or local")
+            raise InputError("multi_gpu finds no GPU here and would wait for one: use cpu_workers or local")
         launcher([command.replace(THEIR_TRAIN, OUR_TRAIN, 1) for command in commands])
 
     launch.extends = launcher  # type: ignore[attr-defined]
@@ -143,7 +143,7 @@ def registering(launcher: CommandLauncher, *, needs_gpu: bool) -> CommandLaunche
 
 
 def cpu_workers(commands: list[str]) -> None:
-    """Runs as many commands at once as there are cores, one thread each, and says which of them failed."""
+    """Runs a command on each core, with one thread each, and prints which failed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def run(command: str) -> int:

@@ -1,6 +1,6 @@
 """DomainBed's scripts with this package's algorithms: python -m dg_batchformer.domainbed train|sweep|collect ...
 
-In its training an algorithm that averages weights gets its validation losses, which DomainBed has not.
+The training script also gives an algorithm that averages weights its validation losses, which DomainBed does not.
 """
 
 import argparse
@@ -26,11 +26,11 @@ SCRIPTS = {"train": "train", "sweep": "sweep", "collect": "collect_results"}
 USAGE = f"usage: python -m dg_batchformer.domainbed {{{','.join(SCRIPTS)}}} [flags of DomainBed's script, or --help]"
 
 READ_FROM_TRAIN = {"args", "eval_loader_names", "eval_loaders", "n_steps", "results", "step"}
-"""Names in DomainBed's training script that `Validation` reads."""
+"""The names in DomainBed's training script that `Validation` reads."""
 
 
 def run_script(name: str, argv: Sequence[str]) -> None:
-    """Runs a script of DomainBed's, one of `SCRIPTS`, as its own command would."""
+    """Runs one of DomainBed's `SCRIPTS`, as its own command would."""
     module = f"domainbed.scripts.{SCRIPTS[name]}"
     script = ModuleType("__main__")
     code = code_of(module)
@@ -51,7 +51,7 @@ def run_script(name: str, argv: Sequence[str]) -> None:
 
 
 def code_of(module: str) -> CodeType:
-    """The compiled code of a module that is not imported."""
+    """The compiled code of a module, without an import."""
     spec = importlib.util.find_spec(module)
     code: CodeType | None = spec.loader.get_code(module) if spec and spec.loader else None  # type: ignore[attr-defined]
     if code is None:
@@ -60,10 +60,10 @@ def code_of(module: str) -> CodeType:
 
 
 class Validation:
-    """`misc.accuracy` of DomainBed, which first gives an algorithm that averages weights its validation losses.
+    """Replaces DomainBed's `misc.accuracy`: first gives an algorithm that averages weights its validation losses.
 
-    `script` holds the names of the training script while it runs. `finish()` comes before the last evaluation, so
-    that `results.jsonl` has one record, that of the final model, as our trainer's; those of the way there go to
+    `script` has the names of the running training script. `finish()` comes before the last evaluation, so that
+    `results.jsonl` has one record, that of the final model, as with our trainer; earlier records go to
     `progress.jsonl`.
     """
 
@@ -74,7 +74,7 @@ class Validation:
         script["open"] = self.open
 
     def open(self, file: Any, *args: Any, **kwargs: Any) -> Any:
-        """The script's `open`: what it adds to `results.jsonl` on the way goes to `progress.jsonl`."""
+        """Replaces the script's `open`: earlier records for `results.jsonl` go to `progress.jsonl`."""
         path = Path(file)
         aside = self.on_the_way and path.name == files.RESULTS
         return open(path.with_name(files.PROGRESS) if aside else file, *args, **kwargs)
@@ -86,7 +86,7 @@ class Validation:
 
     def _checkpoint(self, algorithm: Any, device: Any) -> None:
         record, folder = self.script["results"], Path(self.script["args"].output_dir)
-        if self.step < 0:  # what an earlier run left is not this one's
+        if self.step < 0:  # left by an earlier run
             for name in (files.DONE, files.RESULTS, files.PROGRESS):
                 (folder / name).unlink(missing_ok=True)
         self.step = self.script["step"]
@@ -127,7 +127,7 @@ def mean_cross_entropy(algorithm: Any, loader: Any, device: Any) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one of DomainBed's scripts; wrong input ends it with status 2 and the reason."""
+    """Runs one of DomainBed's scripts; invalid input ends it with status 2 and a message."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name not in SCRIPTS:
         print(USAGE, file=sys.stdout if name in ("-h", "--help") else sys.stderr)
@@ -136,10 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, argv: Sequence[str]) -> int:
-    """Registers, looks whether the algorithms are sound, and runs the script."""
+    """Registers, checks the algorithms, and runs the script."""
     register()
     parser = argparse.ArgumentParser(add_help=False)
-    # Whatever DomainBed's flag is called of these, and as much of it as a user types.
+    # The names of DomainBed's flag, which a user may abbreviate.
     parser.add_argument("--algorithms", nargs="+", default=[])
     parser.add_argument("--hparams", type=parse_hparams, default={})
     parser.add_argument("--command_launcher")
@@ -153,7 +153,7 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 
 def check_algorithms(names: Sequence[str], hparams: dict[str, Any]) -> None:
-    """InputError, before anything is launched, for names that are not known and variants that cannot be."""
+    """Raises InputError, before any launch, for unknown names and impossible variants."""
     algorithms = importlib.import_module("domainbed.algorithms")
     default_hparams = importlib.import_module("domainbed.hparams_registry").default_hparams
     known = [name for name, value in vars(algorithms).items() if hasattr(value, "update") and hasattr(value, "predict")]
@@ -163,7 +163,7 @@ def check_algorithms(names: Sequence[str], hparams: dict[str, Any]) -> None:
             problems.append(unknown("algorithm", name, known))
         elif split_name(name)[1]:
             try:
-                # What cannot be wrapped cannot be on small images either, where trying costs nothing.
+                # Tried on small images, which costs little and has the same result.
                 given = {**default_hparams(name, "RotatedMNIST"), **hparams}
                 getattr(algorithms, name)((2, 28, 28), 10, 3, given)
             except InputError as error:

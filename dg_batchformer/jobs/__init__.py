@@ -1,4 +1,4 @@
-"""A launch: says what is to be run, checks it, asks, and has a launcher run it."""
+"""A launch: announces the runs, checks them, asks the user, and starts a launcher."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PROBE_STEPS = 3
 
 
 def launch(sweep: Sweep, launcher: Launcher, *, ask: bool, dry_run: bool = False) -> int:
-    """Runs what is not done of a sweep, saying before what it will take; returns 1 where a run is still not, else 0.
+    """Runs the unfinished runs of a sweep after an estimate of the time; returns 0 if all are done then, else 1.
 
-    With `dry_run` it says what would be run, and writes nothing.
+    With `dry_run` it prints the commands and writes nothing.
     """
     output_dir = Path(sweep.common.output_dir)
     jobs = plan(sweep)
@@ -64,9 +64,9 @@ def launch(sweep: Sweep, launcher: Launcher, *, ask: bool, dry_run: bool = False
 
 
 def announce(jobs: Sequence[Job], to_do: Sequence[Job], n_at_once: int | None) -> None:
-    """Checks data and algorithms of the runs to do, and says what they will take.
+    """Checks data and algorithms of the runs to do, and prints the expected time.
 
-    Expected from the runs of a dataset that are done, else from a few steps of its first run to do (NaN if they fail).
+    The estimate comes from the finished runs of a dataset, else from a few steps of its first run (NaN if they fail).
     """
     if n_at_once is None:
         collections.deque(checked(to_do), maxlen=0)
@@ -81,21 +81,21 @@ def announce(jobs: Sequence[Job], to_do: Sequence[Job], n_at_once: int | None) -
             print(f"{name}: timing a few steps", flush=True)
             try:
                 measured[name] = probe_seconds(setup, machine.threads_of_each(n_at_once))
-            except Exception as error:  # which is that run's, and costs no other
+            except Exception as error:  # the error of that run must not stop the others
                 print(f"note: {name} could not be timed: {sentence(error)}")
                 measured[name] = math.nan
         seconds += len(own) * measured[name] / n_at_once
     if machine.device() == "cuda":
         import torch
 
-        # What was tried here is not kept from the runs.
+        # Frees the memory of the trial steps for the runs.
         gc.collect()
         torch.cuda.empty_cache()
     print(f"about to run {len(to_do)} in {n_at_once} process(es), expected to take {duration(seconds)}")
 
 
 def confirmed() -> bool:
-    """Whether the user says yes; InputError where there is nobody to say it."""
+    """Whether the user answers yes; InputError if there is no terminal."""
     try:
         return input("Are you sure? (y/n) ").strip().lower().startswith("y")
     except EOFError as error:
@@ -105,8 +105,8 @@ def confirmed() -> bool:
 def checked(to_do: Sequence[Job]) -> Iterator[tuple[list[Job], Setup]]:
     """The runs of each dataset and the setup of the first one; writes nothing.
 
-    Prints the dataset's notes. Data that have changed since the sweep began are an InputError, as are algorithms that
-    cannot be constructed.
+    Prints the notes of the dataset. InputError for data that have changed since the sweep began, and for algorithms
+    that cannot be constructed.
     """
     from dg_batchformer.training.setup import Setup, load_data
 
@@ -117,7 +117,7 @@ def checked(to_do: Sequence[Job]) -> Iterator[tuple[list[Job], Setup]]:
         for note in dataset.notes:
             print(f"{name}: {note}")
         one_each = {job.arguments.algorithm: job for job in reversed(own)}
-        # The first run comes last, for its setup is what is timed.
+        # The first run comes last, since its setup is timed.
         for job in one_each.values():
             setup = Setup.from_run(resolve(job.arguments), dataset)
         yield own, setup
@@ -126,7 +126,7 @@ def checked(to_do: Sequence[Job]) -> Iterator[tuple[list[Job], Setup]]:
 def probe_seconds(setup: Setup, threads: int) -> float:
     """Expected seconds of a run with `threads` CPU threads, from three updates and one evaluated batch.
 
-    A first update, which warms up, is not counted; nothing is written.
+    The first update is a warm-up and does not count; nothing is written.
     """
     import torch
 
@@ -140,7 +140,7 @@ def probe_seconds(setup: Setup, threads: int) -> float:
         minibatches = next(batches)
         with setup.compute.autocast():
             values = setup.algorithm.update(minibatches)
-        [float(value) for value in values.values()]  # which waits for a GPU
+        [float(value) for value in values.values()]  # waits for a GPU
 
     update()
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The folder of a sweep: its runs, what it was begun with, and whether what it holds can be believed."""
+"""The folder of a sweep: its runs, the versions and data it started with, and checks of its content."""
 
 import dataclasses
 import json
@@ -15,13 +15,13 @@ from dg_batchformer.runs import files, records
 from dg_batchformer.runs.arguments import RunArguments
 
 FORMAT = 1
-"""Of the folder: raised when an older version could not read it rightly any more."""
+"""The format of the folder; increased when older versions would misread it."""
 
 SWEEP, DATA = "sweep.json", "data"
 
 
 def write(jobs: Sequence[Job]) -> None:
-    """Makes the folders of runs and writes each one's arguments into it."""
+    """Makes the folders of runs and writes the arguments of each run."""
     for sweep_dir in {job.sweep_dir for job in jobs}:
         begin(sweep_dir)
     for job in jobs:
@@ -31,7 +31,7 @@ def write(jobs: Sequence[Job]) -> None:
 
 
 def begin(output_dir: Path) -> None:
-    """Writes down what a sweep is begun with; what an older one without it was begun with nobody knows."""
+    """Records the versions at the start of a sweep; an older sweep without them has unknown ones."""
     output_dir.mkdir(parents=True, exist_ok=True)
     if not any(output_dir.glob(f"*/{files.JOB}")):
         begun = {"format": FORMAT, "versions": machine.versions()}
@@ -39,7 +39,7 @@ def begin(output_dir: Path) -> None:
 
 
 def begun_with(output_dir: Path) -> dict[str, str]:
-    """The versions that a sweep was begun with, as far as its folder says; InputError where it has another format."""
+    """The versions at the start of a sweep, if recorded; InputError if it has another format."""
     path = output_dir / SWEEP
     if not path.exists():
         return {}
@@ -48,7 +48,7 @@ def begun_with(output_dir: Path) -> dict[str, str]:
     if begun["format"] != FORMAT:
         own = machine.versions()["dg-batchformer"]
         raise InputError(
-            f"{output_dir} was made by dg-batchformer {versions.get('dg-batchformer')} in sweep format "
+            f"{output_dir} was created by dg-batchformer {versions.get('dg-batchformer')} in sweep format "
             f"{begun['format']}, and this is {own}, which reads format {FORMAT}: use that version, or another "
             "--output_dir"
         )
@@ -56,22 +56,22 @@ def begun_with(output_dir: Path) -> dict[str, str]:
 
 
 def versions_note(output_dir: Path) -> str | None:
-    """What differs between the versions that a sweep was begun with and those of now, if anything."""
+    """A note about different versions at the start of the sweep and now, if any."""
     before, now = begun_with(output_dir), machine.versions()
     changed = [name for name in now if before.get(name, now[name]) != now[name]]
     if not changed:
         return None
     then, today = (", ".join(f"{name} {versions[name]}" for name in changed) for versions in (before, now))
-    return f"{output_dir} was begun with {then}, and this is {today}: the results of both will stand in one table"
+    return f"{output_dir} was started with {then}; this is {today}: one table will mix the results of both"
 
 
 def find(output_dir: Path) -> list[Job]:
-    """The runs of the sweep in a folder, as `write` left them, in the order of `plan`.
+    """The runs of the sweep in a folder, as written by `write`, in the order of `plan`.
 
-    InputError for a sweep of another format, and for runs in folders that are not theirs.
+    InputError for a sweep of another format, and for runs in wrong folders.
     """
     if not output_dir.is_dir():
-        raise InputError(f"{output_dir} is not a folder: expected one that `sweep launch` has made")
+        raise InputError(f"{output_dir} is not a folder: expected one created by `sweep launch`")
     begun_with(output_dir)
     problems = Problems()
     found = [problems.attempt(_read, path) for path in sorted(output_dir.glob(f"*/{files.JOB}"))]
@@ -87,27 +87,27 @@ def find(output_dir: Path) -> list[Job]:
 
 
 def _read(path: Path) -> Job:
-    """The run whose arguments a file has; InputError where it is another folder's."""
+    """The run described by a `job.json`; InputError if it belongs to another folder."""
     try:
         arguments = json.loads(path.read_text(encoding="utf-8"))
-        # The folder of the sweep may have moved since, and from a system with other separators.
+        # The folder of the sweep may have moved, even from a system with other path separators.
         own = PureWindowsPath(arguments["output_dir"]).name
         job = Job(RunArguments(**{**arguments, "output_dir": str(path.parent)}))
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is not a run's arguments ({error}): delete its folder to go on") from error
+        raise InputError(f"{path} is invalid ({error}): delete its folder to continue") from error
     if own != path.parent.name:
         raise InputError(
-            f"{path.parent} holds the run {own} ({job.arguments.key}), as if copied or renamed: move it out of "
-            f"{path.parent.parent}, or give it its name back"
+            f"{path.parent} holds the run {own} ({job.arguments.key}), perhaps copied or renamed: move it out of "
+            f"{path.parent.parent}, or restore its name"
         )
     return job
 
 
 def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
-    """InputError where a sweep's folder holds runs that these jobs would repeat or complete with other settings."""
+    """InputError if the folder of a sweep has runs that these jobs would repeat or complete with other settings."""
     present = {job.arguments.key: job for job in find(output_dir)} if output_dir.is_dir() else {}
     if len({job.arguments.fixed_hparams for job in (*present.values(), *jobs)}) > 1:
-        # Also where none is repeated: the table compares rows, trials and algorithms with one another.
+        # Also if none is repeated: the table compares rows, trials and algorithms with each other.
         raise InputError(
             f"some runs of {output_dir} have --fixed_hparams and others would not: expected it for all of a sweep or "
             "for none, or another --output_dir"
@@ -123,9 +123,9 @@ def check_folder(jobs: Sequence[Job], output_dir: Path) -> None:
 
 
 def check_data(output_dir: Path, dataset: str, fingerprint: str) -> None:
-    """Notes the fingerprint of a sweep's dataset at the first call; InputError where a later one is another.
+    """Records the fingerprint of a sweep's dataset at the first call; InputError if it differs later.
 
-    Of several processes that call it at once with different data, one goes on.
+    If several processes call it at the same time with different data, only one continues.
     """
     path = data_path(output_dir, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def check_data(output_dir: Path, dataset: str, fingerprint: str) -> None:
 
 
 def compare_data(output_dir: Path, dataset: str, fingerprint: str) -> None:
-    """InputError where a dataset is not what `check_data` noted of it, if it did; writes nothing."""
+    """InputError if a dataset differs from the record of `check_data`, if there is one; writes nothing."""
     path = data_path(output_dir, dataset)
     if not path.exists():
         return
@@ -148,8 +148,8 @@ def compare_data(output_dir: Path, dataset: str, fingerprint: str) -> None:
 
 
 def data_path(output_dir: Path, dataset: str) -> Path:
-    """Where the fingerprint of a sweep's dataset stands."""
-    # `folder:` names have a character that not every file system takes.
+    """The file with the fingerprint of a sweep's dataset."""
+    # `folder:` has a character that not every file system accepts.
     return output_dir / DATA / f"{path_free(dataset).replace(':', '-')}.json"
 
 
@@ -172,16 +172,16 @@ def problem_of_results(job: Job) -> str | None:
     try:
         record = json.loads("".join(files.last_lines(path, 1)))
     except ValueError:
-        return "does not end with a whole record, though its run is marked done"
+        return "does not end with a complete record, though its run is marked done"
     problem = records.record_problem(record)
     if problem:
-        return f"ends with a record that {problem.text.rstrip(',')}"
+        return f"ends with a record that {problem}"
     key, expected = records.RunKey.from_args(record["args"]), job.arguments.key
     return None if key == expected else f"holds a record of another run ({key}; expected {expected})"
 
 
 def tidy(jobs: Sequence[Job]) -> None:
-    """Deletes the states and claims that a run leaves which is killed in the very moment in which it ends."""
+    """Deletes the saved states and claims of finished runs, left by a kill at the moment of the end."""
     for job in jobs:
         if job.folder.is_done:
             for path in job.folder.path.iterdir():
@@ -190,12 +190,12 @@ def tidy(jobs: Sequence[Job]) -> None:
 
 
 def _object(path: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file of the sweep, which has to say `name`."""
+    """The JSON object in a file of the sweep; it must have `name`."""
     what_to_do = "restore it, or use another --output_dir"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): {what_to_do}") from error
     if not isinstance(found, dict) or name not in found:
-        raise InputError(f"{path} does not say the {name}: {what_to_do}")
+        raise InputError(f"{path} has no {name}: {what_to_do}")
     return found

@@ -1,4 +1,4 @@
-"""A sweep as data: the runs that it consists of, each with its folder."""
+"""A sweep as data: its runs, each with its folder."""
 
 import dataclasses
 import json
@@ -19,9 +19,9 @@ from dg_batchformer.runs.protocols import find_protocol
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep varies, by the names of DomainBed's flags, and in `common` the arguments that all its runs share.
+    """The varied values of a sweep, named like DomainBed's flags; `common` has the arguments that all runs share.
 
-    `common.output_dir` is the folder of the sweep; of `common.hparams` each algorithm takes those that it has.
+    `common.output_dir` is the folder of the sweep; each algorithm takes the entries of `common.hparams` that it has.
     """
 
     datasets: Sequence[str]
@@ -58,13 +58,13 @@ class Job:
 
 
 def test_env_sets(n: int, *, pairs: bool) -> list[list[int]]:
-    """Each environment left out alone; with `pairs` each two of them too, which leave-one-domain-out needs."""
+    """Each environment left out alone; with `pairs` also each pair, for leave-one-domain-out cross-validation."""
     sets = [[i] for i in range(n)]
     return sets + [list(pair) for pair in combinations(range(n), 2)] if pairs else sets
 
 
 def plan(sweep: Sweep) -> list[Job]:
-    """All runs of a sweep, in DomainBed's order; an InputError lists all that is wrong with it."""
+    """All runs of a sweep, in DomainBed's order; an InputError lists all errors."""
     _check(sweep)
     resolved = {
         (dataset, algorithm): _resolve(sweep, dataset, algorithm)
@@ -81,7 +81,7 @@ def plan(sweep: Sweep) -> list[Job]:
 
 
 def _job(like: Run, test_envs: list[int], hparams_seed: int, trial_seed: int) -> Job:
-    """A run of the same dataset and algorithm as `like`."""
+    """A run with the dataset and algorithm of `like`."""
     dataset, algorithm = path_free(like.arguments.dataset), like.arguments.algorithm
     arguments = dataclasses.replace(
         like.arguments,
@@ -95,7 +95,7 @@ def _job(like: Run, test_envs: list[int], hparams_seed: int, trial_seed: int) ->
 
 
 def _resolve(sweep: Sweep, dataset: str, algorithm: str) -> Run:
-    """The run of a dataset and an algorithm whose other varied arguments have their defaults."""
+    """The run of a dataset and an algorithm with the defaults of the other varied arguments."""
     known = {hyperparameter.name for hyperparameter in hyperparameters(algorithm, dataset)}
     own = {name: value for name, value in sweep.common.given_hparams().items() if name in known}
     hparams = json.dumps(own, sort_keys=True) if own else None
@@ -124,7 +124,7 @@ def _check(sweep: Sweep) -> None:
             problems += [problem for problem in own if problem not in problems]
     given = problems.attempt(parse_hparams, sweep.common.hparams)
     if given and known:
-        # An hparam that only some algorithms have is theirs alone.
+        # An hparam that only some algorithms have goes only to them.
         known += [hp for algorithm in ALGORITHMS for hp in hyperparameters(algorithm, sweep.datasets[0])]
         problems += problems_with(given, known)
     problems.raise_any()

@@ -1,4 +1,4 @@
-"""How far a sweep is: its runs by state, their rate, the time left, and the errors of those that failed."""
+"""The status of a sweep: runs by state, rate, time left, and the errors of failed runs."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from dg_batchformer.runs.folder import Live, Standing, State, standings
 
 HOUR = 3600.0
 WATCH_SECONDS = 2.0
-"""Between two looks of --watch."""
+"""The interval of --watch."""
 MAX_ERRORS = 10
-"""Of this many different errors the picture shows the lines."""
+"""The number of different errors that the picture shows."""
 WIDTH = 10_000
-"""Of text: as wide as it needs to be, for a terminal wraps, and a pipe must not cut."""
+"""The width of text: no limit, since a terminal wraps and a pipe must not cut."""
 STYLES = {State.FAILED: "red", State.RUNNING: "green", State.ABANDONED: "yellow"}
 
 
 class Finished(NamedTuple):
-    """A finished run: when it ended, by its folder's clock, and how many seconds it took."""
+    """A finished run: when it ended by the clock of its folder, and its seconds."""
 
     dataset: str
     ended: float
@@ -46,10 +46,10 @@ class Finished(NamedTuple):
 
 
 def finished_runs(jobs: Iterable[Job]) -> list[Finished]:
-    """The runs of these that are done and say how long they took."""
+    """The finished runs with a recorded duration."""
     found = []
     for job in jobs:
-        with contextlib.suppress(FileNotFoundError):  # such as a folder that was deleted just now
+        with contextlib.suppress(FileNotFoundError):  # such as a folder that was just deleted
             ended = (job.folder / DONE).stat().st_mtime
             if (seconds := job.folder.run_seconds()) is not None:
                 found.append(Finished(job.arguments.dataset, ended, seconds))
@@ -65,16 +65,16 @@ def mean_seconds(finished: Iterable[Finished]) -> dict[str, float]:
 
 
 def runs_per_hour(finished: Iterable[Finished], now: float) -> float | None:
-    """The rate at which runs ended in the last hour, or since the first of them began if that is less."""
+    """The rate of finished runs in the last hour, or since the first one began."""
     recent = [(min(one.ended, now), one.seconds) for one in finished if now - one.ended <= HOUR]
     span = min(HOUR, now - min((ended - seconds for ended, seconds in recent), default=now))
     return len(recent) * HOUR / span if span > 0 else None
 
 
 def seconds_left(left: Mapping[str, float], finished: Sequence[Finished], n_running: int) -> float | None:
-    """Seconds until all runs have ended, so many at once; None while none has finished or none is running.
+    """Seconds until all runs have ended, if `n_running` run at once; None while none has finished or none is running.
 
-    A run takes as long as the mean of its dataset's finished ones, or of all where its dataset has none.
+    The expected time of a run is the mean of the finished runs of its dataset, or of all if there are none.
     """
     if not left:
         return 0.0
@@ -85,19 +85,19 @@ def seconds_left(left: Mapping[str, float], finished: Sequence[Finished], n_runn
 
 
 class Look(NamedTuple):
-    """A run of a sweep and its state at one look."""
+    """A run of a sweep and its state at one moment."""
 
     job: Job
     now: Standing
 
 
 def look(jobs: Sequence[Job], watch: Watch | None = None) -> list[Look]:
-    """The states of runs now; a watch that has looked before knows better who is alive."""
+    """The current states of runs; a watch that has looked before knows better who is alive."""
     return list(map(Look, jobs, standings([job.folder for job in jobs], watch)))
 
 
 def runs_left(looks: Iterable[Look]) -> dict[str, float]:
-    """Runs that are left, by dataset; of one that is running, the share of its steps that is left."""
+    """Unfinished runs by dataset; a running one counts as the share of its remaining steps."""
     left: dict[str, float] = {}
     for job, now in looks:
         if now.state not in (State.DONE, State.FAILED):
@@ -119,7 +119,7 @@ def summary(looks: Sequence[Look]) -> str:
 
 @dataclass(frozen=True)
 class Status:
-    """A sweep at one look; rates and times are None where they cannot be known."""
+    """The status of a sweep at one moment; unknown rates and times are None."""
 
     looks: Sequence[Look]
     runs_per_hour: float | None
@@ -127,7 +127,7 @@ class Status:
 
     @classmethod
     def from_jobs(cls, jobs: Sequence[Job], watch: Watch | None = None) -> Status:
-        """The status of a sweep now."""
+        """The current status of a sweep."""
         looks = look(jobs, watch)
         finished = finished_runs(one.job for one in looks if one.now.state is State.DONE)
         n_running = counts(looks)[State.RUNNING]
@@ -142,7 +142,7 @@ class Status:
         return {key: counts(looks) for key, looks in found.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """The status as plain values; times are seconds, `since` those of Unix time, and what is not known is None."""
+        """The status as plain values; times are in seconds, `since` is Unix time, and unknown values are None."""
         named = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
         runs = [
             {
@@ -168,7 +168,7 @@ class Status:
 
 
 def show(find: Callable[[], list[Job]], form: str, *, watch: bool) -> None:
-    """Prints the status of the runs that `find` finds; with `watch`, until nothing is left to run or Ctrl-C."""
+    """Prints the status of the runs that `find` returns; with `watch` until all have ended, or Ctrl-C."""
     if watch and form == "json":
         raise InputError("--watch shows text: expected it without --format json, which is one object for one look")
     if watch:
@@ -180,7 +180,7 @@ def show(find: Callable[[], list[Job]], form: str, *, watch: bool) -> None:
 
 
 def follow(find: Callable[[], list[Job]]) -> None:
-    """Shows one status after another: in place in a terminal, else as text whenever the counts have changed."""
+    """Shows a series of statuses: in place in a terminal, else as text whenever the counts change."""
     console = plain_console(force_terminal=sys.stdout.isatty())
     in_place = console.is_terminal and not console.is_dumb_terminal
     watch, printed = Watch(), ""
@@ -210,9 +210,9 @@ def text(status: Status) -> str:
 
 
 def picture(status: Status) -> Group:
-    """The summary and the rates, then tables of who runs what and of all runs, then the errors.
+    """The summary and the rates, then the tables of processes and of all runs, then the errors.
 
-    What changes most comes first, for a live picture that is higher than its terminal loses its end.
+    The fastest changes come first, since a live picture higher than the terminal loses its end.
     """
     by_state = {state: [one for one in status.looks if one.now.state is state] for state in State}
     left = "-" if status.seconds_left is None else duration(status.seconds_left)
@@ -221,7 +221,7 @@ def picture(status: Status) -> Group:
         f"runs per hour: {number(status.runs_per_hour)}; time left: {left}",
     ]
     if begun := sum(one.now.begun for one in by_state[State.WAITING]):
-        parts.append(f"begun, and waiting to go on from the last state: {begun}")
+        parts.append(f"waiting with a saved state, from which they will resume: {begun}")
     if owned := by_state[State.RUNNING] + by_state[State.ABANDONED]:
         parts += ["", owners(owned)]
     parts += ["", groups(status)]
@@ -243,9 +243,9 @@ def groups(status: Status) -> Table:
 
 
 def owners(looks: Sequence[Look]) -> Table:
-    """Which process runs which run since when, and how far it is."""
+    """The processes with their runs and progress."""
     table = Table("State", "Run", "Process", box=box.SIMPLE_HEAD, show_edge=False)
-    for column in ("Since", "Sign of life", "Step", "Images/s", "GPU GB", "Left"):
+    for column in ("Since", "Heartbeat", "Step", "Images/s", "GPU GB", "Left"):
         table.add_column(column, justify="right", no_wrap=True)
     for job, now in looks:
         live = now.live
@@ -264,7 +264,7 @@ def owners(looks: Sequence[Look]) -> Table:
 
 
 def errors(failed: Sequence[Look]) -> Iterator[Text]:
-    """The last lines of what failed; runs whose very last line is the same are shown as one."""
+    """The last lines of failed runs; runs with the same last line are shown once."""
     kinds: dict[str, list[Look]] = {}
     for one in failed:
         kinds.setdefault("".join(one.now.errors[-1:]), []).append(one)
@@ -272,14 +272,14 @@ def errors(failed: Sequence[Look]) -> Iterator[Text]:
     for alike in shown[:MAX_ERRORS]:
         which = f"{alike[0].job}" if len(alike) == 1 else f"{len(alike)} runs, such as {alike[0].job}"
         yield Text.assemble(("failed", STYLES[State.FAILED]), f": {which}")
-        # What libraries print may be coloured.
+        # The output of libraries may have colours.
         yield from (Text.assemble("    ", Text.from_ansi(line)) for line in alike[0].now.errors)
     if rest := sum(map(len, shown[MAX_ERRORS:])):
-        yield Text(f"{rest} more failed with other errors: --format json has the lines of each")
+        yield Text(f"{rest} more failed with other errors: --format json shows them")
 
 
 def clock(when: float) -> str:
-    """The time of day, or for another day than this the day and the time."""
+    """The time of day, with the date if it is not today."""
     then, today = time.localtime(when), time.localtime()
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
 

@@ -1,4 +1,4 @@
-"""Processes that run one job after another, and what they share."""
+"""Worker processes, which run one job after another, and the data that they share."""
 
 import contextlib
 import functools
@@ -21,15 +21,14 @@ from dg_batchformer.runs.arguments import DataArguments
 from dg_batchformer.runs.claim import LostError, TakenError
 
 LEAVE_SECONDS = 60
-"""For a worker that is stopped: a step, and writing its state."""
+"""The time for a stopped worker to finish a step and save its state."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a run ended: `error` is None where it is done.
+    """The end of a run: `error` is None if it is done.
 
-    `may_pass` says whether another try could end differently, `taken` that another process has the run, and `left`
-    that the worker was asked to leave, and has.
+    `may_pass`: a retry could succeed; `taken`: another process has the run; `left`: the worker was stopped on request.
     """
 
     error: str | None = None
@@ -39,21 +38,21 @@ class Answer:
 
 
 Place = int | None
-"""The GPU of a worker; None where it computes on the CPU."""
+"""The GPU of a worker; None for the CPU."""
 
 Share = Callable[[DataArguments, Place], Any]
-"""Gives what all workers of a place share of a dataset."""
+"""Returns the data of a dataset that all workers of a place share."""
 
 PRELOADED = ["dg_batchformer.cli", "dg_batchformer.training.trainer", "torch._dynamo"]
-"""What workers need; the last is a second's import, which torch's optimizers make at their first step."""
+"""Modules that workers need; the last takes a second, and torch's optimizers import it at their first step."""
 
 OF_THE_LAUNCHER = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-"""Signals that the process from which workers are forked ignores."""
+"""Signals that the fork server ignores."""
 
 
 @functools.cache
 def start_method() -> Any:
-    """How workers start: as forks of one process that has imported what they need, else each with its own imports."""
+    """How workers start: as forks of a server that has imported their modules, else each with its own imports."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -62,9 +61,9 @@ def start_method() -> Any:
 
 
 def warm_up() -> None:
-    """Starts what workers are forked from, so that it imports what they need while this process prepares."""
+    """Starts the fork server, so that it imports modules while this process prepares."""
     if start_method().get_start_method() == "forkserver":
-        # It inherits that Ctrl-C is the launcher's, and SLURM's signals, which go to all processes of a job.
+        # It inherits the ignored signals: Ctrl-C and SLURM's signals, which go to all processes of a job.
         in_main = threading.current_thread() is threading.main_thread()
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_LAUNCHER)
@@ -79,19 +78,19 @@ def warm_up() -> None:
 
 
 def sharing(places: Sequence[Place]) -> Share:
-    """What workers share: decoded images on a GPU that several have; on CPUs they map the same file anyway."""
+    """The data that workers share: decoded images on a common GPU; CPU workers map the same file anyway."""
     crowded = {place for place in places if place is not None and places.count(place) > 1}
-    # Runs come dataset by dataset: two at a time are in use at most, while one follows the other.
+    # Runs come dataset by dataset: at most two are in use, at a change of dataset.
     keep = functools.lru_cache(maxsize=2 * len(crowded))(images_on_gpu)
     return lambda arguments, place: keep(arguments, place) if place in crowded else None
 
 
 def images_on_gpu(arguments: DataArguments, gpu: int) -> Any:
-    """A benchmark's decoded images on a GPU, for all workers there; (None,) where they do not fit.
+    """The decoded images of a benchmark on a GPU, for all its workers; (None,) if they do not fit.
 
-    What is sent to workers is where they lie: this process has to keep them.
+    Workers get the location only: this process must keep the images.
     """
-    # Teaches pickle to send where a tensor lies instead of what it holds.
+    # Makes pickle send the location of a tensor instead of its content.
     import torch.multiprocessing
 
     from dg_batchformer.data import load_dataset
@@ -112,7 +111,7 @@ class Worker:
         self._start()
 
     def _start(self) -> None:
-        warm_up()  # anew, if what workers are forked from has died
+        warm_up()  # starts the fork server again if it has died
         context = start_method()
         self.connection: Connection
         self.connection, theirs = context.Pipe()
@@ -122,24 +121,24 @@ class Worker:
 
     @property
     def seconds(self) -> float:
-        """Since the present job began."""
+        """Seconds since the start of the current job."""
         return time.monotonic() - self.started
 
     def give(self, job: Job, lost_claim: str) -> None:
-        """Sends a job, with the name of the claim on it that was found lost, if one was."""
+        """Sends a job, with the name of its lost claim, if any."""
         self.told_to_leave, self.reason = None, ""
         if not self.process.is_alive():
             self._start()
         self.started = time.monotonic()
-        with contextlib.suppress(BrokenPipeError):  # it has died, which `answer` finds
+        with contextlib.suppress(BrokenPipeError):  # it has died: `answer` reports that
             self.connection.send((job, lost_claim))
             try:
                 self.connection.send(self.share(job.arguments.data, self.place))
-            except Exception:  # such as a GPU whose memory is full, or not to be shared: it loads them for itself
+            except Exception:  # such as a full GPU, or memory that cannot be shared: the worker loads its own copy
                 self.connection.send(None)
 
     def answer(self, job: Job) -> Answer:
-        """How the job that it was given ended."""
+        """The end of the worker's job."""
         try:
             answer: Answer = self.connection.recv()
             error = self.reason if answer.left else ""
@@ -150,13 +149,13 @@ class Worker:
             answer = Answer(error)
             mark_unless_taken(job, error)
         if answer.error is not None or self.reason:
-            # What a failed run leaves in memory, or a GPU that it has upset, is not passed on to the next one.
+            # The next run must not inherit the memory or the GPU state of a failed one.
             self.process.kill()
             self.process.join()
         return answer
 
     def leave(self, reason: str) -> None:
-        """Asks it to save its run and leave, for a reason that is the run's failure; kills it if it does not."""
+        """Asks the worker to save its run and exit, which fails the run with this reason; kills it if necessary."""
         now = time.monotonic()
         if self.told_to_leave is None:
             self.told_to_leave, self.reason = now, reason
@@ -166,24 +165,24 @@ class Worker:
 
 
 def death(code: int | None) -> str:
-    """What the exit code of a process says of its end."""
+    """The end of a process according to its exit code."""
     if code == -signal.SIGKILL:
-        return "its process was killed (SIGKILL, which is also how the kernel ends one when memory runs out)"
+        return "its process was killed (SIGKILL; the kernel also sends it when memory runs out)"
     return f"its process ended with code {code}"
 
 
 def mark_unless_taken(job: Job, reason: str, details: str = "") -> None:
-    """Marks a run as failed, unless another launcher runs it, or has ended it, by now."""
-    with contextlib.suppress(OSError):  # a folder that cannot be looked at cannot be marked either
+    """Marks a run as failed, unless another launcher runs or has ended it meanwhile."""
+    with contextlib.suppress(OSError):  # an unreachable folder cannot be marked
         if not job.folder.is_done and job.folder.can_be_claimed:
             job.folder.mark_failed(reason, details)
 
 
 def stop(workers: Sequence[Worker]) -> None:
-    """Asks workers to save what they run and leave; kills those that do not."""
+    """Asks workers to save their runs and exit; kills those that do not."""
     for worker in workers:
         worker.process.terminate()
-        worker.connection.close()  # or one whose run has just ended would wait for another
+        worker.connection.close()  # else a worker whose run has just ended would wait for another one
     deadline = time.monotonic() + LEAVE_SECONDS
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
@@ -192,7 +191,7 @@ def stop(workers: Sequence[Worker]) -> None:
 
 
 def end_with_parent() -> None:
-    """Leaves as if asked to, some time after the launcher has died."""
+    """Makes this worker exit some time after the launcher has died."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -202,11 +201,11 @@ def end_with_parent() -> None:
 
 
 def serve(connection: Connection, threads: int, place: Place) -> None:
-    """Runs the jobs that come in, keeping the last dataset loaded, and answers each."""
-    # Ctrl-C goes to the launcher, which stops its workers; however else it ends, they end with it.
+    """Runs incoming jobs and answers each; keeps the last dataset loaded."""
+    # Ctrl-C goes to the launcher, which stops its workers; they also end if it dies.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        # The launcher's way to ask it to leave, from the start: until here it was blocked.
+        # The launcher asks with this signal; it was blocked until here.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=end_with_parent, daemon=True).start()
     import torch
@@ -223,18 +222,18 @@ def serve(connection: Connection, threads: int, place: Place) -> None:
             shared = connection.recv()
         except EOFError:
             return
-        except RuntimeError:  # what is shared cannot be opened here: the run loads it for itself
+        except RuntimeError:  # the shared data cannot be opened here: the run loads its own copy
             shared = None
         try:
             answer = answered(job, lost_claim, shared, loaded, threads)
         except Interrupted as error:
-            answer = Answer(f"left, asked by {error.signal_name}", left=True)
-        with contextlib.suppress(OSError):  # the launcher has closed it, and `recv` says so
+            answer = Answer(f"stopped by {error.signal_name}", left=True)
+        with contextlib.suppress(OSError):  # the launcher has closed the connection
             connection.send(answer)
 
 
 def answered(job: Job, lost_claim: str, shared: Any, loaded: dict[DataArguments, Any], threads: int) -> Answer:
-    """Runs a job; `loaded` has the last dataset by its arguments."""
+    """Runs a job; `loaded` caches the last dataset by its arguments."""
     from dg_batchformer.training.setup import load_data
     from dg_batchformer.training.trainer import FinishedError, run
 

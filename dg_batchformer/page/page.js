@@ -75,7 +75,7 @@ function settingName(result) {
 function showChoices() {
   const selections = new Map(DATA.results.map((result) => [result.selection, result]));
   byId("choice").append(...[...selections.values()].map(({ selection, selection_title: title, oracle }) =>
-    make("optgroup", { label: oracle ? `${title}: uses test data, not a fair number` : title },
+    make("optgroup", { label: oracle ? `${title}: uses test data, not a fair result` : title },
       DATA.results.filter((result) => result.selection === selection).map((result) =>
         make("option", { value: result.id }, `${settingName(result)} (${title})`)))));
 }
@@ -166,5 +166,5 @@ if (DATA.results.length) {
   readHash();
 } else {
   byId("controls").hidden = true;
-  byId("view").replaceChildren(make("p", { class: "lacking" }, "There is no table: no run is done."));
+  byId("view").replaceChildren(make("p", { class: "lacking" }, "No table: no run is done."));
 }

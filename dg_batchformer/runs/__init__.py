@@ -1,4 +1,4 @@
-"""A run with its names resolved: the one door from strings to objects."""
+"""A run with its names resolved; here strings become objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's arguments name: its benchmark, protocol, algorithm class, hyper-parameters and length."""
+    """A run resolved from its arguments: benchmark, protocol, algorithm class, hyper-parameters and length."""
 
     arguments: RunArguments
     benchmark: Benchmark
@@ -39,12 +39,12 @@ class Run:
 
     @property
     def training_envs(self) -> list[int]:
-        """The numbers of the environments that are trained on."""
+        """The numbers of the training environments."""
         return [i for i in range(len(self.benchmark.environments)) if i not in self.arguments.test_envs]
 
     @property
     def job_id(self) -> str:
-        """Hash of what changes the result, as given; never of where data or output lie."""
+        """Hash of the given arguments that change the result, without the paths of data and output."""
         what = {
             name: value
             for name in names_of(*IDENTITY)
@@ -56,7 +56,7 @@ class Run:
         return hashlib.md5(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()
 
     def identity(self, dataset: Dataset) -> str:
-        """Hash of all that the course of the run depends on: arguments but for paths, hyper-parameters, data."""
+        """Hash of everything that determines the course of the run: arguments without paths, hyper-parameters, data."""
         what = {
             name: getattr(self.arguments, name) for name in names_of(*IDENTITY) if not FIELDS[name].metadata["resolved"]
         }
@@ -67,12 +67,12 @@ class Run:
 
     @staticmethod
     def _with_weights(hparams: dict[str, Any]) -> dict[str, Any]:
-        """Hyper-parameters with the content of a file of weights in place of its path."""
+        """Hyper-parameters with the content hash of a weights file in place of its path."""
         return {**hparams, **({"weights": weights_identity(hparams["weights"])} if "weights" in hparams else {})}
 
 
 def resolve(arguments: RunArguments) -> Run:
-    """The run that sound arguments name; else an InputError that lists all that is wrong with them."""
+    """The run of these arguments; an InputError lists all their errors."""
     problems = Problems(number_problems(arguments))
     protocol = problems.attempt(find_protocol, arguments.protocol, arguments.hparams_seed)
     if arguments.precision not in PRECISIONS:
@@ -105,9 +105,9 @@ def resolve(arguments: RunArguments) -> Run:
 
 
 def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -> dict[str, Any]:
-    """At hparams_seed 0 the defaults, the protocol's among them, else DomainBed's draw for (hparams_seed, trial_seed).
+    """The defaults, with the protocol's, at hparams_seed 0, else DomainBed's draw for (hparams_seed, trial_seed).
 
-    With `fixed_hparams` it is trial 0's in every trial.
+    With `fixed_hparams` all trials use the draw of trial 0.
     """
     if arguments.hparams_seed:
         seed = seed_hash(arguments.hparams_seed, 0 if arguments.fixed_hparams else arguments.trial_seed)
@@ -118,7 +118,7 @@ def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -
 
 
 def number_problems(arguments: RunArguments) -> list[str]:
-    """Counts and fractions out of their range."""
+    """The errors of counts and fractions out of range."""
     problems = []
     for name in ("steps", "checkpoint_freq"):
         value = getattr(arguments, name)
@@ -134,7 +134,7 @@ def number_problems(arguments: RunArguments) -> list[str]:
 
 
 def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
-    """Test environments that do not exist, are named twice, or leave nothing to train on."""
+    """The errors of test environments: unknown, repeated, or all of them."""
     listed = ", ".join(f"{i} ({name})" for i, name in enumerate(environments))
     problems = [
         f"test environment {i} is out of range: expected one of {listed}"
@@ -151,8 +151,8 @@ def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> li
 
 
 def backbone_problems(hparams: dict[str, Any]) -> list[str]:
-    """A backbone or weights that are not available; the networks of DomainBed's own algorithms name neither."""
-    # Imports torch, which what only reads results does not need.
+    """The errors of an unavailable backbone or weights; the networks of DomainBed's algorithms name neither."""
+    # Imports torch, which commands that only read results do not need.
     from dg_batchformer.weights import check_backbone
 
     problems = Problems()
@@ -162,10 +162,10 @@ def backbone_problems(hparams: dict[str, Any]) -> list[str]:
 
 
 def folder_problems(folder: Path) -> list[str]:
-    """Why nothing can be written to an output folder."""
+    """The errors of an output folder that is not writable."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        return [f"--output_dir {folder} cannot be made: {existing} is a file"]
+        return [f"--output_dir {folder} cannot be created: {existing} is a file"]
     if not os.access(existing, os.W_OK):
-        return [f"--output_dir {folder} cannot be written to: {existing} allows no writing"]
+        return [f"--output_dir {folder} is not writable: check the permissions of {existing}"]
     return []

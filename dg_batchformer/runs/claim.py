@@ -1,10 +1,10 @@
-"""Who runs a run: a claim in its folder, so that any number of launchers never run it twice at once.
+"""Claims: a file in the folder of a run, so that several launchers never run it at the same time.
 
-Claim n is the file `claim-n.json`, which only one process can create: its owner, who touches it every few seconds. The
-claim of the highest number counts. It is free when its owner has renamed it to `claim-n.ended`, and lost when the owner
-is known to be dead, or has given no sign of life for a while by the watch of whoever looks: clocks of machines that
-differ, or go backwards, change nothing. Whoever creates the next number takes over; an owner that was only slow leaves
-then.
+Claim n is the file `claim-n.json`. Only one process can create it: its owner, which touches it every few seconds (the
+heartbeat). The claim with the highest number counts. It is free when its owner has renamed it to `claim-n.ended`. It is
+lost when the owner is dead, or when an observer has seen no heartbeat for a while by its own clock, so that clocks that
+differ or go backwards do no harm. The process that creates the next number takes over; an owner that was only slow then
+stops.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dg_batchformer.runs.files import DONE
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 60.0
-"""Without a sign of life for so long, an owner on another machine is taken for dead."""
+"""Without a heartbeat for so long, an owner on another machine counts as dead."""
 
 
 def process_space() -> str:
-    """Where process numbers mean the same: a boot of a kernel, and a container in it; "" where that is not known."""
+    """The scope of process numbers: the boot of a kernel and the container; "" if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -38,7 +38,7 @@ def process_space() -> str:
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that runs a run, since a time by its own clock."""
+    """The process that runs a run, and since when by its clock."""
 
     host: str
     pid: int
@@ -59,7 +59,7 @@ class Owner:
 
     @property
     def is_known_dead(self) -> bool:
-        """Whether it was a process of this machine that is no more."""
+        """Whether it was a process of this machine and has ended."""
         if (self.host, self.space) != (socket.gethostname(), process_space()):
             return False
         try:
@@ -72,19 +72,19 @@ class Owner:
 
 
 class TakenError(RuntimeError):
-    """A run is another process's."""
+    """Another process has the run."""
 
     def __init__(self, folder: Path, owner: Owner | None) -> None:
-        super().__init__(f"{folder} is being run by {owner or 'a process that just began'}")
+        super().__init__(f"{folder} is being run by {owner or 'a process that has just started'}")
 
 
 NAME = re.compile(r"claim-(\d+)\.(json|ended)")
 
 
 def latest(folder: Path) -> Path | None:
-    """The claim that counts, `claim-n.json` or `claim-n.ended`; OSError where the folder cannot be looked into."""
+    """The current claim, `claim-n.json` or `claim-n.ended`; OSError if the folder cannot be listed."""
     try:
-        # Not by glob, for which a folder that is away for a while is an empty one.
+        # Not by glob, for which an unreachable folder is an empty one.
         names = os.listdir(folder)
     except FileNotFoundError:
         return None
@@ -97,7 +97,7 @@ def number_of(claim: Path) -> int:
 
 
 def owner_of(path: Path) -> Owner | None:
-    """Who made a claim; None while it is being written."""
+    """The owner of a claim; None while it is being written."""
     try:
         return Owner(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -105,22 +105,22 @@ def owner_of(path: Path) -> Owner | None:
 
 
 class Watch:
-    """Looks at claims again and again, and says which of them are lost."""
+    """Observes claims repeatedly and decides which are lost."""
 
     def __init__(self) -> None:
         self.seen: dict[Path, tuple[int, float]] = {}
         self.alive: set[Path] = set()
 
     def is_alive(self, claim: Path | None) -> bool:
-        """Whether who made a claim has shown a sign of life between the looks of this watch."""
+        """Whether this watch has seen a heartbeat of the claim's owner."""
         return claim in self.alive
 
     def is_free(self, claim: Path | None) -> bool:
-        """Whether a run whose claim this is can be claimed: nobody has it, or who had it is dead."""
+        """Whether a run with this claim can be claimed: no owner, or a dead one."""
         return claim is None or claim.suffix == ".ended" or self.is_lost(claim)
 
     def is_lost(self, path: Path) -> bool:
-        """Whether who made a claim is dead, or has given no sign of life for too long while this watch looked."""
+        """Whether the claim's owner is dead, or this watch has seen no heartbeat for too long."""
         owner = owner_of(path)
         if owner and owner.is_known_dead:
             return True
@@ -139,36 +139,36 @@ class Watch:
 
 
 class LostError(RuntimeError):
-    """Another process has taken a run over: nothing more may be written into its folder."""
+    """Another process has taken over the run: this one must not write into its folder any more."""
 
 
 class Claim:
-    """A claim of this process on a run, which it loses if it gives no sign of life."""
+    """A claim of this process on a run; it is lost without heartbeats."""
 
     def __init__(self, folder: Path, path: Path) -> None:
         self.folder, self.path = folder, path
         self.lost = threading.Event()
 
     def keep(self) -> None:
-        """Looks whether nobody has taken over; LostError if somebody has."""
+        """Checks that no process has taken over; LostError if one has."""
         if self.lost.is_set() or latest(self.folder) != self.path:
             self.lost.set()
-            raise LostError("gave no sign of life for too long, and another process has taken the run over")
+            raise LostError("no heartbeat for too long, so another process has taken over the run")
 
     def give_up(self) -> None:
-        """Leaves a run that is done without a claim, and another to whoever wants it."""
+        """Deletes the claim of a finished run, and ends that of another one."""
         if (self.folder / DONE).exists():
             self.path.unlink(missing_ok=True)
         else:
-            with suppress(FileNotFoundError):  # taken over this very moment
+            with suppress(FileNotFoundError):  # taken over at this moment
                 os.replace(self.path, self.path.with_suffix(".ended"))
 
 
 @contextmanager
 def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
-    """Claims a run while this lasts; TakenError where another process has it.
+    """Claims a run during the context; TakenError if another process has it.
 
-    `lost_claim` is the name of a claim that a watch has found lost.
+    `lost_claim` is the name of a claim that a watch has found to be lost.
     """
     claim = make(folder, lost_claim)
     ended = threading.Event()
@@ -180,7 +180,7 @@ def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
                 os.utime(claim.path)
             except LostError:
                 return
-            except OSError:  # a shared folder may be away for a while
+            except OSError:  # a shared folder may be unreachable for a while
                 pass
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -195,14 +195,14 @@ def claimed(folder: Path, lost_claim: str = "") -> Iterator[Claim]:
 
 
 def make(folder: Path, lost_claim: str) -> Claim:
-    """Makes the claim of the next number; TakenError where another process has the run, or was faster."""
+    """Makes the claim with the next number; TakenError if another process has the run or was faster."""
     folder.mkdir(parents=True, exist_ok=True)
     before = latest(folder)
     if before and before.name != lost_claim and not Watch().is_free(before):
         raise TakenError(folder, owner_of(before))
     path = folder / f"claim-{number_of(before) + 1 if before else 1}.json"
     write(path, Owner.myself())
-    if latest(folder) != path:  # others were faster by more than one claim
+    if latest(folder) != path:  # others were faster by several claims
         path.unlink(missing_ok=True)
         raise TakenError(folder, None)
     if before:
@@ -211,7 +211,7 @@ def make(folder: Path, lost_claim: str) -> Claim:
 
 
 def write(path: Path, owner: Owner) -> None:
-    """Creates a claim; TakenError where another process was first."""
+    """Creates a claim; TakenError if another process was first."""
     try:
         file = path.open("x", encoding="utf-8")
     except FileExistsError as error:
@@ -219,6 +219,6 @@ def write(path: Path, owner: Owner) -> None:
     try:
         with file:
             json.dump(asdict(owner), file)
-    except OSError:  # on a full disk it would be nobody's
+    except OSError:  # on a full disk the claim would have no owner
         path.unlink()
         raise

@@ -1,4 +1,4 @@
-"""The files in the folder of a run: their names, DomainBed's, and how they are written and read."""
+"""The files in the folder of a run: their names (DomainBed's), and how to write and read them."""
 
 import hashlib
 import json
@@ -11,17 +11,17 @@ from typing import Any
 RESULTS, PROGRESS, MODEL, OUT, ERR = "results.jsonl", "progress.jsonl", "model.pkl", "out.txt", "err.txt"
 DONE, FAILED = "done", "failed"
 WRITTEN = (DONE, FAILED, RESULTS, PROGRESS, OUT, ERR, MODEL)
-"""Files of fixed names that a run writes and its repetition replaces."""
+"""Files with fixed names that a run writes; a repeated run replaces them."""
 
 JOB = "job.json"
-"""In each run's folder of a sweep: its arguments, so that the folder says what the sweep consists of."""
+"""The arguments of a run, in each folder of a sweep: together they are the plan of the sweep."""
 
 LIVE = "live.json"
-"""Where a run is while it lasts, for `sweep status`."""
+"""The progress of a running run, for `sweep status`."""
 
 ERROR_LINES = 3
 TAIL_BYTES = 8192
-"""Bytes read at once of the end of a file: a record, or the end of an error."""
+"""Bytes read at once from the end of a file: a record, or the end of an error."""
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
@@ -32,24 +32,24 @@ def append(path: Path, record: dict[str, Any]) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a small file so that it is there whole or not at all."""
+    """Writes a small file completely or not at all."""
     _put(path, text, os.replace)
 
 
 def write_once(path: Path, text: str) -> None:
-    """Writes a small file as `write_whole` does, but keeps one that exists: of several at once one succeeds."""
+    """Writes a small file like `write_whole`, but keeps an existing one: of several writers one succeeds."""
     if path.exists():
         return
     try:
         _put(path, text, os.link)
     except FileExistsError:
         pass
-    except OSError:  # a file system without hard links: of several at the same instant the last one's stands
+    except OSError:  # a file system without hard links: of several writers at the same moment the last one wins
         write_whole(path, text)
 
 
 def _put(path: Path, text: str, put: Callable[[Path, Path], None]) -> None:
-    # Two launchers may write the same.
+    # Two launchers may write the same file.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -59,7 +59,7 @@ def _put(path: Path, text: str, put: Callable[[Path, Path], None]) -> None:
 
 
 def set_aside(path: Path) -> str:
-    """Renames a file of records so that no run reads or replaces it; returns its new name, a hash of its content."""
+    """Renames a file of records so that no run reads or replaces it; returns the new name, a hash of the content."""
     aside = path.with_name(f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.aside")
     os.replace(path, aside)
     return aside.name
@@ -76,7 +76,7 @@ def is_json(lines: bytes) -> bool:
 
 
 def last_lines(path: Path, n: int = ERROR_LINES) -> list[str]:
-    """The last non-empty lines of a log; reads no more of it than they take."""
+    """The last non-empty lines of a log; reads only the end of it."""
     size = TAIL_BYTES
     try:
         file = path.open("rb")
@@ -89,7 +89,7 @@ def last_lines(path: Path, n: int = ERROR_LINES) -> list[str]:
             file.seek(start)
             lines = file.read(end - start).decode("utf-8", errors="replace").splitlines()
             lines = [line for line in lines if line.strip()]
-            # The first of them may be half a line.
+            # The first one may be half a line.
             if len(lines) > n or start == 0:
                 return lines[-n:]
             size *= 4

@@ -1,4 +1,4 @@
-"""The folder of a run: its state, its records, and what it leaves while it lasts and when it ends."""
+"""The folder of a run: its state, records, live figures, saved states and failures."""
 
 import contextlib
 import functools
@@ -19,9 +19,9 @@ from dg_batchformer.runs.records import Record, RunKey, record_problem
 class State(str, Enum):
     """The state of a run.
 
-    DONE and FAILED are marked in its folder. It is RUNNING while the process that claimed it shows signs of life, and
-    ABANDONED when that process is gone without giving it up: the next launcher takes it over. Otherwise it is WAITING,
-    not begun yet or left to be resumed.
+    DONE and FAILED are marked in the folder. A run is RUNNING while the process that claimed it has a heartbeat, and
+    ABANDONED when that process has disappeared: the next launcher takes it over. Otherwise it is WAITING: not begun, or
+    to be resumed.
     """
 
     DONE = "done"
@@ -36,9 +36,9 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Live:
-    """The figures of a run that lasts: `step` of `steps` are done.
+    """The live figures of a running run: `step` of `steps` are done.
 
-    `gpu_gb` is the most memory that it had on its GPU at once, in GiB, None on a CPU.
+    `gpu_gb` is the peak of its GPU memory in GiB, None on a CPU.
     """
 
     step: int
@@ -50,10 +50,10 @@ class Live:
 
 @dataclass(frozen=True)
 class Standing:
-    """A run's state at one look, with what is known of it in that state.
+    """A run's state at one moment, with its details.
 
-    `begun` tells a waiting run that is resumed later from one that never began. `owner` and `silent_seconds`, since its
-    last sign of life, are those of a run that is running or abandoned, and `errors` the last lines of a failed one.
+    `begun` is true for a waiting run that will resume. A running or abandoned run has an `owner` and `silent_seconds`
+    since the last heartbeat; `errors` are the last lines of a failed one.
     """
 
     state: State
@@ -65,7 +65,7 @@ class Standing:
 
 
 class Failure(NamedTuple):
-    """A marked failure: `mark` tells it from an earlier one of the same run. Both are "" where there is none."""
+    """A marked failure: `mark` identifies it among failures of the same run. Both are "" if there is none."""
 
     mark: str = ""
     reason: str = ""
@@ -73,7 +73,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class RunFolder:
-    """The folder of a run, whether it exists or not."""
+    """The folder of a run; it may not exist yet."""
 
     path: Path
 
@@ -93,54 +93,54 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder holds a run, begun or planned."""
+        """Whether the folder holds a run, started or planned."""
         return any((self / name).exists() for name in (files.JOB, *files.WRITTEN))
 
     @property
     def begun(self) -> bool:
-        """Whether the run has ever begun."""
+        """Whether the run has ever started."""
         return (self / files.OUT).exists() or (self / files.RESULTS).exists()
 
     @property
     def marked(self) -> State:
-        """DONE or FAILED where the folder is marked so, else WAITING; claims are not looked at."""
+        """DONE or FAILED if the folder is marked so, else WAITING; ignores claims."""
         if self.is_done:
             return State.DONE
         return State.FAILED if (self / files.FAILED).exists() else State.WAITING
 
     def standing(self, watch: Watch, now: float) -> Standing:
-        """The run's state at time `now` of this machine's clock, as far as `watch` knows who is alive."""
+        """The state of the run at time `now` of this machine's clock; `watch` decides which owners are alive."""
         claim = latest(self.path)
         silent = _silent_seconds(claim, now) if claim and claim.suffix == ".json" else None
         owner = owner_of(claim) if claim and silent is not None else None
         lost = claim is not None and silent is not None and _is_lost(claim, watch, silent)
-        # The marks are read after the claim: a process leaves them before it gives its claim up.
+        # Read the marks after the claim: a process writes them before it ends its claim.
         marked = self.marked
         if marked is State.DONE:
             return Standing(State.DONE)
-        if silent is not None and not lost:  # also where the last try has failed
+        if silent is not None and not lost:  # also if the last attempt has failed
             return Standing(State.RUNNING, owner=owner, silent_seconds=silent, live=self.live())
         if marked is State.FAILED:
             return Standing(State.FAILED, errors=self.error_lines())
-        if lost and claim is not None and claim.exists():  # else it was given up this very moment
+        if lost and claim is not None and claim.exists():  # else the claim has ended at this moment
             return Standing(State.ABANDONED, owner=owner, silent_seconds=silent)
         return Standing(State.WAITING, begun=self.begun)
 
     def claimed(self, lost_claim: str = "") -> contextlib.AbstractContextManager[Claim]:
-        """Claims the run while the context lasts, as `claim.claimed` does."""
+        """Claims the run during the context, as `claim.claimed` does."""
         return claimed(self.path, lost_claim)
 
     def latest_claim(self) -> Path | None:
-        """The claim that counts, as `claim.latest` finds it."""
+        """The current claim, see `claim.latest`."""
         return latest(self.path)
 
     @property
     def can_be_claimed(self) -> bool:
-        """Whether one look finds no live claim: a silent process on another machine counts as alive."""
+        """Whether there is no live claim at a single look: a silent process on another machine counts as alive."""
         return Watch().is_free(latest(self.path))
 
     def clear_earlier_run(self) -> bool:
-        """Makes the folder, deletes the files of an earlier run in it, and returns whether there were any."""
+        """Makes the folder, deletes the files of an earlier run, and returns whether there were any."""
         self.path.mkdir(parents=True, exist_ok=True)
         earlier = [self / name for name in files.WRITTEN]
         earlier += self.path.glob("model_step*.pkl")
@@ -155,14 +155,14 @@ class RunFolder:
         self.clear_saved_states()
 
     def mark_failed(self, reason: str, details: str = "") -> None:
-        """Marks the run as failed, as far as the disk allows, and adds details to its `err.txt`."""
+        """Marks the run as failed, if the disk allows it, and appends details to its `err.txt`."""
         with contextlib.suppress(OSError):
             files.write_whole(self / files.FAILED, f"{reason}\n")
         with contextlib.suppress(OSError), (self / files.ERR).open("a", encoding="utf-8") as file:
             file.write(details or f"{reason}\n")
 
     def failure(self) -> Failure:
-        """The failure that the folder is marked with."""
+        """The marked failure."""
         try:
             with (self / files.FAILED).open(encoding="utf-8", errors="replace") as file:
                 stat = os.fstat(file.fileno())
@@ -171,23 +171,23 @@ class RunFolder:
             return Failure()
 
     def error_lines(self) -> list[str]:
-        """The last lines of a failed run's error."""
+        """The last lines of the error of a failed run."""
         return files.last_lines(self / files.ERR) or files.last_lines(self / files.FAILED)
 
     def run_seconds(self) -> float | None:
-        """The seconds that a finished run took by its last record; None where that is not known."""
+        """The seconds of a finished run according to its last record; None if unknown."""
         try:
             return _run_seconds(self / files.RESULTS, (self / files.DONE).stat().st_mtime_ns)
         except FileNotFoundError:
             return None
 
     def write_live(self, live: Live) -> None:
-        """Replaces the live figures; a failure to write them is ignored, since they are only for show."""
+        """Replaces the live figures; ignores a failed write, since they are only for display."""
         with contextlib.suppress(OSError):
             files.write_whole(self / files.LIVE, json.dumps(asdict(live)))
 
     def live(self) -> Live | None:
-        """The live figures of the run; None where it has written none."""
+        """The live figures of the run; None if there are none."""
         try:
             return Live(**json.loads((self / files.LIVE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -199,30 +199,28 @@ class RunFolder:
             (self / files.LIVE).unlink(missing_ok=True)
 
     def record_sizes(self) -> dict[str, int]:
-        """Bytes of the files to which the run appends records."""
+        """The sizes of the files of records."""
         return {name: path.stat().st_size for name in (files.RESULTS, files.PROGRESS) if (path := self / name).exists()}
 
     def cut_records(self, wanted: dict[str, int]) -> str:
-        """Cuts the files of records back to earlier `record_sizes` and unmarks a failure.
+        """Cuts the files of records back to earlier `record_sizes` and removes a failure mark.
 
-        Returns why, where that is impossible. A file that holds lines which are not JSON is set aside by name.
+        Returns the reason if that is impossible. A file with lines that are not JSON is renamed.
         """
         present = self.record_sizes()
         for name, size in wanted.items():
             if present.get(name, 0) < size:
-                return f"{self / name} has lost records since the state was saved"
+                return f"{self / name} has fewer records than the saved state"
         torn = [self / name for name, size in wanted.items() if not files.is_json((self / name).read_bytes()[:size])]
         if torn:
-            return "; ".join(
-                f"{path} has lines that are not JSON and was set aside as {files.set_aside(path)}" for path in torn
-            )
+            return "; ".join(f"{path} has lines that are not JSON: renamed to {files.set_aside(path)}" for path in torn)
         for name in present:
             os.truncate(self / name, wanted.get(name, 0))
         (self / files.FAILED).unlink(missing_ok=True)
         return ""
 
     def other_run(self, key: RunKey) -> RunKey | None:
-        """The key of another run than `key`'s of which the folder holds a record, if there is one."""
+        """The key of another run than `key` that has a record in the folder, or None."""
         for name in self.record_sizes():
             for line in (self / name).read_bytes().splitlines():
                 with contextlib.suppress(ValueError):
@@ -232,28 +230,28 @@ class RunFolder:
         return None
 
     def saved_states(self) -> list[Path]:
-        """The files of the run's saved states, that of the most updates first."""
+        """The files of saved states, the latest first."""
         return sorted(self.path.glob("resume-*-*.pt"), key=lambda path: int(path.stem.split("-")[1]), reverse=True)
 
     def clear_saved_states(self) -> None:
-        """Deletes the saved states of a run that needs them no more."""
+        """Deletes the saved states of the run."""
         for pattern in ("resume-*.pt", "resume-*.partial", "resume-*.aside"):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
 
 def _is_lost(claim: Path, watch: Watch, silent: float) -> bool:
-    """Whether the owner of a claim is gone, as far as a watch knows.
+    """Whether the owner of a claim has disappeared, according to a watch.
 
-    Before it has seen the owner's signs of life come or stop, they are as old as this machine's clock has them.
+    Until the watch has observed heartbeats, their age by this machine's clock decides.
     """
     return watch.is_lost(claim) or (silent > LEASE_SECONDS and not watch.is_alive(claim))
 
 
 def _silent_seconds(claim: Path, now: float) -> float | None:
-    """Seconds since the last sign of life of a claim's owner; None where the claim has just gone."""
+    """Seconds since the last heartbeat of a claim's owner; None if the claim has just ended."""
     try:
-        # The owner's clock may be ahead of ours.
+        # The clock of the owner may be ahead of ours.
         return max(0.0, now - claim.stat().st_mtime)
     except FileNotFoundError:
         return None
@@ -261,7 +259,7 @@ def _silent_seconds(claim: Path, now: float) -> float | None:
 
 @functools.cache
 def _run_seconds(results: Path, done_ns: int) -> float | None:
-    """What `run_seconds` returns, read once for each time at which the run was marked done."""
+    """The result of `run_seconds`, cached by the time of the mark `done`."""
     try:
         (line,) = files.last_lines(results, 1)
         return float(json.loads(line)["run_seconds"])
@@ -270,6 +268,6 @@ def _run_seconds(results: Path, done_ns: int) -> float | None:
 
 
 def standings(folders: Sequence[RunFolder], watch: Watch | None = None) -> list[Standing]:
-    """The states of runs now; a watch that has looked before knows better who is alive."""
+    """The current states of runs; a watch that has looked before knows better who is alive."""
     watch, now = watch or Watch(), time.time()
     return [folder.standing(watch, now) for folder in folders]

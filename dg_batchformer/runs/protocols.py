@@ -80,13 +80,13 @@ class Protocol:
         kinds = {type(optimizer).__name__ for optimizer in optimizers_by_name(algorithm).values()}
         if self.optimizer and kinds != {self.optimizer}:
             raise InputError(
-                f"protocol {self.name} trains with {self.optimizer}, and {name} makes {' and '.join(sorted(kinds))}: "
-                "expected an algorithm whose optimizer is `make_optimizer(parameters, hparams)`"
+                f"protocol {self.name} trains with {self.optimizer}, but {name} uses {' and '.join(sorted(kinds))}: "
+                "make its optimizer with `make_optimizer(parameters, hparams)`"
             )
         if self.freezes_batch_norm and has_free_batch_norm(algorithm):
             raise InputError(
-                f"protocol {self.name} freezes batch norm, and that of {name} is free: expected a network that keeps "
-                "hparam 'freeze_bn'"
+                f"protocol {self.name} freezes batch norm, but {name} updates its statistics: use a network that "
+                "respects hparam 'freeze_bn'"
             )
 
 
@@ -176,7 +176,7 @@ def find_protocol(name: str, hparams_seed: int = 0) -> Protocol:
         raise InputError(unknown("protocol", name, PROTOCOLS))
     if hparams_seed and not PROTOCOLS[name].searches:
         raise InputError(
-            f"protocol {name} fixes the hyper-parameters, and has no search: expected hparams_seed 0 (--n_hparams 1); "
-            "--hparams changes single ones"
+            f"protocol {name} has fixed hyper-parameters and no search: expected hparams_seed 0 (--n_hparams 1); "
+            "--hparams replaces single ones"
         )
     return PROTOCOLS[name]

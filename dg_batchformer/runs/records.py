@@ -1,4 +1,4 @@
-"""The records of a run, DomainBed's: what they hold, how they are read, and what is wrong with them."""
+"""The records of a run in DomainBed's format: their content, how to read them, and their problems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEEDED_ARGS = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed"
 
 
 class RunKey(msgspec.Struct, frozen=True, order=True):
-    """Which run of a sweep: the arguments from which its row and column in the table follow."""
+    """The key of a run in a sweep: the arguments that determine its row and column in the table."""
 
     dataset: str
     algorithm: str
@@ -42,13 +42,13 @@ class RunKey(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def from_args(cls, args: dict[str, Any]) -> RunKey:
-        """The key of a run with these arguments; msgspec.ValidationError where they are not those of a run."""
+        """The key of a run with these arguments; msgspec.ValidationError if they are invalid."""
         key = msgspec.convert(args, cls)
         return msgspec.structs.replace(key, dataset=path_free(key.dataset))
 
     @property
     def is_printable(self) -> bool:
-        """Whether its names can stand for themselves in a table."""
+        """Whether a table can show its names."""
         return self.dataset.isprintable() and self.algorithm.isprintable() and self.protocol.isprintable()
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class RunKey(msgspec.Struct, frozen=True, order=True):
 
 @dataclass(frozen=True)
 class Problem:
-    """Something of a run that is not counted: its kind, and a sentence about this one."""
+    """A problem of a run or a record that is skipped: its kind, and a sentence."""
 
     kind: str
     text: str
@@ -70,14 +70,14 @@ class Problem:
         return self.text
 
 
-TORN = "torn lines"
-FOREIGN = "lines that are not records of a run"
+TORN = "incomplete lines"
+FOREIGN = "invalid records"
 OUT_OF_RANGE = "accuracy out of range"
-REPEATED = "repeated steps"
+REPEATED = "duplicate steps"
 
 
 def is_name(value: Any) -> bool:
-    """Whether a value can stand for itself in a table."""
+    """Whether a table can show this value as a name."""
     return isinstance(value, str) and value.isprintable()
 
 
@@ -97,12 +97,12 @@ DESCRIPTION: dict[str, Callable[[Any], bool]] = {
     "data_fingerprint": is_name,
     "versions": _is_object,
 }
-"""What a record may say about how it was made, with a check of each value."""
+"""The metadata that a record may have, each with a check of its value."""
 
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """A whole record, the run that it belongs to, and its number of environments."""
+    """A complete record, the key of its run, and its number of environments."""
 
     record: Record
     key: RunKey
@@ -114,7 +114,7 @@ class About:
 
     @functools.cached_property
     def invalid(self) -> list[str]:
-        """The names of `DESCRIPTION` that have an invalid value."""
+        """The names of `DESCRIPTION` with an invalid value."""
         given = {name: self.record[name] for name in DESCRIPTION if self.record.get(name) is not None}
         return [name for name, value in given.items() if not DESCRIPTION[name](value)]
 
@@ -122,8 +122,8 @@ class About:
 class Checkpoint(NamedTuple):
     """A record of a run, with its accuracies in a fixed order.
 
-    `accuracies` are shares by environment: on the in-splits, on the out-splits, and those on the in-splits averaged
-    over classes, NaN where they were not recorded.
+    `accuracies` in [0, 1] are by environment: on the in-splits, on the out-splits, and on the in-splits averaged over
+    classes (NaN if not recorded).
     """
 
     step: int
@@ -139,7 +139,7 @@ class Checkpoint(NamedTuple):
 
 
 def count_environments(names: Container[str]) -> int:
-    """How many environments there are both accuracies of among the names of a record, counted as DomainBed does."""
+    """The number of environments with both accuracies among the names of a record, counted as in DomainBed."""
     n = 0
     while f"env{n}_in_acc" in names and f"env{n}_out_acc" in names:
         n += 1
@@ -154,9 +154,9 @@ def accuracy_names(n_environments: int) -> tuple[str, ...]:
 
 
 def read(path: Path) -> tuple[list[Checkpoint], list[Problem]]:
-    """The records of a `results.jsonl` by rising step, one a step (the last written), and what was skipped.
+    """The records of a `results.jsonl`, sorted by step, one for each step (the last written), and the problems.
 
-    Where all records are of one run, they share what the last one says about it.
+    If all records belong to one run, they share the metadata of the last one.
     """
     content = path.read_bytes()
     return _read_whole(content) or _read_by_line(path, content)
@@ -169,20 +169,20 @@ def _read_by_line(path: Path, content: bytes) -> tuple[list[Checkpoint], list[Pr
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            problems.append(Problem(TORN, f"{path}:{number} is not a whole record and was skipped"))
+            problems.append(Problem(TORN, f"{path}:{number} is not a complete record: skipped"))
             continue
         if problem := record_problem(record):
-            problems.append(Problem(problem.kind, f"{path}:{number} {problem} and was skipped"))
+            problems.append(Problem(problem.kind, f"{path}:{number} {problem}: skipped"))
             continue
         found = Checkpoint.from_record(record)
         if found.step in by_step:
-            problems.append(Problem(REPEATED, f"{path}:{number} repeats step {found.step}, which counts once"))
+            problems.append(Problem(REPEATED, f"{path}:{number} repeats step {found.step}: only the last counts"))
         by_step[found.step] = found
     return [by_step[step] for step in sorted(by_step)], problems
 
 
 class TypedRecord(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A record as msgspec decodes it; subclasses have a field for every other name, accuracies typed as such."""
+    """A record for msgspec; subclasses have a field for every other name, with checked accuracies."""
 
     absent: ClassVar[float] = math.nan
 
@@ -191,7 +191,7 @@ class TypedRecord(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None:
-    """The records of one run, decoded at once; None where the file has any problem or several runs."""
+    """The records of one run, decoded at once; None if the file has any problem or several runs."""
     try:
         last = msgspec.json.decode(content[content.rfind(b"\n", 0, -1) + 1 :])
         decoder, accuracies_of = _typed(tuple(last))
@@ -209,11 +209,11 @@ def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None
 
 @functools.lru_cache(maxsize=64)
 def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ...]]]:
-    """The decoder of records with these names, and a function of a decoded one that returns its accuracies in order."""
+    """The decoder of records with these names, and a function that returns the accuracies of a decoded record."""
     own = {name: f"field{i}" for i, name in enumerate(names) if name not in ("step", "args")}
     fields = [
         (attribute, Accuracy if name.endswith("_acc") else msgspec.Raw, msgspec.field(name=name))
-        for name, attribute in own.items()  # a name may be no identifier
+        for name, attribute in own.items()  # a name may not be an identifier
     ]
     record = msgspec.defstruct("Typed", fields, bases=(TypedRecord,), forbid_unknown_fields=True, gc=False)
     accuracies = [own.get(name, "absent") for name in accuracy_names(count_environments(names))]
@@ -221,25 +221,25 @@ def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ..
 
 
 def args_problem(args: Any) -> Problem | None:
-    """Why the arguments of a run cannot be those of one, or None."""
+    """Why the arguments of a run are invalid, or None."""
     if not isinstance(args, dict) or any(name not in args for name in NEEDED_ARGS):
-        return Problem(FOREIGN, f"lacks args ({', '.join(NEEDED_ARGS)})")
+        return Problem(FOREIGN, f"has no args ({', '.join(NEEDED_ARGS)})")
     try:
         key = msgspec.convert(args, RunKey)
     except msgspec.ValidationError:
         key = None
     if key is None or not key.is_printable:
-        return Problem(FOREIGN, "has args that are not of a run")
+        return Problem(FOREIGN, "has invalid args")
     return None
 
 
 def record_problem(record: Any) -> Problem | None:
-    """Why a line cannot be counted, or None."""
+    """Why a record is invalid, or None."""
     if not isinstance(record, dict) or not (type(step := record.get("step")) is int and 0 <= step <= LARGEST):
         return Problem(FOREIGN, "has no step")
     if problem := args_problem(record.get("args")):
         return problem
     for name, value in record.items():
         if name.endswith("_acc") and not (type(value) in (int, float) and 0 <= value <= 1):
-            return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)}, not an accuracy,")
+            return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)} (expected 0 to 1)")
     return None

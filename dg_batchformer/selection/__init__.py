@@ -1,4 +1,4 @@
-"""The runs of sweeps' folders, ours or DomainBed's, each counted once; what cannot be counted is named."""
+"""The runs in the folders of sweeps, ours or DomainBed's, each counted once; a problem names each skipped one."""
 
 import json
 import os
@@ -21,23 +21,23 @@ from dg_batchformer.runs.records import Checkpoint, Problem, RunKey
 from dg_batchformer.selection.methods import FinishedRun
 from dg_batchformer.selection.settings import RowKey, Setting, environment_names, given_hparams, settings_of
 
-UNFINISHED = "runs without their `done`"
-UNUSABLE = "runs marked done without a record that can be counted"
+UNFINISHED = "unfinished runs"
+UNUSABLE = "finished runs without a valid record"
 STRANGERS = "records of another run"
-INCOMPLETE = "records of more or fewer environments than there are"
-NO_ARGS = "invalid job descriptions"
-ILL_DESCRIBED = "records with an invalid description"
-LEFT_OUT = "runs with invalid test_envs"
-UNREADABLE = "files that cannot be read"
-TWICE = "runs that are there twice"
-NO_RUN = "folders without a finished run of their own"
+INCOMPLETE = "records with a wrong number of environments"
+NO_ARGS = "invalid job.json"
+ILL_DESCRIBED = "records with invalid metadata"
+LEFT_OUT = "invalid test_envs"
+UNREADABLE = "unreadable files"
+TWICE = "duplicate runs"
+NO_RUN = "folders without a finished run"
 
 NAMED = 3  # problems of each kind in a summary
-FEWEST = 2000  # folders that pay for the start of a process
+FEWEST = 2000  # folders for which another process pays off
 
 
 class Identity(NamedTuple):
-    """What tells a run from all others: two of one identity are the same run made twice."""
+    """The identity of a run: two runs with the same one are duplicates."""
 
     setting: Setting
     row: RowKey
@@ -46,7 +46,7 @@ class Identity(NamedTuple):
 
 @dataclass
 class Collected:
-    """The finished runs of folders, the arguments of runs that are only planned, and what was skipped."""
+    """The finished runs of folders, the arguments of planned runs, and the problems."""
 
     folders: tuple[str, ...] = ()
     runs: dict[Identity, FinishedRun] = field(default_factory=dict)
@@ -55,9 +55,9 @@ class Collected:
 
 
 def collect(folders: Sequence[Path]) -> Collected:
-    """Reads the folders of sweeps; what cannot be counted becomes a problem and stops nothing.
+    """Reads the folders of sweeps; an invalid run or file becomes a problem and stops nothing.
 
-    InputError where a folder is not there, or is itself a run.
+    InputError if a folder is missing or is the folder of a single run.
     """
     if problems := [problem for folder in folders if (problem := _folder_problem(folder))]:
         raise InputError("\n".join(problems))
@@ -82,7 +82,7 @@ def _folder_problem(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder} is not a folder: expected one with the runs of a sweep"
     if (folder / RESULTS).exists():
-        return f"{folder} is itself a run: give the folder in which it and others lie"
+        return f"{folder} is the folder of a single run: give the folder that contains it"
     return ""
 
 
@@ -94,13 +94,13 @@ def _count(runs: Sequence[FinishedRun], found: Collected) -> None:
         if earlier is not run:
             pairs = (run.steps, earlier.steps), (run.inside, earlier.inside), (run.out, earlier.out)
             how = "with the same results" if all(np.array_equal(*pair) for pair in pairs) else "with OTHER results"
-            text = f"{run.folder} repeats the run of {earlier.folder} {how} and was not counted"
+            text = f"{run.folder} repeats the run of {earlier.folder} {how}: not counted"
             found.problems.append(Problem(TWICE, text))
 
 
 @dataclass
 class Reading:
-    """What a run's folder holds: the run, if it is finished, else the arguments of what is planned; its problems."""
+    """The content of a run's folder: the finished run, or the arguments of a planned one; and the problems."""
 
     run: FinishedRun | None = None
     planned: dict[str, Any] | None = None
@@ -110,19 +110,19 @@ class Reading:
         self.problems.append(Problem(kind, text))
 
     def note_skipped(self, kind: str, folder: RunFolder, n: int, what: str) -> None:
-        """Notes that `n` records were skipped, where any were."""
+        """Notes that `n` records were skipped, if any."""
         if n:
             self.note(kind, f"{folder}: {n} record{'s' * (n > 1)} {what} {'were' if n > 1 else 'was'} skipped")
 
 
 def _read_all(paths: Sequence[Path]) -> list[Reading]:
-    """Reads the folders at some paths, in several processes where that is faster."""
+    """Reads the folders at some paths, in several processes if that is faster."""
     n_processes = min(machine.available_cores(), len(paths) // FEWEST)
     if n_processes > 1:
         try:
             with ProcessPoolExecutor(n_processes) as pool:
                 return list(pool.map(_read_path, paths, chunksize=250))
-        except (OSError, BrokenProcessPool, RecursionError):  # no room for them, or values that nest too deeply
+        except (OSError, BrokenProcessPool, RecursionError):  # no memory for them, or values nested too deeply
             pass
     return list(map(_read_path, paths))
 
@@ -132,20 +132,20 @@ def _read_path(path: Path) -> Reading:
     folder = RunFolder(path)
     try:
         is_run = folder.is_done or folder.is_run  # the first is fast
-    except OSError:  # it may be one, and reading it says what is wrong
+    except OSError:  # it may be one: reading it finds the error
         is_run = True
     return read_folder(path) if is_run else Reading()
 
 
 def read_folder(path: Path) -> Reading:
-    """The run in a folder, with what is wrong with it."""
+    """The run in a folder, with its problems."""
     reading = Reading()
     try:
         _read(RunFolder(path), reading)
     except OSError as error:
         reading.note(UNREADABLE, f"{error.filename or path} cannot be read ({error.strerror})")
     except RecursionError:
-        reading.note(UNREADABLE, f"{path} has records that nest too deeply")
+        reading.note(UNREADABLE, f"{path} has records nested too deeply")
     return reading
 
 
@@ -162,30 +162,30 @@ def _read(folder: RunFolder, reading: Reading) -> None:
         planned = rows[-1].about.record["args"]
     key = RunKey.from_args(planned) if planned else None
     if key and (problem := _left_out_problem(key.test_envs, len(environment_names(key.dataset)))):
-        reading.note(LEFT_OUT, f"{folder} {problem} and was not counted")
+        reading.note(LEFT_OUT, f"{folder} {problem}: not counted")
         return
     if not folder.is_done:
         state = "failed" if folder.marked is State.FAILED else "incomplete" if folder.begun else "not launched"
         of = f" ({key})" if key else ""
-        reading.note(UNFINISHED, f"{folder}{of} is {state} and was not counted")
+        reading.note(UNFINISHED, f"{folder}{of} is {state}: not counted")
     elif rows is None:
         reading.note(UNUSABLE, f"{folder} is marked done but has no {RESULTS}")
     elif key and (own := _countable(folder, key, rows, reading)):
         reading.run = FinishedRun.from_records(str(folder), own)
         return
     else:
-        reading.note(UNUSABLE, f"{results} has no record that can be counted")
+        reading.note(UNUSABLE, f"{results} has no valid record")
     reading.planned = planned
 
 
 def _countable(folder: RunFolder, key: RunKey, rows: Sequence[Checkpoint], reading: Reading) -> list[Checkpoint]:
-    """The complete records of this run; empty where no table could show it."""
+    """The complete records of this run; empty if no table could show it."""
     own = [row for row in rows if row.about.key == key]
     reading.note_skipped(STRANGERS, folder, len(rows) - len(own), "of another run")
     described = [row for row in own if not row.about.invalid]
     if len(described) < len(own):
         invalid = ", ".join(dict.fromkeys(name for row in own for name in row.about.invalid))
-        reading.note_skipped(ILL_DESCRIBED, folder, len(own) - len(described), f"with an impossible {invalid}")
+        reading.note_skipped(ILL_DESCRIBED, folder, len(own) - len(described), f"with invalid {invalid}")
     n = len(environment_names(key.dataset)) or max((row.about.n_environments for row in described), default=0)
     whole = [row for row in described if row.about.n_environments == n]
     reading.note_skipped(INCOMPLETE, folder, len(described) - len(whole), f"without exactly {n} environments")
@@ -193,16 +193,16 @@ def _countable(folder: RunFolder, key: RunKey, rows: Sequence[Checkpoint], readi
 
 
 def _left_out_problem(test_envs: Sequence[int], n_environments: int) -> str:
-    """Why no table has a run that leaves these out of so many environments (0: not known), or ""."""
+    """Why no table has a run with these left-out environments, or ""; `n_environments` is 0 if unknown."""
     if len(set(test_envs)) < len(test_envs) or len(test_envs) not in (1, 2):
-        return f"leaves out {list(test_envs)}, not one environment or two,"
+        return f"leaves out {list(test_envs)} (expected one or two environments)"
     if n_environments and (max(test_envs) >= n_environments or len(test_envs) == n_environments):
         return f"leaves out {list(test_envs)} of {n_environments} environments"
     return ""
 
 
 def _planned_args(folder: RunFolder, reading: Reading) -> dict[str, Any] | None:
-    """The arguments in the `job.json` of a run's folder; None where there are none or invalid ones."""
+    """The arguments in the `job.json` of a run's folder; None if missing or invalid."""
     path, args = f"{folder}/{JOB}", None
     try:
         with open(path, encoding="utf-8") as file:
@@ -211,9 +211,9 @@ def _planned_args(folder: RunFolder, reading: Reading) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
-        problem = f"is not a run's arguments ({error})"
+        problem = f"is invalid ({error})"
     if problem:
-        reading.note(NO_ARGS, f"{path} {problem} and was skipped")
+        reading.note(NO_ARGS, f"{path} {problem}: skipped")
     return None if problem else args
 
 
@@ -226,7 +226,7 @@ def by_kind(problems: Sequence[Problem]) -> dict[str, list[str]]:
 
 
 def summary(problems: Sequence[Problem]) -> list[str]:
-    """A line for each kind of problem: how many there are, and the first of them."""
+    """A line for each kind of problem: the number, and the first ones."""
     lines = []
     for kind, own in by_kind(problems).items():
         more = f"; and {len(own) - NAMED} more" if len(own) > NAMED else ""

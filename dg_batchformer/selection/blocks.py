@@ -1,4 +1,4 @@
-"""A report as blocks, built once, which text, Markdown and LaTeX print each in their way; how its values are worded."""
+"""A report as blocks, which text, Markdown and LaTeX render; and the wording of its values."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dg_batchformer.selection.methods import ORACLE, Cell
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.table import Section
 
-ORACLE_FENCE = "Chosen on test data, for comparison only: do not report these as results"
+ORACLE_FENCE = "Selected on test data, for comparison only: do not report these as results"
 
 COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Chosen")
 """Right of the columns of the table whose rows are compared."""
@@ -24,14 +24,14 @@ class Fence:
 
 @dataclass(frozen=True)
 class Lacking:
-    """A table without a number, and why it has none."""
+    """A table without a number, and the reason."""
 
     title: str
     text: str
 
 
 class Printed(NamedTuple):
-    """A number as printed; `place` is 1 for the best of its column, 2 for the second, else 0."""
+    """A printed number; `place` is 1 for the best of its column, 2 for the second, else 0."""
 
     text: str
     place: int = 0
@@ -61,7 +61,7 @@ Block = Fence | Lacking | Grid
 
 
 def blocks(report: Report) -> Iterator[Block]:
-    """The tables of a report; a fence comes before the first one that was chosen on test data."""
+    """The tables of a report; a fence stands before the first one selected on test data."""
     fenced = False
     for result in report.results:
         if result.section.selection == ORACLE and not fenced:
@@ -110,27 +110,26 @@ def _changes(result: Result) -> Grid:
 def legend(report: Report) -> list[str]:
     """Sentences that explain the numbers of a report."""
     if not report.results:
-        return ["There is no table: no run is done."]
+        return ["No table: no run is done."]
     sections = [result.section for result in report.results]
     protocols = {section.setting.protocol for section in sections}
     sentences = [
-        "Accuracy in percent on the in-split (80 % unless said otherwise) of the environment left out; out-splits "
-        "choose the checkpoint and the hyper-parameters.",
-        f"Mean ± standard error (ddof {report.ddof}{', as DomainBed has it' * (report.ddof == 0)}) over trials, each "
-        "with its own splits.",
-        "Avg is the mean of the columns' means, Worst the mean over trials of the lowest column, Macro the average of "
-        "accuracies averaged over classes.",
+        "Numbers are accuracies in percent on the in-split (80 % by default) of the left-out environment. Out-splits "
+        "select the checkpoint and the hyper-parameters.",
+        f"Mean ± standard error (ddof {report.ddof}{', as in DomainBed' * (report.ddof == 0)}) over trials; each "
+        "trial has its own splits.",
+        "Avg: mean of the columns. Worst: mean over trials of the lowest column. Macro: average of the accuracies "
+        "averaged over classes.",
     ]
     if "tllib" in protocols:
-        sentences.insert(1, "Under protocol tllib the accuracy is that on all images of the environment left out.")
+        sentences.insert(1, "Under protocol tllib accuracies are on all images of the left-out environment.")
     if any(result.comparisons for result in report.results):
         sentences.append(
-            "Changes are in points, of runs with equal environment, trial and hparams_seed. '95 %' is "
-            f"the bootstrap interval of the mean over trials and environments, from {FEWEST_TO_RESAMPLE} pairs on; the "
-            "sentences have Student's. W/T/L counts wins, ties and losses; p is of the paired t-test, corrected (Holm) "
-            "for all comparisons under one table. 'Chosen' is the difference of the two Avg above, each with "
-            "hyper-parameters of its own choice. Pairs are taken as independent: a claim about environments other than "
-            "these needs more of them."
+            "Differences are in points, between runs with equal environment, trial and hparams_seed. '95 %': bootstrap "
+            f"interval of the mean over trials and environments (needs {FEWEST_TO_RESAMPLE} pairs); the sentences give "
+            "Student's interval. W/T/L: wins, ties, losses. p: paired t-test, corrected (Holm) for all comparisons of "
+            "a table. 'Chosen': difference of the two Avg above, each with its own selected hyper-parameters. The test "
+            "treats pairs as independent; a claim about other environments needs more environments."
         )
     if any(cell.error_kind == "std" and cell.error is not None for section in sections for cell in section.cells):
         sentences.append("SD is a standard deviation over runs, as published.")
@@ -138,18 +137,18 @@ def legend(report: Report) -> list[str]:
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell's mean and error, and in brackets what is missing."""
+    """Mean and error of a cell; missing runs in brackets."""
     if cell.mean is None:
         return f"({cell.missing or 'no run'})"
     text = f"{cell.mean:.1f}"
     if cell.error is not None:
-        # A deviation is no error of the mean, and must not look like one.
+        # A standard deviation must not look like an error of the mean.
         text += f" (SD {cell.error:.1f})" if cell.error_kind == "std" else f" ± {cell.error:.1f}"
     return f"{text} ({cell.missing})" if cell.missing else text
 
 
 def places(section: Section) -> dict[tuple[str, str], int]:
-    """1 for the best and 2 for the second of each column, by label and column, as printed; equal ones share a place."""
+    """1 for the best and 2 for the second of each column, by label and column; equal printed numbers share a place."""
     found: dict[tuple[str, str], int] = {}
     for column in section.columns:
         printed = {row.label: round(mean, 1) for row in section.rows if (mean := row.cells[column].mean) is not None}
@@ -162,7 +161,7 @@ def places(section: Section) -> dict[tuple[str, str], int]:
 def change_texts(
     means: Iterable[float | None], overall: Mapping[str, Any], p_holm: float | None, as_selected: float | None
 ) -> list[str]:
-    """A line of a table of changes: differences by column, then over all of them under `COMPARISON_COLUMNS`.
+    """A line of a table of differences: by column, then over all columns under `COMPARISON_COLUMNS`.
 
     `overall` has the attributes of a `Difference` by name.
     """
@@ -182,7 +181,7 @@ def signed(value: float | None) -> str:
 
 
 def interval(limits: Interval | None) -> str:
-    """An interval's two ends."""
+    """The two ends of an interval."""
     return "too few" if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}"
 
 

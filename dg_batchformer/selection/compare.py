@@ -1,4 +1,4 @@
-"""What a modifier or a given hyper-parameter changed: an algorithm with it against the same one without, run by run."""
+"""Paired differences: an algorithm with a modifier or a given hyper-parameter, minus the same one without it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ RESAMPLES = 10_000
 SIGNIFICANT = 0.05
 
 FEWEST_TO_RESAMPLE = 6
-"""With fewer values even the interval from the lowest to the highest misses the median in more than 5 % of cases."""
+"""With fewer values even the interval from lowest to highest misses the median in more than 5 % of cases."""
 
 SAME = 1e-9
-"""Values that differ by no more are equal but for rounding."""
+"""Values that differ by no more than this are equal up to rounding."""
 
 HYPER_PARAMETER = "hyper-parameter"
-"""What stands for the modifier where a given hyper-parameter is what changed."""
+"""Stands for the modifier if a given hyper-parameter changed."""
 
 Interval = tuple[float, float]
 
 
 def bootstrap_interval(values: Sequence[float]) -> Interval | None:
-    """The percentile bootstrap interval of the mean, over 10,000 resamples of a generator of its own, seeded with 0.
+    """The percentile bootstrap interval of the mean, from 10,000 resamples of a generator with seed 0.
 
-    None of fewer than six values, of which it is far too short: of two normal ones it holds the mean half of the time.
+    None for fewer than six values, where it is far too short: of two, it covers the mean half of the time.
     """
     if len(values) < FEWEST_TO_RESAMPLE:
         return None
@@ -44,12 +44,12 @@ def bootstrap_interval(values: Sequence[float]) -> Interval | None:
 
 @functools.lru_cache(maxsize=64)
 def _resampling(n: int) -> Floats:
-    """(resamples, n): the share that each of n values has in each resample."""
+    """The weight of each of n values in each resample, (resamples, n)."""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Student's interval of the mean; None of fewer than two values, or of equal ones, which show no spread."""
+    """Student's interval of the mean; None for fewer than two values, or for equal values."""
     from scipy.special import stdtrit
 
     if (error := _standard_error(values)) is None:
@@ -60,7 +60,7 @@ def t_interval(values: Sequence[float]) -> Interval | None:
 
 
 def t_test(values: Sequence[float]) -> float | None:
-    """The two-sided p-value of Student's test that the mean is 0; None where there is no `t_interval`."""
+    """The two-sided p-value of Student's test that the mean is 0; None if there is no `t_interval`."""
     from scipy.special import stdtr
 
     error = _standard_error(values)
@@ -74,7 +74,7 @@ def _standard_error(values: Sequence[float]) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm, 1979); those that are None count for nothing."""
+    """p-values corrected for their number (Holm, 1979); None values do not count."""
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
@@ -85,11 +85,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences in points by unit, and what can be told of their mean: 95 % intervals and a two-sided p-value.
+    """Differences in points by unit, with 95 % intervals and a two-sided p-value of their mean.
 
-    A unit is a trial of an environment; over several rows of the search it is the mean of their differences. The
-    intervals, by bootstrap over the units and by Student's t, and the p-value are None where the units are too few for
-    them; the last two also where all units are equal.
+    A unit is a trial of an environment; with several rows of the search it is the mean of their differences. The
+    intervals (bootstrap over the units, and Student's t) and the p-value are None for too few units; Student's and the
+    p-value also if all units are equal.
     """
 
     units: Mapping[Unit, float]
@@ -116,11 +116,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant less its base: over all columns, and by column.
+    """A variant minus its base: over all columns, and by column.
 
-    `modifier` is what the variant has more, or HYPER_PARAMETER; `change` is its name or a hyper-parameter's with its
-    value. `p_holm` is the p-value corrected for all `n_comparisons` of a section, and `as_selected` the difference
-    between the averages that the table shows, where each of the two chose its own hyper-parameters.
+    `modifier` is the additional modifier of the variant, or HYPER_PARAMETER; `change` names it, or the hyper-parameter
+    and its value. `p_holm` is the p-value corrected for all `n_comparisons` of a section. `as_selected` is the
+    difference of the two averages in the table, each with its own selected hyper-parameters.
     """
 
     modifier: str
@@ -139,7 +139,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """What is compared: "BatchFormer on ERM"."""
+        """The name of the comparison: "BatchFormer on ERM"."""
         return f"{self.change} on {self.base}"
 
     @property
@@ -167,11 +167,11 @@ class Comparison:
 
 
 def compare(section: Section) -> list[Comparison]:
-    """What each modifier and then each given hparam changed in a section, with p-values corrected for all of them.
+    """The comparisons of a section: each modifier, then each given hparam; p-values are corrected for all of them.
 
-    Runs are paired on equal environment, trial and hparams_seed, and each takes its checkpoint by the section's method.
+    Pairs have equal environment, trial and hparams_seed; the section's method selects the checkpoint of each run.
     """
-    rows = [row for row in section.rows if row.candidates]  # published ones have no runs to pair
+    rows = [row for row in section.rows if row.candidates]  # published rows have no runs to pair
     modifiers = ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer"))
     changes = [
         (modifier, modifier, row, base)
@@ -189,7 +189,7 @@ def compare(section: Section) -> list[Comparison]:
 
 
 def base_of(row: Row, modifier: str, among: Sequence[Row]) -> Row | None:
-    """The row of the same algorithm and hparams without a modifier and what is its own, however it is spelled."""
+    """The row of the same algorithm and hparams without a modifier and its hparams, in any spelling."""
 
     def parts(one: Row) -> tuple[str, set[str], dict[str, str]]:
         objective, modifiers = split_name(one.algorithm)
@@ -202,7 +202,7 @@ def base_of(row: Row, modifier: str, among: Sequence[Row]) -> Row | None:
 
 
 def added_hparam(row: Row, base: Row) -> str:
-    """The hparam that a row was given and another of the same algorithm was not, where that is all they differ in."""
+    """The hparam that only one of two rows of an algorithm was given, if they differ in nothing else."""
     own, of_base = row.key.by_name, base.key.by_name
     added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
     if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:

@@ -22,7 +22,7 @@ from dg_batchformer.selection.settings import RowKey, Setting, environment_names
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
-WITHOUT_COLUMN = "published numbers of environments that their table does not have"
+WITHOUT_COLUMN = "published numbers without a column"
 
 PAPER = "paper"
 NEEDED = ("dataset", "protocol", "backbone", "algorithm", "environment", "mean")
@@ -33,7 +33,7 @@ SURPLUS = "fields without a column"
 
 @dataclass(frozen=True)
 class Reference:
-    """A published row: an algorithm's cells by environment, "Avg" among them, their origin, and what repeats them."""
+    """A published row: an algorithm's cells by environment and "Avg", source, and command to reproduce it."""
 
     setting: Setting
     algorithm: str
@@ -43,7 +43,7 @@ class Reference:
     command: str = ""
 
     def row(self, columns: Sequence[str]) -> Row:
-        """The row of a table; its average is the one published, else that of its environments where all are there."""
+        """The row of a table; its average is the published one, else computed if all environments are given."""
         cells = {column: self.cells.get(column, Cell(missing="not published")) for column in columns}
         means = [cells[column].mean for column in columns if column not in DERIVED]
         known = [mean for mean in means if mean is not None]
@@ -54,12 +54,12 @@ class Reference:
 
 
 def load(name: str) -> list[Reference]:
-    """The rows of the paper, where `name` is that, else of a CSV file; an InputError lists what is wrong with it."""
+    """The rows of the paper if `name` is "paper", else of a CSV file; an InputError lists all its errors."""
     return _of_paper() if name == PAPER else _of_file(Path(name))
 
 
 def _of_paper() -> list[Reference]:
-    """The paper gives standard deviations over runs, and chooses by validation."""
+    """The paper gives standard deviations over runs, and selects by validation."""
     references = []
     for row in paper.rows():
         others = (("schedule", "the paper's own"),) if row.is_own_baseline else ()
@@ -74,7 +74,7 @@ def _of_paper() -> list[Reference]:
 
 
 def _environment(dataset: str, name: str) -> str:
-    """An environment by the name of its column, given that or its folder's."""
+    """The column name of an environment, from that name or its folder's."""
     if name.lower() == AVERAGE.lower():
         return AVERAGE
     benchmark = BENCHMARKS.get(dataset)
@@ -95,7 +95,7 @@ def _of_file(path: Path) -> list[Reference]:
         raise InputError(f"--reference {path} cannot be read ({error}): expected `{PAPER}` or a CSV file") from error
     if lacking := [name for name in NEEDED if name not in columns]:
         raise InputError(
-            f"--reference {path} has no column {', '.join(lacking)}: expected {', '.join(NEEDED)}, and if wanted "
+            f"--reference {path} has no column {', '.join(lacking)}: expected {', '.join(NEEDED)}; optional: "
             f"{', '.join(OPTIONAL)}"
         )
     problems = [] if lines else [f"--reference {path} has no line below its columns: expected published numbers"]
@@ -117,8 +117,8 @@ def _of_file(path: Path) -> list[Reference]:
 
 
 def _problems(line: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a line of a user's file."""
-    if SURPLUS in line:  # such as of 79,9 for 79.9, which would be read as 79
+    """The errors in a line of a user's file."""
+    if SURPLUS in line:  # such as 79,9 for 79.9, which would be read as 79
         return ["has more fields than there are columns: expected quotes around a field with a comma in it"]
     problems = [f"has no {name}" for name in NEEDED if not line.get(name)]
     dataset, environment = line.get("dataset") or "", line.get("environment") or ""
@@ -151,9 +151,9 @@ def leaderboard(
 ) -> Report:
     """The report of collected runs with published rows among them, each table ranked by its average.
 
-    A published row joins the runs of its dataset, protocol, backbone and selection method; where these differ in
-    anything else from the protocol's usual they stay apart. Rows of a dataset of which there are other runs get a
-    table of their own; those of other datasets do too where there are no runs at all, and else are among the problems.
+    A published row joins the runs of its dataset, protocol, backbone and selection method if these have the protocol's
+    defaults otherwise. Else it gets a new table if its dataset has other runs, or if there are no runs at all;
+    otherwise it is among the problems.
     """
     selections = list(selections)
     base = report(collected, ddof, selections)
@@ -172,7 +172,7 @@ def leaderboard(
 
 
 def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
-    """Adds a published row to the table of its setting, else in a new one; returns the numbers without a column."""
+    """Adds a published row to the table of its setting, or to a new one; returns the numbers without a column."""
     for i, section in enumerate(sections):
         if (section.selection, section.setting) == (reference.selection, reference.setting):
             sections[i] = dataclasses.replace(section, rows=(*section.rows, reference.row(section.columns)))
@@ -186,7 +186,7 @@ def _add(reference: Reference, sections: list[Section]) -> list[Problem]:
 
 
 def ranked(section: Section) -> Section:
-    """The rows by falling average, as printed, with their ranks; those without one come last and have none."""
+    """The rows by falling printed average, with ranks; rows without an average come last and have no rank."""
     printed = [round(mean, 1) for row in section.rows if (mean := row.cells[AVERAGE].mean) is not None]
     rows = []
     for row in section.rows:

@@ -1,9 +1,9 @@
-"""Finished runs, and the ways to choose a checkpoint and hyper-parameters among them, as pure functions.
+"""Finished runs, and the selection methods (checkpoint and hyper-parameters) as pure functions.
 
 Each method takes the finished runs of one algorithm in one trial that leave environment `env` out, alone (`singles`) or
-with another (`pairs`), and returns for each of the singles, as far as it can, the checkpoint that it takes and the
-value by which it compares. The reported accuracy is always that on `env`'s in-split. The first, second and last are
-DomainBed's, with its ties: to the earliest checkpoint, and to the highest hparams_seed.
+with another (`pairs`). It returns for each single, where possible, the selected checkpoint and its validation value.
+The reported accuracy is always on the in-split of `env`. The first, second and last method are DomainBed's; ties go, as
+there, to the earliest checkpoint and to the highest hparams_seed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from dg_batchformer.runs.records import Checkpoint, RunKey
 Floats = npt.NDArray[np.float64]
 
 MADE = ("backbone", "weights", "data_fingerprint", "skipped_images", "versions", "environments", "swad_window")
-"""Names under which a record says how it was made."""
+"""The names in a record that tell how it was made."""
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
     """A finished run with its checkpoints by rising step.
 
-    `steps` is (checkpoints,). Accuracies, shares, are (checkpoints, environments): on the in-splits, on the out-splits,
-    and `macro`, those on the in-splits averaged over classes, NaN where they were not recorded. `args`, `hparams` and
-    what its records say under `MADE` are those of the last checkpoint.
+    `steps` is (checkpoints,). Accuracies in [0, 1] are (checkpoints, environments): on the in-splits, on the
+    out-splits, and `macro`, averaged over classes on the in-splits (NaN if not recorded). `args`, `hparams` and the
+    values of `MADE` are from the last checkpoint.
     """
 
     key: RunKey
@@ -46,7 +46,7 @@ class FinishedRun:
 
     @classmethod
     def from_records(cls, folder: str, records: Sequence[Checkpoint]) -> FinishedRun:
-        """The run of some records, by rising step, that have one key and number of environments."""
+        """The run of some records, sorted by step, with one key and one number of environments."""
         about = records[-1].about
         record, hparams = about.record, about.record.get("hparams")
         accuracies = np.array([one.accuracies for one in records], dtype=np.float64)
@@ -79,12 +79,12 @@ class Choice:
 
     @functools.cached_property
     def accuracy(self) -> float:
-        """On the in-split of the environment left out, as a share."""
+        """The accuracy in [0, 1] on the in-split of the left-out environment."""
         return float(self.run.inside[self.index, self.env])
 
     @property
     def macro(self) -> float:
-        """The same averaged over classes; NaN where the run did not record it."""
+        """The same accuracy averaged over classes; NaN if the run did not record it."""
         return float(self.run.macro[self.index, self.env])
 
     @property
@@ -106,7 +106,7 @@ def training_domain(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun]
 
 
 def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
-    """The checkpoint at which runs that leave out one more environment do best on that environment, on average.
+    """The checkpoint at which runs with one more left-out environment are best on it, on average.
 
     Needs, for the same hyper-parameters and step, a run that leaves out `env` and e for every other e.
     """
@@ -128,12 +128,12 @@ def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[Finishe
 
 
 def last(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
-    """The last checkpoint, whose mean accuracy on the training environments' out-splits decides between runs."""
+    """The last checkpoint; the mean accuracy on the training environments' out-splits decides between runs."""
     return [Choice(run, env, len(run.steps) - 1, float(mean_validation(run, env)[-1])) for run in singles]
 
 
 def oracle(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
-    """The last checkpoint, where accuracy on the left-out environment's own out-split decides between runs."""
+    """The last checkpoint; the accuracy on the left-out environment's out-split decides between runs."""
     return [Choice(run, env, len(run.steps) - 1, float(run.out[-1, env])) for run in singles]
 
 
@@ -143,7 +143,7 @@ def mean_validation(run: FinishedRun, env: int) -> Floats:
 
 
 def _row_means(values: Floats) -> Floats:
-    # Row by row in memory, as DomainBed sums them: the last bit may decide.
+    # The memory order is that of DomainBed's sum: the last bit may decide.
     means: Floats = np.ascontiguousarray(values).sum(axis=1) / values.shape[1]
     return means
 
@@ -156,8 +156,8 @@ def best(choices: Iterable[Choice]) -> Choice | None:
 def best_by_trial(candidates: Mapping[int, Sequence[Choice]], *, fixed: bool) -> dict[int, Choice]:
     """The choice of each trial among its candidates.
 
-    Each trial chooses for itself, but where the hyper-parameters are `fixed` over trials: there one row of the search
-    is chosen for all of them, by its mean value among the rows that most trials have.
+    Each trial has its own choice. If the hyper-parameters are `fixed` over trials, one row of the search is chosen for
+    all trials, by its mean value among the rows that most trials have.
     """
     if fixed:
         values: dict[int, list[float]] = {}
@@ -184,7 +184,7 @@ TITLES = {
     TRAINING_DOMAIN: "training-domain validation",
     LEAVE_ONE_DOMAIN_OUT: "leave-one-domain-out cross-validation",
     "last": "last checkpoint, hyper-parameters by training-domain validation",
-    ORACLE: "ORACLE, chosen on the test environment itself: not a fair number",
+    ORACLE: "ORACLE, selected on the test environment: not a fair result",
 }
 
 
@@ -192,9 +192,9 @@ TITLES = {
 class Cell:
     """Accuracies in percent by trial, their mean and its error, and how many runs stand behind it.
 
-    `mean` is None where there is no number, `error` where one trial or none tells none. `missing` says what is missing
-    of what was planned ("" where nothing is), and `done` and `expected` count runs. `choices` are the chosen runs,
-    those of all columns where the cell is over columns. Behind a published number there is no run.
+    `mean` is None if there is no number, `error` if there are fewer than two trials. `missing` names the missing
+    part of the plan ("" if complete); `done` and `expected` count runs. `choices` are the chosen runs, of all columns
+    if the cell is over columns. A published number has none.
     """
 
     values: Mapping[int, float] = field(default_factory=dict)
@@ -213,7 +213,7 @@ class Cell:
 
 
 def standard_error(values: Iterable[float], ddof: int) -> float | None:
-    """Standard error of the mean; `ddof` is 0, as DomainBed has it, or 1. None of fewer than two values."""
+    """Standard error of the mean; `ddof` is 0, as in DomainBed, or 1. None for fewer than two values."""
     array = np.array(list(values))
     return float(np.std(array / np.sqrt(len(array)), ddof=ddof)) if len(array) > 1 else None
 
@@ -221,7 +221,7 @@ def standard_error(values: Iterable[float], ddof: int) -> float | None:
 def of_trials(
     chosen: Mapping[int, Choice], value: Callable[[Choice], float], missing: str, counts: tuple[int, int], ddof: int
 ) -> Cell:
-    """The cell of an environment: a value, a share, of each trial's choice; `counts` are done and expected runs."""
+    """The cell of an environment: the accuracy of each trial's choice; `counts` are done and expected runs."""
     shares = [value(choice) for choice in chosen.values()]
     if np.isnan(shares).any():
         missing, shares = "not recorded", []
@@ -233,21 +233,21 @@ def of_trials(
 
 
 def average(cells: Sequence[Cell], ddof: int) -> Cell:
-    """The mean of the cells' means, as DomainBed prints it; nothing where a cell has no number.
+    """The mean of the cells' means, as DomainBed prints it; no number if a cell has none.
 
-    The error is that of the trials' averages, over the trials that all cells have.
+    The error is over the averages of the trials that all cells have.
     """
     means = [cell.mean for cell in cells if cell.mean is not None]
     return _over(cells, lambda own: float(np.mean(own)), ddof, sum(means) / len(means) if means else None)
 
 
 def worst(cells: Sequence[Cell], ddof: int) -> Cell:
-    """The mean over trials of the accuracy on each trial's worst environment; nothing where a cell has no number."""
+    """The mean over trials of the accuracy on the worst environment; no number if a cell has none."""
     return _over(cells, min, ddof, None)
 
 
 def _over(cells: Sequence[Cell], combine: Callable[[Sequence[float]], float], ddof: int, mean: float | None) -> Cell:
-    """A cell over others, whose mean is that over the trials where `mean` is None."""
+    """A cell over other cells; if `mean` is None it is the mean over the trials."""
     counts = sum(cell.done for cell in cells), sum(cell.expected for cell in cells)
     full = [cell for cell in cells if cell.mean is not None]
     if len(full) < len(cells) or not cells:
@@ -259,7 +259,7 @@ def _over(cells: Sequence[Cell], combine: Callable[[Sequence[float]], float], dd
     by_trials = sorted(cells, key=lambda cell: cell.n)
     missing = next((cell.missing for cell in by_trials if cell.missing), "")
     fewest, most = by_trials[0].n, by_trials[-1].n
-    if len(values) < (fewest if missing else most):  # else the cell of the fewest trials says it
+    if len(values) < (fewest if missing else most):  # else the cell with the fewest trials names it
         missing = f"{len(values)} of {most} trials"
     if mean is None and values:
         mean = float(np.mean(list(values.values())))

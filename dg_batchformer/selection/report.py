@@ -1,4 +1,4 @@
-"""All that is reported of runs: tables, paired differences, edges of searches, problems, and what is behind a cell."""
+"""The report of runs: tables, paired differences, edges of searches, problems, and the runs behind a cell."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,21 +19,21 @@ from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, Choice, Fi
 from dg_batchformer.selection.settings import Setting, given_in_words
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 
-NEVER_LEFT_OUT = "algorithms that never leave some environments out"
-MIXED_VERSIONS = "tables of runs that different versions made"
+NEVER_LEFT_OUT = "algorithms without runs for some environments"
+MIXED_VERSIONS = "tables with runs of different package versions"
 
 SEEDS = {
     REDRAWN: "hyper-parameters redrawn per trial (DomainBed's way), so the error includes the search",
     FIXED: "hyper-parameters fixed over trials, so the error is that of splits and seeds",
 }
 
-FEWEST_VALUES = 3  # of fewer different ones every one is an edge
+FEWEST_VALUES = 3  # with fewer different values each one is an edge
 SUSPICIOUS = 0.01
 
 
 @dataclass(frozen=True)
 class Edge:
-    """How often the `side`, "lowest" or "highest", of the values tried of a hyper-parameter was chosen.
+    """How often the "lowest" or "highest" tried value of a hyper-parameter (`side`) was chosen.
 
     `chances` are, for each of the rows chosen, the share of the tried runs with that value.
     """
@@ -45,18 +45,18 @@ class Edge:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether choices without any preference would be there so often in less than 1 % of cases."""
+        """Whether random choices would be at this edge so often in less than 1 % of cases."""
         return self.n_at > 0 and at_least(self.n_at, self.chances) < SUSPICIOUS
 
     def __str__(self) -> str:
         return (
-            f"{self.hparam}: the {self.side} of the values tried is that of {self.n_at} of the {len(self.chances)} "
-            f"rows chosen (by chance {sum(self.chances):.1f}), so the best may lie outside the search space"
+            f"{self.hparam}: {self.n_at} of the {len(self.chances)} chosen rows have the {self.side} value of "
+            f"the search ({sum(self.chances):.1f} expected by chance); the best value may lie outside the search space"
         )
 
 
 def at_least(n: int, chances: Sequence[float]) -> float:
-    """The chance that `n` or more of independent events happen, one of each of the given chances."""
+    """The probability that at least `n` of independent events with these probabilities happen."""
     distribution = np.array([1.0])
     for chance in chances:
         distribution = np.convolve(distribution, [1 - chance, chance])
@@ -64,10 +64,10 @@ def at_least(n: int, chances: Sequence[float]) -> float:
 
 
 def edges(row: Row) -> list[Edge]:
-    """The edges of each number that a row's search varied, suspicious or not."""
+    """The edges of each numeric hyper-parameter that the search of a row varied."""
     chosen = {choice for cell in row.cells.values() for choice in cell.choices}
-    # Environments of a trial have the same rows of the search, of which one that is good in all wins in all. These are
-    # no independent choices: each row that was chosen counts once in its search.
+    # The environments of a trial share the rows of the search, so one good row may win in all. These choices are not
+    # independent: each chosen row counts once in its search.
     searches: dict[tuple[int, int], tuple[Choice, Sequence[Choice]]] = {}
     for unit, candidates in row.candidates.items():
         for choice in chosen.intersection(candidates):
@@ -86,13 +86,13 @@ def edges(row: Row) -> list[Edge]:
 
 @dataclass(frozen=True)
 class Result:
-    """A table with its comparisons and edges, which are computed on first use: not every format shows them."""
+    """A table with its comparisons and edges; these are computed on first use, since not every format shows them."""
 
     section: Section
 
     @cached_property
     def comparisons(self) -> Sequence[Comparison]:
-        """What each modifier and given hyper-parameter changed; nobody should conclude anything from an oracle."""
+        """The paired differences of each modifier and given hyper-parameter; none for the oracle."""
         return [] if self.section.selection == ORACLE else compare(self.section)
 
     @cached_property
@@ -103,13 +103,13 @@ class Result:
 
     @property
     def title(self) -> str:
-        """What the table shows, and by which method it chose."""
+        """The dataset or average that the table shows, and its selection method."""
         what = "averages over environments" if self.section.is_over_datasets else self.section.dataset
         return f"{what}, model selection: {TITLES[self.section.selection]}"
 
     @property
     def caption(self) -> str:
-        """What was held fixed, how many trials there are, what their error means, and how many runs are done."""
+        """The setting, the number of trials, the meaning of the error, and the number of finished runs."""
         section = self.section
         given = given_in_words([row.key for row in section.rows if not row.source])
         counts = {cell.n for cell in section.cells if cell.n}
@@ -123,14 +123,14 @@ class Result:
 
     @property
     def lacking(self) -> str | None:
-        """What the table lacks as a whole, where none of its cells has a number."""
+        """The reason why no cell of the table has a number, or None if some cell has one."""
         if any(cell.mean is not None for cell in self.section.cells):
             return None
         reasons = [row.cells[column].missing for row in self.section.rows for column in self.section.own_columns]
         return "no number: " + "; ".join(dict.fromkeys(reason or "no run" for reason in reasons or ["no run is done"]))
 
     def name_of(self, row: Row, column: str) -> str:
-        """What a cell is called: DATASET/ALGORITHM/COLUMN."""
+        """The name of a cell: DATASET/ALGORITHM/COLUMN."""
         return f"{self.section.dataset}/{row.label}/{column}"
 
 
@@ -142,7 +142,7 @@ def _seeds(rows: Sequence[Row]) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """The results of some folders, and their problems."""
+    """The results and problems of some folders."""
 
     title: str
     folders: Sequence[str]
@@ -153,13 +153,13 @@ class Report:
 
     @property
     def apart(self) -> list[str]:
-        """Why runs of one dataset are in several tables."""
+        """The reasons why runs of one dataset are in several tables."""
         settings: dict[str, list[Setting]] = defaultdict(list)
         for section in (result.section for result in self.results):
             if not section.is_over_datasets and section.setting not in settings[section.dataset]:
                 settings[section.dataset].append(section.setting)
         return [
-            f"{dataset} has tables that are not to be compared: {'; '.join(first.differences(other))}"
+            f"{dataset} has tables that cannot be compared: {'; '.join(first.differences(other))}"
             for dataset, (first, *others) in settings.items()
             for other in others
         ]
@@ -184,7 +184,7 @@ def _never_left_out(sections: Sequence[Section]) -> list[Problem]:
 
 
 def _mixed_versions(collected: Collected) -> list[Problem]:
-    """Tables whose runs were not made by the same versions of the packages that change results."""
+    """Tables with runs of different versions of the packages that change results."""
     versions: dict[Setting, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for identity, run in collected.runs.items():
         for package, version in (run.made.get("versions") or {}).items():
@@ -197,7 +197,7 @@ def _mixed_versions(collected: Collected) -> list[Problem]:
 
 
 def command(run: FinishedRun) -> str:
-    """The command that repeats a run, ours or DomainBed's, into a folder `repeat/` of its own."""
+    """The command that repeats a run, ours or DomainBed's, in a new folder `repeat/`."""
     program = ["python", "-m", "domainbed.scripts.train"]
     if "protocol" in run.args:
         program = ["python", "-m", "dg_batchformer", "train"]
@@ -207,10 +207,9 @@ def command(run: FinishedRun) -> str:
 
 
 def explain(report: Report, cell: str) -> list[str]:
-    """What stands behind the cells of a name, of all tables: their runs, checkpoints and commands.
+    """The runs, checkpoints and commands behind the cells with a name, in all tables.
 
-    DATASET/ALGORITHM/COLUMN names the rows with all given hparams where none is labelled so. InputError where no cell
-    is called so.
+    DATASET/ALGORITHM/COLUMN also names rows whose label adds given hparams. InputError if no cell has the name.
     """
     cells = [(one, row, column) for one in report.results for row in one.section.rows for column in row.cells]
     names = [one.name_of(row, column) for one, row, column in cells]
@@ -238,7 +237,7 @@ def _explained(result: Result, row: Row, column: str) -> Iterator[str]:
         yield f"    {choice.run.folder}"
         yield f"    {command(choice.run)}"
     if not cell.choices:
-        yield "  no run of ours stands behind it"
+        yield "  a published number: no run stands behind it"
     if row.command:
-        yield "  this sweep repeats the published row:"
+        yield "  this sweep reproduces the published row:"
         yield f"    {row.command}"

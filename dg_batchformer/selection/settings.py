@@ -1,4 +1,4 @@
-"""In which table a run stands, by its setting, and in which row, by the hyper-parameters that it was given."""
+"""The table of a run, by its setting, and its row, by the hyper-parameters that it was given."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ DOMAINBED_ENVIRONMENTS = {
     "DomainNet": ("clip", "info", "paint", "quick", "real", "sketch"),
     "SVIRO": ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe"),
 }
-"""Of datasets that DomainBed alone runs; its records name no environment."""
+"""The datasets that only DomainBed runs; its records do not name environments."""
 
 UNKNOWN = "not known before a run is done"
-"""The backbone where all runs are only planned; the hparams that they give for it follow."""
+"""The backbone of runs that are all planned; the hparams given for it follow."""
 
 NOT_RECORDED = "not recorded"
 
 SMALL_NETWORKS = {name: name for name in ("ConvNet", "WideResNet", "MLP")}
 SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
-"""Networks that always start at random; the last two are DomainBed's names for ours."""
+"""Networks without pretrained weights; the last two are DomainBed's names for ours."""
 
 USUAL = {name: FIELDS[name].default for name in names_of(Role.SETTING) if name != "protocol"}
-"""Arguments of which a table never mixes two values, with their defaults; None: the protocol has it."""
+"""Arguments of which a table never mixes two values, with their defaults (None: the protocol's)."""
 
 NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
 """hparams that choose the network: they belong to the setting, not to the row."""
@@ -42,7 +42,7 @@ NONE_GIVEN = "{}"
 
 
 def environment_names(dataset: str, runs: Sequence[FinishedRun] = ()) -> tuple[str, ...]:
-    """The environments of a dataset by DomainBed's names, else by those in its runs, else by number."""
+    """The environments of a dataset: DomainBed's names, else those in its runs, else numbers."""
     if dataset in BENCHMARKS:
         return BENCHMARKS[dataset].environments
     if dataset in DOMAINBED_ENVIRONMENTS:
@@ -55,7 +55,7 @@ def environment_names(dataset: str, runs: Sequence[FinishedRun] = ()) -> tuple[s
 
 
 class Given(NamedTuple):
-    """The hparams that a run was given, of its algorithm and of its network, as JSON with sorted names."""
+    """The given hparams of a run, of its algorithm and of its network, as JSON with sorted names."""
 
     algorithm: str
     network: str = NONE_GIVEN
@@ -80,7 +80,7 @@ def _divided(text: str) -> Given:
 
 
 class Setting(NamedTuple):
-    """What two runs of one table have in common; `others` are, by name, what departs from the protocol's usual."""
+    """What all runs of a table have in common; `others` are, by name, the differences from the protocol's defaults."""
 
     dataset: str
     protocol: str = DOMAINBED
@@ -92,16 +92,16 @@ class Setting(NamedTuple):
 
     @property
     def words(self) -> str:
-        """All but the dataset."""
+        """The setting in words, without the dataset."""
         named = [("protocol", self.protocol), ("backbone", self.backbone), *self.others]
         return ", ".join(f"{name} {value}" for name, value in named)
 
     def with_other(self, name: str, value: str) -> Setting:
-        """The same setting with one more difference from the usual."""
+        """The same setting with one more difference from the defaults."""
         return self._replace(others=tuple(sorted((*self.others, (name, value)))))
 
     def differences(self, other: Setting) -> list[str]:
-        """What sets two settings apart, in words."""
+        """The differences between two settings, in words."""
         mine, theirs = (
             {"dataset": one.dataset, "protocol": one.protocol, "backbone": one.backbone, **dict(one.others)}
             for one in (self, other)
@@ -111,7 +111,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(runs: Sequence[FinishedRun]) -> list[Setting]:
-    """The settings of finished runs; where those of one setting are of different data, that is in it too."""
+    """The settings of finished runs; they include the data fingerprint where runs differ in it."""
     settings = list(map(setting_of, runs))
     values = {
         "environments": [str(run.n_environments) for run in runs],
@@ -145,7 +145,7 @@ def _usual_freeze_bn(protocol: str, algorithm: str, dataset: str) -> bool:
 
 
 def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
-    """What the arguments of a run say of its setting; its backbone shows once it is done."""
+    """The setting of a run according to its arguments; the backbone is known once the run is done."""
     values = tuple(str(args.get(name, usual)) for name, usual in USUAL.items())
     return _planned(dataset, args.get("protocol", DOMAINBED), values, given_hparams(args).network)
 
@@ -162,7 +162,7 @@ def _planned(dataset: str, protocol: str, values: tuple[str, ...], network: str)
 
 
 def backbone_of(run: FinishedRun) -> str:
-    """The backbone of a run and where its weights come from, as recorded, else as DomainBed's hparams say."""
+    """The backbone of a run and the source of its weights, as recorded, else from DomainBed's hparams."""
     recorded, weights = run.made.get("backbone"), run.made.get("weights")
     if recorded in SMALL_NETWORKS:
         return SMALL_NETWORKS[recorded]
@@ -186,27 +186,27 @@ class RowKey(NamedTuple):
 
     @property
     def by_name(self) -> dict[str, str]:
-        """Each hparam given, its value as JSON: 1 and 1.0 are two values, as they are two rows.
+        """Each given hparam with its value as JSON: 1 and 1.0 are two values and two rows.
 
-        What is no JSON object is the value of "", which is no hparam's name.
+        Invalid JSON becomes the value of the name "".
         """
         values = json.loads(self.given)
         return {k: json.dumps(value) for k, value in values.items()} if isinstance(values, dict) else {"": self.given}
 
 
 def in_words(given: Mapping[str, str]) -> str:
-    """Given hparams as labels and captions name them."""
+    """Given hparams in the words of labels and captions."""
     return ", ".join(f"{name} {value}" if name else value for name, value in sorted(given.items()))
 
 
 def _given_to_all(rows: Sequence[RowKey], algorithm: str | None = None) -> dict[str, str]:
-    """The hparams that all rows, or all of an algorithm, were given with the same value."""
+    """The hparams that all rows were given with the same value."""
     found = [set(row.by_name.items()) for row in rows if algorithm in (None, row.algorithm)]
     return dict(set.intersection(*found)) if found else {}
 
 
 def given_in_words(rows: Sequence[RowKey]) -> str:
-    """What all rows were given, then what all rows of an algorithm were given: labels leave both out."""
+    """The hparams given to all rows, then those given to all rows of an algorithm; labels omit both."""
     of_all = _given_to_all(rows)
     found = {"all runs": in_words(of_all)} if of_all else {}
     by_words: dict[str, list[str]] = defaultdict(list)
@@ -218,9 +218,9 @@ def given_in_words(rows: Sequence[RowKey]) -> str:
 
 
 def labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
-    """The labels of rows, which name what rows of one algorithm differ in, in the order of a table.
+    """The labels of rows, in the order of a table; they name the hparams in which rows of one algorithm differ.
 
-    Of an algorithm's rows those come first that were given the fewest; of these the shortest, so that 8 precedes 16.
+    The rows of an algorithm are sorted by the number of given hparams, then by length, so that 8 precedes 16.
     """
     rows = list(rows)
     found = {}
@@ -231,5 +231,5 @@ def labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
     said = list(found.values())
     order = in_order([row.algorithm for row in rows])
     rows.sort(key=lambda row: (order.index(row.algorithm), len(row.by_name), len(row.given), row.given))
-    # Odd names of hparams can give two rows the same label.
+    # Unusual names of hparams can give two rows the same label.
     return {row: found[row] if said.count(found[row]) == 1 else f"{row.algorithm} {row.given}" for row in rows}

@@ -31,13 +31,13 @@ from dg_batchformer.selection.settings import (
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
 DERIVED = (AVERAGE, WORST, MACRO)
-"""Columns over environments: the mean of the others' means, the worst environment's, and Avg of means over classes."""
+"""Columns over environments: the mean, the worst environment, and the mean of class-averaged accuracies."""
 
 REDRAWN, FIXED = "redrawn", "fixed"
 
 
 class Unit(NamedTuple):
-    """A trial of an environment; `column` is where it counts, the environment's or, over datasets, its dataset's."""
+    """A trial of an environment; `column` is the environment or, in averages over datasets, the dataset."""
 
     column: str
     environment: str
@@ -48,10 +48,9 @@ class Unit(NamedTuple):
 class Row:
     """An algorithm of a section.
 
-    `label` names it with those hparams that it was given and not all rows of the algorithm; `candidates` are all that
-    could have been chosen, and `seeds` says whether its hyper-parameters were redrawn in each trial or fixed over
-    trials ("" where one trial cannot tell). `source` is where a published row is from, `command` the sweep that repeats
-    it where one is known, and `rank` its place on a leaderboard.
+    `label` names the algorithm and the given hparams in which its rows differ. `candidates` are all possible choices.
+    `seeds` tells whether the hyper-parameters were redrawn in each trial or fixed over trials ("" if unknown).
+    `source` is the origin of a published row, `command` the sweep that reproduces it, `rank` its leaderboard rank.
     """
 
     key: RowKey
@@ -69,13 +68,13 @@ class Row:
 
     @cached_property
     def accuracies(self) -> dict[Unit, dict[int, float]]:
-        """The accuracies of the candidates, as shares, by unit and hparams_seed."""
+        """The accuracies of the candidates in [0, 1], by unit and hparams_seed."""
         return {unit: {one.hparams_seed: one.accuracy for one in own} for unit, own in self.candidates.items()}
 
 
 @dataclass(frozen=True)
 class Section:
-    """One table: rows down, environments across (or datasets, where the setting's dataset is "Avg")."""
+    """One table: a row for each algorithm, a column for each environment (or dataset, for setting "Avg")."""
 
     selection: str
     setting: Setting
@@ -92,7 +91,7 @@ class Section:
 
     @property
     def own_columns(self) -> tuple[str, ...]:
-        """The columns that are not over others: environments, or datasets."""
+        """The columns of single environments or datasets."""
         return tuple(column for column in self.columns if column not in DERIVED)
 
     @property
@@ -101,9 +100,9 @@ class Section:
 
 
 def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple(METHODS)) -> list[Section]:
-    """All tables, by selection method and setting, the averages over datasets after those of their settings.
+    """All tables, by selection method and setting; averages over datasets come last.
 
-    `ddof` is that of the standard errors: 0 as DomainBed prints them, or 1.
+    `ddof` is for the standard errors: 0 as in DomainBed, or 1.
     """
     groups = _groups(collected)
     sections = []
@@ -118,14 +117,14 @@ def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple
 
 @dataclass
 class Group:
-    """The finished runs of a row, and the keys of all its runs that are known."""
+    """The finished runs of a row, and the keys of all its known runs."""
 
     runs: list[FinishedRun] = field(default_factory=list)
     planned: set[RunKey] = field(default_factory=set)
 
     @cached_property
     def by_place(self) -> dict[tuple[int, int, int], list[FinishedRun]]:
-        """Finished runs by how many environments they leave out, one of these, and trial."""
+        """Finished runs by the number of left-out environments, one of these, and the trial."""
         runs = defaultdict(list)
         for run in self.runs:
             for env in run.key.test_envs:
@@ -133,28 +132,28 @@ class Group:
         return runs
 
     def candidates(self, selection: str, env: int, trial: int) -> list[Choice]:
-        """What can be chosen for an environment in a trial."""
+        """The possible choices for an environment in a trial."""
         singles, pairs = (self.by_place.get((n, env, trial), []) for n in (1, 2))
         return METHODS[selection](singles, pairs, env)
 
     @cached_property
     def left_out(self) -> tuple[Counter[frozenset[int]], Counter[frozenset[int]]]:
-        """How many runs leave which environments out: of the finished ones, and of all that are known."""
+        """The number of runs by left-out environments: of finished runs, and of all known ones."""
         done = Counter(frozenset(run.key.test_envs) for run in self.runs)
         return done, Counter(frozenset(key.test_envs) for key in self.planned)
 
     @cached_property
     def seeds(self) -> str:
-        """Whether the rows of the search hold the same hyper-parameters in all trials, FIXED, or others, REDRAWN.
+        """FIXED if the rows of the search have the same hyper-parameters in all trials, else REDRAWN; "" if unknown.
 
-        "" where this cannot be told. Of runs that recorded no hyper-parameters several rows are taken for redrawn.
+        Several rows of runs without recorded hyper-parameters count as REDRAWN.
         """
         rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         for run in self.runs:
             if run.args.get("fixed_hparams"):
                 return FIXED
             rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
-        drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults, in every trial
+        drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults in every trial
         found = [list(row.values()) for row in (drawn or rows).values()]
         if max(map(len, found), default=0) < 2:
             return ""
@@ -163,10 +162,10 @@ class Group:
         return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
 
     def counts(self, envs: Iterable[int], others: Sequence[int], n_trials: int) -> tuple[int, int]:
-        """How many of the runs behind the columns of some environments are done, and how many are expected.
+        """The numbers of finished and of expected runs behind the columns of some environments.
 
-        Each of these environments that is left out at all is expected to be left out alone, and with each of `others`,
-        in the whole grid of trials and rows of the search: DomainBed's folders show only what has begun of it.
+        Each of these environments that some run leaves out is expected alone, and with each of `others`, in the whole
+        grid of trials and rows of the search: DomainBed's folders show only the runs that have begun.
         """
         done, planned = self.left_out
         alone = [env for env in envs if frozenset([env]) in planned]
@@ -175,7 +174,7 @@ class Group:
         return sum(done[envs] for envs in wanted), len(wanted) * n_trials * n_rows
 
     def missing(self, env: int, others: Sequence[int], trials: tuple[int, int]) -> str:
-        """What the cell of an environment lacks, in which so many of so many trials have a choice."""
+        """What is missing in the cell of an environment, or ""; `trials` are those with a choice, and all."""
         counts = self.counts([env], others, trials[1])
         if not counts[1]:
             return "not run"
@@ -189,7 +188,7 @@ class Group:
 
 
 def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
-    """Runs by setting and row; a planned run takes the setting of finished runs with the same arguments."""
+    """Runs by setting and row; a planned run gets the setting of finished runs with the same arguments."""
     groups: dict[Setting, dict[RowKey, Group]] = defaultdict(lambda: defaultdict(Group))
     settings: dict[Setting, dict[str, Setting]] = defaultdict(dict)
     for (setting, row, key), run in collected.runs.items():
@@ -225,7 +224,7 @@ def _section(selection: str, setting: Setting, groups: Mapping[RowKey, Group], d
             macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
         columns = list(cells.values())
         derived = average(columns, ddof), worst(columns, ddof), average(macro, ddof)
-        # A run of a pair stands behind two columns.
+        # A pair run belongs to two columns.
         done, expected = group.counts(range(len(environments)), others, len(trials))
         for name, cell in zip(DERIVED, derived, strict=True):
             cells[name] = dataclasses.replace(cell, done=done, expected=expected)
@@ -234,7 +233,7 @@ def _section(selection: str, setting: Setting, groups: Mapping[RowKey, Group], d
 
 
 def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Section:
-    """The section with datasets across: each one's average over environments."""
+    """The section with a column for each dataset: its average over environments."""
     rows: dict[RowKey, dict[str, Row]] = defaultdict(dict)
     for section in sections:
         for row in section.rows:

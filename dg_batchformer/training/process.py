@@ -1,4 +1,4 @@
-"""The process of a run: signals that ask it to leave, where its output goes, and what it says while it lasts."""
+"""The process of a run: its stop signals, the files of its output, and its progress lines."""
 
 import contextlib
 import dataclasses
@@ -19,13 +19,13 @@ from dg_batchformer.runs.files import ERR, OUT
 from dg_batchformer.runs.folder import Live, RunFolder
 
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
-"""Of these SIGUSR1 is SLURM's way to warn of the end, and SIGINT that of a terminal."""
+"""Signals that stop a run; SIGUSR1 is SLURM's warning before the end, SIGINT is Ctrl-C."""
 
 EVERY_SECONDS = 5.0
 
 
 class Interrupted(BaseException):
-    """A run was asked to leave, and can be resumed from where it was."""
+    """A signal stopped a run; it can be resumed."""
 
     def __init__(self, signal_name: str) -> None:
         super().__init__(signal_name)
@@ -33,7 +33,7 @@ class Interrupted(BaseException):
 
 
 class Asked:
-    """Which signal has asked a run to leave, if any."""
+    """The signal that asked a run to stop, if any."""
 
     signal_name = ""
 
@@ -41,21 +41,21 @@ class Asked:
         self.signal_name = name
 
     def leave(self) -> None:
-        """Raises Interrupted if a signal has come."""
+        """Raises Interrupted if a signal has arrived."""
         if self.signal_name:
             raise Interrupted(self.signal_name)
 
 
 @contextmanager
 def handled(names: Sequence[str], handle: Callable[[str], None]) -> Iterator[None]:
-    """Calls `handle` with the names of signals while the context lasts.
+    """Calls `handle` with the names of signals during the context.
 
-    Signals that the process ignores stay ignored, and outside the main thread nothing changes.
+    Ignored signals stay ignored, and outside the main thread nothing changes.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
         for name in names:
-            number = getattr(signal, name, None)  # Windows lacks most of them
+            number = getattr(signal, name, None)  # Windows has few of them
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, lambda number, frame: handle(signal.Signals(number).name))
     try:
@@ -66,7 +66,7 @@ def handled(names: Sequence[str], handle: Callable[[str], None]) -> Iterator[Non
 
 
 class Tee(io.TextIOBase):
-    """A stream that writes to a file and, where given, to another stream too."""
+    """A stream that writes to a file and, if given, to another stream."""
 
     def __init__(self, file: TextIO, also: TextIO | None) -> None:
         self.file, self.also = file, also
@@ -79,14 +79,14 @@ class Tee(io.TextIOBase):
                 self.also.write(text)
                 self.also.flush()
             except BrokenPipeError:
-                # The reader has left; the run goes on, and its file has everything.
+                # The reader has closed the stream; the run continues, and the file has everything.
                 self.also = None
         return len(text)
 
 
 @contextmanager
 def captured(folder: RunFolder, *, echo: bool) -> Iterator[None]:
-    """Sends what is printed to `out.txt` and `err.txt` while the context lasts, with `echo` to the terminal too."""
+    """Writes the output to `out.txt` and `err.txt` during the context, with `echo` also to the terminal."""
     with (
         (folder / OUT).open("a", encoding="utf-8") as out,
         (folder / ERR).open("a", encoding="utf-8") as err,
@@ -108,7 +108,7 @@ def captured(folder: RunFolder, *, echo: bool) -> Iterator[None]:
 class Progress:
     """Prints a line with the step rate and the time left every few seconds, and a row at each checkpoint.
 
-    With each line it writes the run's live figures into its folder. `images` are those of the updates since
+    With each line it writes the live figures of the run. `images` counts the images of the updates since
     `counted_from`.
     """
 
@@ -126,7 +126,7 @@ class Progress:
         identity: dict[str, Any],
         first: int,
     ) -> None:
-        """Prints what is run and on what, before the step `first`."""
+        """Prints the run, its data and its device, before the step `first`."""
         self.first = first
         self.started = self.last = self.counted_from = time.monotonic()
         print(f"{arguments.algorithm} on {arguments.dataset}, test environments {arguments.test_envs}")
@@ -138,14 +138,14 @@ class Progress:
             for name, value in table.items():
                 print(f"  {name}: {value}")
         batch, n_training = hparams["batch_size"], len(self.environments) - len(arguments.test_envs)
-        print(f"batch: {batch} per environment, {batch * n_training} a step", flush=True)
+        print(f"batch: {batch} per environment, {batch * n_training} per step", flush=True)
 
     def due(self, step: int) -> bool:
-        """Whether a line is due after this step: after the first, and every few seconds."""
+        """Whether a line is due after this step: after the first one, and every few seconds."""
         return step == self.first or time.monotonic() - self.last >= EVERY_SECONDS
 
     def step(self, step: int, values: dict[str, float]) -> None:
-        """Prints where the run is, and writes it."""
+        """Prints and writes the progress of the run."""
         self.last = now = time.monotonic()
         rate = (step + 1 - self.first) / (now - self.started)
         seconds_left = (self.steps - step - 1) / rate
@@ -167,7 +167,7 @@ class Progress:
             print(f"evaluating: {n_done} of {n_images} images", flush=True)
 
     def checkpoint(self, record: dict[str, Any], test_envs: Sequence[int]) -> None:
-        """Prints accuracies on in- and out-splits in percent, the test environments marked."""
+        """Prints accuracies on in- and out-splits in percent; marks the test environments."""
         if self.header_due:
             marked = [f"{name}*" if i in test_envs else name for i, name in enumerate(self.environments)]
             print(f"{'step':>6} {'epoch':>7} {'loss':>9}  " + "  ".join(f"{name:^11}" for name in marked))
@@ -177,7 +177,7 @@ class Progress:
             f"{100 * record[f'env{i}_in_acc']:5.1f} {100 * record[f'env{i}_out_acc']:5.1f}"
             for i in range(len(self.environments))
         ]
-        # Not every algorithm of others calls what it minimises "loss".
+        # Not every external algorithm returns a "loss".
         loss = f"{record['loss']:9.4f}" if "loss" in record else f"{'-':>9}"
         print(f"{record['step']:>6} {record['epoch']:>7.2f} {loss}  " + "  ".join(cells), flush=True)
-        self._count_anew()  # for an evaluation takes no part in how fast a run trains
+        self._count_anew()  # an evaluation does not count in the training speed

@@ -1,4 +1,4 @@
-"""What a run trains with: its data or their features, its splits and its algorithm with initial weights."""
+"""The setup of a run: its data or their features, its splits, and its algorithm with initial weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from dg_batchformer.weights import backbone_name
 def load_data(
     arguments: RunArguments, threads: int | None = None, shared: tuple[Resident | None] | None = None
 ) -> Dataset:
-    """The dataset of a run, on the GPU if there is one; `shared` are the images that several processes have there."""
+    """The dataset of a run, on the GPU if there is one; `shared` are images there that several processes use."""
     dataset = load_dataset(**arguments.data._asdict(), threads=threads)
     if machine.device() == "cuda":
         return on_gpu(dataset, *(shared or (resident_images(dataset, "cuda"),)))
@@ -44,7 +44,7 @@ def load_data(
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a run needs before its first step."""
+    """Everything that a run needs before its first step."""
 
     run: Run
     dataset: Dataset
@@ -54,10 +54,10 @@ class Setup:
 
     @classmethod
     def from_run(cls, run: Run, dataset: Dataset | None = None) -> Setup:
-        """Sets a run up, with its protocol's transforms or the features of its frozen backbone.
+        """Sets up a run, with the transforms of its protocol or the features of its frozen backbone.
 
-        `dataset` spares loading it again. The global generators start from the run's seed, as in DomainBed. InputError
-        where the algorithm does not keep the run's protocol.
+        A given `dataset` is not loaded again. The global generators start from the seed of the run, as in DomainBed.
+        InputError if the algorithm violates the protocol.
         """
         arguments = run.arguments
         dataset = with_features(run.protocol.prepared(dataset or load_data(arguments)), run.hparams)
@@ -69,7 +69,7 @@ class Setup:
         return cls(run, dataset, splits, compute, compute.place(make_algorithm(run, dataset)))
 
     def minibatches(self, first: int = 0) -> Iterator[Minibatches]:
-        """The endless minibatches from step `first` on, which follow from the seed and the step alone."""
+        """The endless minibatches from step `first` on; they depend on the seed and the step only."""
         hparams = self.run.hparams
         training = Training(
             self.dataset,
@@ -85,18 +85,18 @@ class Setup:
 
 
 def make_algorithm(run: Run, dataset: Dataset) -> Any:
-    """The algorithm of a run with its initial weights; InputError where it does not keep the run's protocol."""
+    """The algorithm of a run with its initial weights; InputError if it violates the protocol."""
     name = run.arguments.algorithm
     try:
         algorithm = run.algorithm(dataset.input_shape, dataset.num_classes, len(run.training_envs), run.hparams)
-    except NotImplementedError as error:  # how DomainBed's networks say it
+    except NotImplementedError as error:  # the error of DomainBed's networks
         raise InputError(f"{name} has no network for the inputs {dataset.input_shape} of {dataset.name}") from error
     run.protocol.check(name, algorithm)
     return algorithm
 
 
 def seed_everything(seed: int) -> None:
-    """Starts the global generators, which initial weights and dropout draw from, as DomainBed does."""
+    """Seeds the global generators, which initial weights and dropout use, as DomainBed does."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -105,10 +105,10 @@ def seed_everything(seed: int) -> None:
 
 
 def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
-    """The dataset itself; with hparam `freeze_backbone` its images' features (n, C) in their place, never augmented.
+    """The dataset itself, or with hparam `freeze_backbone` the features (n, C) of its images, without augmentation.
 
-    They are those of the backbone in evaluation mode. Where the images are files they are kept in the images' cache,
-    by backbone and weights. The fingerprint stays that of the images.
+    The backbone computes them in evaluation mode. For image files they are kept in the images' cache, by backbone and
+    weights. The fingerprint is still that of the images.
     """
     if not hparams.get("freeze_backbone"):
         return dataset
@@ -124,7 +124,7 @@ def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
 
 
 def stored_features(dataset: Dataset, folder: Path, hparams: Mapping[str, Any]) -> Path:
-    """The file in `folder` of a dataset's features, made where it is not there."""
+    """The file with a dataset's features in `folder`, computed if missing."""
     other = (dataset.interpolation,) if dataset.interpolation != "bilinear" else ()
     what = (backbone_name(hparams), weights_identity(hparams["weights"]), *other)
     key = hashlib.md5(repr(what).encode("utf-8")).hexdigest()
@@ -138,10 +138,10 @@ def stored_features(dataset: Dataset, folder: Path, hparams: Mapping[str, Any]) 
 
 @torch.no_grad()
 def compute_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Tensor:
-    """Features (n, C) of all images, environment after environment."""
+    """Features (n, C) of all images, sorted by environment."""
     device = machine.device()
     with torch.random.fork_rng([]):
-        # A backbone without trained weights is always the same one.
+        # A backbone without trained weights is always the same.
         torch.manual_seed(0)
         backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval()
         backbone = backbone.to(device).to(memory_format=torch.channels_last)

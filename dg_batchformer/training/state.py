@@ -1,8 +1,8 @@
-"""The state of a run: all that an interrupted one needs to resume as if nothing had happened.
+"""The state of a run: everything that an interrupted run needs to resume with the same result.
 
-A saved state is a file `resume-N-HASH.pt`, N being the updates done and HASH that of its content. It is there whole or
-not at all, holds tensors and plain values only, and the last two are kept: one that is torn, or of another run, is set
-aside by name, and the run resumes from the one before.
+A saved state is a file `resume-N-HASH.pt` with the number of updates and the hash of its content. It is written
+completely or not at all, and has tensors and plain values only. The last two are kept: if one is damaged or belongs to
+another run it is renamed, and the run resumes from the one before.
 """
 
 import hashlib
@@ -28,16 +28,16 @@ KEPT = 2
 VERSION = 1
 
 OF_TORCH = frozenset(vars(nn.Module()))
-"""Attributes that every module has, which its `state_dict` covers."""
+"""Attributes of every module; its `state_dict` covers them."""
 
 AS_IS = ("n_updates", "checkpoint_due", "record", "last_values", "segment_images")
 
 
 @dataclass
 class RunState:
-    """What the rest of a run depends on: `n_updates` are done, and a checkpoint may be due after the last of them.
+    """The state on which the rest of a run depends: `n_updates` are done, and a checkpoint may be due.
 
-    A segment is what lies between two checkpoints; `values` are what its updates returned, by step.
+    A segment is the part between two checkpoints; `values` are the returned values of its updates, by step.
     """
 
     algorithm: Any
@@ -52,13 +52,13 @@ class RunState:
     segment_images: int = 0
 
     def read_values(self) -> dict[int, dict[str, float]]:
-        """`values` as numbers; only when they are needed, since reading makes a GPU wait."""
+        """`values` as numbers; read only when needed, since that waits for the GPU."""
         rows = {step: {name: float(value) for name, value in row.items()} for step, row in self.values.items()}
         self.values = {**rows}
         return rows
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as tensors and plain values, the global generators' included."""
+        """The state as tensors and plain values, with the global generators."""
         now = time.monotonic()
         rows = self.read_values()
         return {
@@ -73,7 +73,7 @@ class RunState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes in what `state_dict` gave, of an algorithm that was constructed alike."""
+        """Restores a `state_dict` into an algorithm constructed with the same arguments."""
         restore_algorithm(self.algorithm, state["algorithm"])
         if self.schedule:
             self.schedule.restore(state["schedule"])
@@ -86,7 +86,7 @@ class RunState:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value can stand in a file that is safe to load."""
+    """Whether a value may be in a file that is safe to load."""
     if isinstance(value, dict):
         return all(map(is_plain, [*value, *value.values()]))
     if type(value) in (list, tuple):
@@ -95,7 +95,7 @@ def is_plain(value: Any) -> bool:
 
 
 def algorithm_state(algorithm: Any) -> dict[str, Any]:
-    """Weights, optimizers and plain attributes of an algorithm and its parts, and what it adds by `resume_state()`."""
+    """Weights, optimizers and plain attributes of an algorithm and its parts, and its `resume_state()`."""
     attributes = {
         path: {name: value for name, value in vars(module).items() if name not in OF_TORCH and is_plain(value)}
         for path, module in algorithm.named_modules()
@@ -124,7 +124,7 @@ def restore_algorithm(algorithm: Any, state: dict[str, Any]) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of all global generators, which dropout and others draw from."""
+    """The state of all global generators, which dropout and others use."""
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -144,7 +144,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def save(folder: RunFolder, n_updates: int, identity: str, state: dict[str, Any]) -> None:
-    """Writes the state of the run called `identity` after so many updates."""
+    """Writes the state of the run `identity` after `n_updates`."""
     buffer = io.BytesIO()
     torch.save({"version": VERSION, "identity": identity, "state": state}, buffer)
     content = buffer.getvalue()
@@ -156,7 +156,7 @@ def save(folder: RunFolder, n_updates: int, identity: str, state: dict[str, Any]
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:  # a full disk needs its space
+    except OSError:  # a full disk needs the space
         partial.unlink(missing_ok=True)
         raise
     for old in folder.saved_states()[KEPT:]:
@@ -164,26 +164,26 @@ def save(folder: RunFolder, n_updates: int, identity: str, state: dict[str, Any]
 
 
 def load(folder: RunFolder, identity: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """The last sound saved state of a run, if there is one, and what was set aside and why."""
+    """The last valid saved state of a run, or None, and a note for each invalid one."""
     notes: list[str] = []
     for path in folder.saved_states():
         content = path.read_bytes()
         whole = _digest(content) == path.stem.rpartition("-")[2]
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) if whole else {}
         if not whole:
-            problem = "is torn"
+            problem = "is damaged"
         elif found["version"] != VERSION:
-            problem = f"is of version {found['version']}, not {VERSION}"
+            problem = f"has version {found['version']}, expected {VERSION}"
         elif found["identity"] != identity:
-            problem = "is of another run, or of other data"
+            problem = "belongs to another run or other data"
         else:
             return found["state"], notes
-        notes.append(f"{path.name} {problem}: it was set aside as {set_aside(path)}")
+        notes.append(f"{path.name} {problem}: renamed to {set_aside(path)}")
     return None, notes
 
 
 def set_aside(path: Path) -> str:
-    """Renames a saved state so that no run resumes from it; returns its new name."""
+    """Renames a saved state so that no run resumes from it; returns the new name."""
     aside = path.with_suffix(".aside")
     os.replace(path, aside)
     return aside.name

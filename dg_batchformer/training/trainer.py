@@ -1,4 +1,4 @@
-"""One run, from its arguments to its records; an interrupted one is resumed."""
+"""One run, from its arguments to its records; an interrupted run resumes."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ from dg_batchformer.training.state import RunState
 
 
 class Trainer:
-    """Trains a run that is set up and claimed, until its end or until it is `asked` to leave."""
+    """Trains a claimed run until its end, or until `asked` has a stop signal."""
 
     def __init__(self, setup: Setup, asked: Asked, claim: Claim) -> None:
         self.run, self.dataset, self.splits = setup.run, setup.dataset, setup.splits
@@ -56,7 +56,7 @@ class Trainer:
         }
 
     def train(self) -> None:
-        """All steps that are left, with the protocol's checkpoints and one after the last step."""
+        """The remaining steps, with the checkpoints of the protocol and one after the last step."""
         state = self.state
         self.progress.start(self.arguments, self.hparams, self.dataset.notes, self.identity, state.n_updates)
         minibatches = self._minibatches()
@@ -80,18 +80,18 @@ class Trainer:
             self._save_model(files.MODEL)
 
     def resume(self) -> list[str]:
-        """Goes to the last saved state in the folder, if there is one; returns notes about it."""
+        """Restores the last saved state in the folder, if there is one; returns notes about it."""
         state, notes = saved.load(self.folder, self.run.identity(self.dataset))
         if state is None:
             return notes
         lacking = self.folder.cut_records(state["files"])
         if lacking:
-            # What this run saves from now on is not to be taken for older than these.
+            # These must not count as newer than the states that this run saves from now on.
             for path in self.folder.saved_states():
                 saved.set_aside(path)
             return [*notes, f"{lacking}: starting from the beginning"]
         self.state.load_state_dict(state)
-        return [*notes, f"going on after {self.state.n_updates} updates"]
+        return [*notes, f"resuming after {self.state.n_updates} updates"]
 
     def _save_state(self) -> None:
         self.claim.keep()
@@ -105,7 +105,7 @@ class Trainer:
             self.claim.keep()
 
     def _minibatches(self) -> Iterator[Minibatches]:
-        """The minibatches of the steps that are left; the algorithm observes again those that it remembers."""
+        """The minibatches of the remaining steps; the algorithm observes again the earlier ones that it needs."""
         remembered = min(getattr(self.algorithm, "remembers", 0), self.state.n_updates)
         minibatches = self.setup.minibatches(self.state.n_updates - remembered)
         for _ in range(remembered):
@@ -126,7 +126,7 @@ class Trainer:
             self.progress.step(step, self._read_values()[-1])
 
     def _read_values(self) -> list[dict[str, float]]:
-        """The values of the steps since the last checkpoint, all of them finite."""
+        """The values of the steps since the last checkpoint; all are finite."""
         rows = self.state.read_values()
         for step, row in rows.items():
             self._stop_if_diverged(step, row)
@@ -134,10 +134,10 @@ class Trainer:
         return list(rows.values())
 
     def _checkpoint(self, step: int) -> None:
-        """Evaluates the current weights and writes the record; an interruption on the way leaves it due."""
+        """Evaluates the current weights and writes the record; after an interruption it is still due."""
         state = self.state
         means = self._means()
-        # As in DomainBed, over all environments, the test environments too.
+        # As in DomainBed, over all environments, with the test environments.
         steps_per_epoch = min(len(split.inside) for split in self.splits) / self.hparams["batch_size"]
         evaluated = self._evaluate(step)
         self._stop_if_diverged(step, {"validation_loss": evaluated["validation_loss"]})
@@ -165,9 +165,9 @@ class Trainer:
         state.checkpoint_due = False
 
     def _means(self) -> dict[str, float]:
-        """The mean of each value since the last checkpoint, the seconds of a step, and images a second."""
+        """The mean of each value since the last checkpoint, the seconds per step, and images per second."""
         rows = self._read_values()
-        # Only now has the device done all that it was given.
+        # The device has finished its work only now.
         seconds = time.monotonic() - self.state.segment_started
         names = dict.fromkeys(name for row in rows for name in row)
         means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
@@ -186,8 +186,8 @@ class Trainer:
         return evaluate(self.algorithm, self.dataset, self.splits, test_envs, self.compute, progress, augment)
 
     def _finish(self) -> None:
-        """Makes the one model of an algorithm that yields one, and writes its record."""
-        self._save_state()  # for there is no way back once it has made its model
+        """Makes the final model of an algorithm with `finish()`, and writes its record."""
+        self._save_state()  # there is no way back after it has made its model
         self.algorithm.finish()
         record = {**self.state.record, **self._evaluate("final"), "run_seconds": time.monotonic() - self.state.started}
         if hasattr(self.algorithm, "swad_window"):
@@ -217,13 +217,13 @@ class Trainer:
     def _stop_if_diverged(self, step: int, values: dict[str, float]) -> None:
         if not all(math.isfinite(value) for value in values.values()):
             raise DivergedError(
-                f"at step {step} the values are {values}, not all finite; before it had "
+                f"a value at step {step} is not finite: {values}; the last finite ones: "
                 f"{self.state.last_values or 'none'}. Try a smaller lr or penalty weight"
             )
 
 
 class FinishedError(InputError):
-    """A folder holds a finished run, which is not replaced unasked."""
+    """The folder has a finished run, which is replaced only on request."""
 
 
 def run(
@@ -236,11 +236,11 @@ def run(
 ) -> None:
     """Trains one algorithm with some environments left out, and writes the files of the run.
 
-    An interrupted run resumes from its last saved state in the folder, and ends as if nothing had happened. `dataset`
-    spares loading it again; without `echo` nothing is printed but to `out.txt`; with `overwrite` a run in the folder,
-    finished or not, is replaced. Wrong arguments are an InputError before anything is written. A later failure is
-    raised too, and stands in `failed` and `err.txt`. SIGTERM, SIGUSR1 and SIGINT save and raise Interrupted; a run that
-    another process has is a TakenError, unless its claim is the one called `lost_claim`.
+    An interrupted run resumes from its last saved state in the folder, with the same result. A given `dataset` is not
+    loaded again. Without `echo` the output goes to `out.txt` only; with `overwrite` a run in the folder, finished or
+    not, is replaced. Invalid arguments are an InputError before anything is written. A later failure is raised, and
+    recorded in `failed` and `err.txt`. SIGTERM, SIGUSR1 and SIGINT save the run and raise Interrupted. If another
+    process has the run, a TakenError is raised, unless its claim is `lost_claim`.
     """
     resolved = resolve(arguments)
     folder = resolved.folder
@@ -253,31 +253,31 @@ def run(
         )
     setup = Setup.from_run(resolved, dataset)
     asked = Asked()
-    # A second signal, while the claim is being given up, is heeded too.
+    # This order also handles a second signal while the claim ends.
     with handled(SIGNALS, asked.note), folder.claimed(lost_claim) as claim:
         if not overwrite and folder.is_done:
-            return  # by another process, between our look and our claim
+            return  # finished by another process before our claim
         if overwrite:
             folder.clear_saved_states()
-        folder.clear_live()  # of a process that was killed here
+        folder.clear_live()  # left by a killed process
         train(Trainer(setup, asked, claim), echo=echo)
         claim.keep()
         folder.mark_done()
 
 
 def train(trainer: Trainer, *, echo: bool) -> None:
-    """Resumes or begins a run, and trains it to its end; marks it as failed where it fails."""
+    """Starts or resumes a run and trains it to its end; marks a failure."""
     folder = trainer.folder
     notes = trainer.resume()
     if not trainer.state.n_updates and folder.clear_earlier_run():
-        notes.append(f"{folder} held an earlier run, which this one replaces")
+        notes.append(f"{folder} held an earlier run: replacing it")
     with captured(folder, echo=echo):
         print(*notes, sep="\n", end="\n" * bool(notes))
         try:
             trainer.train()
         except Interrupted as error:
             n_updates = trainer.state.n_updates
-            print(f"left after {n_updates} updates, asked by {error.signal_name}: the same command goes on")
+            print(f"stopped by {error.signal_name} after {n_updates} updates: the same command resumes")
             raise
         except LostError:
             raise

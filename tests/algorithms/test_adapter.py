@@ -199,19 +199,19 @@ class NoHidden(nn.Flatten):
     [
         *((cls, "its update changes the inputs") for cls in CHANGING),
         (KeepsOneAtOnce, "its update keeps a copy of the network"),
-        (NoModule, "it is no torch module"),
+        (NoModule, "it is not a torch module"),
         (NoFeaturizer, "it has no `featurizer`"),
         (NoWidth, "its `featurizer` has no `n_outputs`"),
         (ClassifierOnly, "it has no optimizer that holds the parameters of its `featurizer`"),
-        (NotHere, "it cannot be constructed itself .needs another machine"),
+        (NotHere, "its constructor fails .needs another machine"),
         (NoCopy, "it cannot be copied for a trial update .cannot pickle 'generator'"),
         (CutOff, "its update sends no gradient back to the features"),
-        (OnImages, "its update fails where features take the place of inputs .RuntimeError: "),
-        (OwnGradients, "its update gives it no gradient"),
+        (OnImages, "its update fails when features replace the inputs .RuntimeError: "),
+        (OwnGradients, "its update sends no gradient to BatchFormer"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused_by_name_with_the_reason(cls, reason):
-    with pytest.raises(ValueError, match=f"{cls.__name__} cannot be given BatchFormer: {reason}"):
+    with pytest.raises(ValueError, match=f"{cls.__name__} does not work with BatchFormer: {reason}"):
         make(with_batchformer(cls))
 
 
@@ -374,7 +374,7 @@ def test_a_copy_that_is_kept_is_refused_whenever_it_is_made():
     algorithm = make(with_batchformer(KeepsOneLater))
     algorithm.update(minibatches())
     with pytest.raises(
-        ValueError, match="KeepsOneLater cannot be given BatchFormer: its update keeps a copy of the net"
+        ValueError, match="KeepsOneLater does not work with BatchFormer: its update keeps a copy of the net"
     ):
         algorithm.update(minibatches())
     assert algorithm.teacher(minibatches()[0][0]).shape == (6, CLASSES)  # itself again, as is the network
@@ -444,7 +444,7 @@ def test_unlabeled_samples_may_be_passed_over_and_not_used():
     unlabeled = [x for x, _ in minibatches()]
     assert make(with_batchformer(Plain)).update(minibatches(), unlabeled)["loss"] > 0
     with pytest.raises(
-        ValueError, match="UsesUnlabeled cannot be given BatchFormer: its update uses unlabeled samples"
+        ValueError, match="UsesUnlabeled does not work with BatchFormer: its update uses unlabeled samples"
     ):
         make(with_batchformer(UsesUnlabeled)).update(minibatches(), unlabeled)
 

@@ -52,8 +52,8 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     with pytest.raises(InputError) as error:
         scan(root, ["a", "b", "c", "d", "e"])
     message = str(error.value)
-    assert f"{root} lacks the environments d, e: expected a, b, c, d, e, found a, b, c" in message
-    assert f"{root / 'a'} has other classes than other environments: dog missing; yak not elsewhere" in message
+    assert f"{root} has no environments d, e: expected a, b, c, d, e, found a, b, c" in message
+    assert f"{root / 'a'} has different classes than the other environments: missing dog; extra yak" in message
     assert f"{root / 'b' / 'elk'} is an empty class" in message
     assert f"{root / 'a' / 'yak'} is an empty class" in message
 

@@ -296,11 +296,11 @@ def test_models_load_both_ways(registered, domainbed_environment, tmp_path):
         ),
         (
             ["sweep", "launch", "--algorithms", "ERM", "Fish_BatchFormer"],
-            "Fish cannot be given BatchFormer: it has no `feat",
+            "Fish does not work with BatchFormer: it has no `feat",
         ),
         (
             ["train", "--algo", "ARM_BatchFormer"],
-            "ARM cannot be given BatchFormer: its update fails where features take",
+            "ARM does not work with BatchFormer: its update fails where features take",
         ),
     ],
 )

@@ -44,7 +44,7 @@ def other_version(command, folder, monkeypatch):
     begun = json.loads((folder / "sweep.json").read_text())
     begun |= {"format": 99, "versions": {**begun["versions"], "dg-batchformer": "9.9"}}
     (folder / "sweep.json").write_text(json.dumps(begun))
-    return "was made by dg-batchformer 9.9 in sweep format 99"
+    return "was created by dg-batchformer 9.9 in sweep format 99"
 
 
 def unknown_launcher(command, folder, monkeypatch):
@@ -56,7 +56,7 @@ def unknown_gpu(command, folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     i = command.index("--n_workers")
     command[i : i + 2] = ["--command_launcher", "multi_gpu", "--gpus", "0,2", "--algorithms", "CORAL"]
-    return "--gpus is '0,2': expected some of 0, 1, each once"
+    return "--gpus is '0,2': expected one or more of 0, 1, each once"
 
 
 def record_of_another_run(command, folder, monkeypatch):
@@ -68,7 +68,7 @@ def record_of_another_run(command, folder, monkeypatch):
 def no_json_in_results(command, folder, monkeypatch):
     with (find(folder)[0].folder / "results.jsonl").open("a") as file:
         file.write("Segmentation fault\n")
-    return "does not end with a whole record, though its run is marked done"
+    return "does not end with a complete record, though its run is marked done"
 
 
 WRONG = [other_hparams, other_version, unknown_launcher, unknown_gpu, record_of_another_run, no_json_in_results]

@@ -37,7 +37,7 @@ def test_a_sweep_is_found_again_also_where_it_moved(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         find(tmp_path / "sweep")
     (found[0].folder / "job.json").write_text("{")
-    with pytest.raises(InputError, match=r"job\.json is not a run's arguments"):
+    with pytest.raises(InputError, match=r"job\.json is invalid"):
         find(tmp_path / "moved")
 
 
@@ -87,8 +87,8 @@ def test_a_sweep_says_what_it_was_begun_with_once(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "versions", lambda: now)
     write(jobs)
     assert versions_note(tmp_path / "sweep") == (
-        f"{tmp_path / 'sweep'} was begun with torch {before['torch']}, numpy {before['numpy']}, and this is "
-        "torch 99.0, numpy 98.0: the results of both will stand in one table"
+        f"{tmp_path / 'sweep'} was started with torch {before['torch']}, numpy {before['numpy']}; this is "
+        "torch 99.0, numpy 98.0: one table will mix the results of both"
     )
 
 
@@ -98,13 +98,15 @@ def test_a_sweep_of_another_format_is_refused(tmp_path):
     begun = {"format": 2, "versions": {"dg-batchformer": "9.9"}}
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(begun))
     own = machine.versions()["dg-batchformer"]
-    said = f"sweep was made by dg-batchformer 9.9 in sweep format 2, and this is {own}, which reads format 1: use that"
+    said = (
+        f"sweep was created by dg-batchformer 9.9 in sweep format 2, and this is {own}, which reads format 1: use that"
+    )
     for look in (find, lambda output_dir: check_folder(jobs, output_dir), versions_note):
         with pytest.raises(InputError, match=said):
             look(tmp_path / "sweep")
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "is not JSON"), ("[]", "does not say the format")])
+@pytest.mark.parametrize(("text", "said"), [("{", "is not JSON"), ("[]", "has no format")])
 def test_a_broken_sweep_json_is_refused(tmp_path, text, said):
     write(jobs_of(tmp_path / "sweep"))
     (tmp_path / "sweep" / "sweep.json").write_text(text)
@@ -140,8 +142,8 @@ def test_runs_in_folders_of_others_are_all_named(tmp_path):
     with pytest.raises(InputError) as error:
         check_folder(jobs, tmp_path / "sweep")
     assert str(error.value).splitlines() == [
-        f"{tmp_path / 'sweep' / name} holds the run {job.folder.name} ({job.arguments.key}), as if copied or renamed: "
-        f"move it out of {tmp_path / 'sweep'}, or give it its name back"
+        f"{tmp_path / 'sweep' / name} holds the run {job.folder.name} ({job.arguments.key}), perhaps copied or "
+        f"renamed: move it out of {tmp_path / 'sweep'}, or restore its name"
         for name, job in (("copy", jobs[0]), ("renamed", jobs[1]))
     ]
     assert str(jobs[1].arguments.key) == "ERM on Debug28, test_envs [1], trial_seed 0, hparams_seed 0"
@@ -231,10 +233,10 @@ def test_results_that_cannot_be_believed_are_all_named(tmp_path):
         check_results(jobs)
     what = {
         0: "is missing, though its run is marked done",
-        1: "does not end with a whole record, though its run is marked done",
+        1: "does not end with a complete record, though its run is marked done",
         2: f"holds a record of another run ({jobs[3].arguments.key}; expected {jobs[2].arguments.key})",
         3: "ends with a record that has no step",
-        4: "does not end with a whole record, though its run is marked done",
+        4: "does not end with a complete record, though its run is marked done",
     }
     assert str(error.value).splitlines() == [
         f"{jobs[i].folder / 'results.jsonl'} {problem}: restore it, or move its folder away and launch again"

@@ -192,7 +192,7 @@ def test_a_sweep_in_all_states(tmp_path):
     assert shown.splitlines()[:4] == [
         "6 runs: 1 done, 1 failed, 2 running, 1 abandoned, 1 waiting",
         "runs per hour: 12.3; time left: 1:01:01",
-        "begun, and waiting to go on from the last state: 1",
+        "waiting with a saved state, from which they will resume: 1",
         "",
     ]
     since = time.strftime("%H:%M:%S", time.localtime(owner.since))
@@ -233,7 +233,7 @@ def test_equal_errors_are_shown_once(tmp_path):
     ]
     assert lines[begin + 6 : begin + 8] == [f"failed: {jobs[40]}", "    rare 0"]
     assert sum("rare" in line for line in lines) == 8
-    assert lines[-1] == "7 more failed with other errors: --format json has the lines of each"
+    assert lines[-1] == "7 more failed with other errors: --format json shows them"
 
 
 def test_names_and_errors_are_shown_as_they_are(tmp_path):

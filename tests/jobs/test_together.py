@@ -64,7 +64,7 @@ def test_a_sweep_whose_launchers_are_killed_ends_the_same(tmp_path, undisturbed)
     assert f"{N_RUNS} runs: {N_RUNS} done, 0 failed, 0 running" in printed, printed
     assert table(tmp_path / "sweep") == undisturbed
     logs = [(job.folder / "out.txt").read_text() for job in find(tmp_path / "sweep")]
-    assert any("going on after" in log for log in logs)
+    assert any("resuming after" in log for log in logs)
     for job in find(tmp_path / "sweep"):
         steps = [json.loads(line)["step"] for line in (job.folder / "results.jsonl").read_text().splitlines()]
         assert steps in ([0, 4, 8, 11], [11])

@@ -46,7 +46,7 @@ def document(algorithms=(*ALGORITHMS, *NASTY), trials=3):
         "runs": 480,
         "legend": ["Accuracy in percent on the environment left out.", "Mean ± standard error (ddof 0) over trials."],
         "problems": [
-            {"kind": "runs without their `done`", "n": 2, "texts": ["sweep/0a1b: no `done`", f"sweep/{NASTY[0]}"]},
+            {"kind": "unfinished runs", "n": 2, "texts": ["sweep/0a1b: no `done`", f"sweep/{NASTY[0]}"]},
             {"kind": "folders that hold no run", "n": 1, "texts": ["older sweep/notes"]},
         ],
         "apart": ["VLCS, protocol tllib, is apart from VLCS, protocol domainbed: protocol tllib and domainbed"],
@@ -73,7 +73,7 @@ def result(rng, name, selection, dataset, algorithms, trials):
     rows = [] if lacking else [row(rng, algorithm, environments, trials, selection) for algorithm in algorithms]
     if rows and dataset == "PACS":
         rows[min(1, len(rows) - 1)]["edges"] = [
-            "lr: the highest of the values tried in 7 of 12 choices (0.6 by chance)"
+            "lr: 7 of the 12 chosen rows have the highest value of the search (0.6 expected by chance)"
         ]
         rows.append(published(environments))
         if len(algorithms) > 4:

@@ -233,7 +233,7 @@ def test_oracle_is_fenced_off(page):
     page.open()
     assert not page.one("#band").is_displayed()
     groups = [group.get_attribute("label") for group in page.all("#choice optgroup")]
-    assert groups == [*list(TITLES.values())[:3], "oracle: uses test data, not a fair number"]
+    assert groups == [*list(TITLES.values())[:3], "oracle: uses test data, not a fair result"]
     page.choose("PACS, protocol domainbed (oracle)")
     assert page.text("#band") == "Uses test data: not a fair number."
     page.click(page.cell(1, "A"))
@@ -358,7 +358,7 @@ def test_notes_and_problems_are_listed_when_opened(page):
     assert page.text("#legend") == " ".join(FULL["legend"])
     assert page.text("#apart") == FULL["apart"][0]
     first = "#problems details:first-child"
-    assert page.text(f"{first} summary") == "runs without their done (2)"
+    assert page.text(f"{first} summary") == "unfinished runs (2)"
     assert page.all("#problems li") == []
     page.click(f"{first} summary")
     page.settle()
@@ -399,7 +399,7 @@ def test_one_number(page):
 
 def test_no_table(page):
     page.open(minimal() | {"results": []})
-    assert page.text("#view") == "There is no table: no run is done."
+    assert page.text("#view") == "No table: no run is done."
 
 
 def test_leaderboard_sorts_by_rank(page):

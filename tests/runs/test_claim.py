@@ -107,7 +107,7 @@ def test_files_that_look_like_claims_are_none(tmp_path):
 
 def test_a_claim_that_is_being_written_is_a_claim(tmp_path):
     another(tmp_path / "run").write_text("")
-    with pytest.raises(TakenError, match="is being run by a process that just began"):
+    with pytest.raises(TakenError, match="is being run by a process that has just started"):
         claimed(tmp_path / "run").__enter__()
 
 
@@ -140,7 +140,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch, no
     arguments = RunArguments(
         dataset="Debug28", steps=7, checkpoint_freq=3, hparams='{"batch_size": 4}', output_dir=str(folder)
     )
-    with pytest.raises(LostError, match="another process has taken the run over"):
+    with pytest.raises(LostError, match="another process has taken over the run"):
         run(arguments, echo=False)
     assert [json.loads(line)["step"] for line in (folder / files.RESULTS).read_text().splitlines()] == [0]
     assert not (folder / files.FAILED).exists()

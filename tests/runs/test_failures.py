@@ -28,8 +28,8 @@ def raised(attempt):
             "the disk is full (OSError: [Errno 28] No space",
         ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full (OSError: [Errno 122] Disk quota"),
-        (PermissionError(errno.EACCES, "Permission denied"), "permission is lacking (PermissionError: "),
-        (OSError(errno.EROFS, "Read-only file system"), "permission is lacking (OSError: "),
+        (PermissionError(errno.EACCES, "Permission denied"), "permission denied (PermissionError: "),
+        (OSError(errno.EROFS, "Read-only file system"), "permission denied (OSError: "),
         (FileNotFoundError(errno.ENOENT, "No such file"), "FileNotFoundError: [Errno 2] No such file"),
         (MemoryError(), "out of memory (MemoryError: ): run fewer at once, or with a smaller batch_size"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory (OSError: [Errno 12] Cannot allocate"),
@@ -94,7 +94,7 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(tmp_path, mon
     assert (folder / files.FAILED).read_text().startswith("the disk is full")
     assert not list(folder.glob("*.partial"))
     run(arguments, echo=False)
-    assert "going on after 4 updates" in (folder / files.OUT).read_text()
+    assert "resuming after 4 updates" in (folder / files.OUT).read_text()
     steps = [record.step for record in records.read(folder / files.RESULTS)[0]]
     assert steps == [0, 2, 4, 5]
     assert RunFolder(folder).is_done

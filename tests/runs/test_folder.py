@@ -48,7 +48,7 @@ def test_each_file_with_lines_that_are_not_json_is_set_aside(tmp_path):
     asides = [next(tmp_path.glob(f"{name.removesuffix('.jsonl')}-*.aside")) for name in names]
     assert [path.read_text().partition("\n")[0] for path in asides] == ["tornresults.jsonl", "tornprogress.jsonl"]
     assert all(f"{tmp_path / name} has lines that" in said for name in names)
-    assert all(f"was set aside as {aside.name}" in said for aside in asides)
+    assert all(f"renamed to {aside.name}" in said for aside in asides)
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -138,7 +138,7 @@ def test_checkpoints_of_tllib_come_after_each_epoch(tmp_path):
 
 
 def test_a_protocol_without_a_search_refuses_one():
-    with pytest.raises(InputError, match="protocol swad fixes the hyper-parameters, and has no search"):
+    with pytest.raises(InputError, match="protocol swad has fixed hyper-parameters and no search"):
         resolve(RunArguments(protocol="swad", hparams_seed=1))
     with pytest.raises(InputError, match="unknown protocol 'domainbet': did you mean domainbed"):
         resolve(RunArguments(protocol="domainbet"))
@@ -159,8 +159,8 @@ class FreeBatchNorm(ERM):
 @pytest.mark.parametrize(
     ("algorithm", "reason"),
     [
-        (OwnSGD, "protocol swad trains with Adam, and OwnSGD makes SGD: expected an algorithm whose optimizer is"),
-        (FreeBatchNorm, "protocol swad freezes batch norm, and that of FreeBatchNorm is free"),
+        (OwnSGD, "protocol swad trains with Adam, but OwnSGD uses SGD: make its optimizer"),
+        (FreeBatchNorm, "protocol swad freezes batch norm, but FreeBatchNorm updates"),
     ],
 )
 def test_an_algorithm_that_does_not_keep_a_protocol_is_refused(tmp_path, monkeypatch, algorithm, reason):

@@ -35,14 +35,14 @@ def test_a_torn_last_line_is_skipped_and_named(tmp_path):
     path = tmp_path / "results.jsonl"
     read, problems = write(path, [line(0), line(10), line(20)[:40]])
     assert [one.step for one in read] == [0, 10]
-    assert [str(one) for one in problems] == [f"{path}:3 is not a whole record and was skipped"]
+    assert [str(one) for one in problems] == [f"{path}:3 is not a complete record: skipped"]
 
 
 def test_a_repeated_step_counts_once_the_last_stands(tmp_path):
     path = tmp_path / "results.jsonl"
     read, problems = write(path, [line(0, 0.1), line(10, 0.2), line(0, 0.3)])
     assert [(one.step, one.accuracies[0]) for one in read] == [(0, 0.3), (10, 0.2)]
-    assert [str(one) for one in problems] == [f"{path}:3 repeats step 0, which counts once"]
+    assert [str(one) for one in problems] == [f"{path}:3 repeats step 0: only the last counts"]
 
 
 @pytest.mark.parametrize(
@@ -50,22 +50,28 @@ def test_a_repeated_step_counts_once_the_last_stands(tmp_path):
     [
         ("[]\n", "has no step"),
         ("null\n", "has no step"),
-        ('{"step": 3}\n', "lacks args"),
-        (json.dumps({**record(0, [0.5], [0.5], args([0])), "args": {**args([0]), "dataset": None}}) + "\n", "has args"),
-        (json.dumps({**record(0, [0.5], [0.5], args([0])), "args": {**args([0]), "test_envs": 0}}) + "\n", "has args"),
-        (line(0, float("nan")), "has env0_in_acc nan, not an accuracy,"),
-        (line(0, 1.5), "has env0_in_acc 1.5, not an accuracy,"),
-        (line(0, -0.1), "has env0_in_acc -0.1, not an accuracy,"),
-        (line(0, float("inf")), "has env0_in_acc inf, not an accuracy,"),
-        (line(0, env0_in_acc="high"), "has env0_in_acc 'high', not an accuracy,"),
+        ('{"step": 3}\n', "has no args"),
+        (
+            json.dumps({**record(0, [0.5], [0.5], args([0])), "args": {**args([0]), "dataset": None}}) + "\n",
+            "has invalid args",
+        ),
+        (
+            json.dumps({**record(0, [0.5], [0.5], args([0])), "args": {**args([0]), "test_envs": 0}}) + "\n",
+            "has invalid args",
+        ),
+        (line(0, float("nan")), "has env0_in_acc nan (expected 0 to 1)"),
+        (line(0, 1.5), "has env0_in_acc 1.5 (expected 0 to 1)"),
+        (line(0, -0.1), "has env0_in_acc -0.1 (expected 0 to 1)"),
+        (line(0, float("inf")), "has env0_in_acc inf (expected 0 to 1)"),
+        (line(0, env0_in_acc="high"), "has env0_in_acc 'high' (expected 0 to 1)"),
         (line(0, env0_in_acc="1" * 1000), "has env0_in_acc '11111"),
-        (line(0, env0_in_acc=True), "has env0_in_acc True, not an accuracy,"),
-        (line(0, env0_in_acc=None), "has env0_in_acc None, not an accuracy,"),
+        (line(0, env0_in_acc=True), "has env0_in_acc True (expected 0 to 1)"),
+        (line(0, env0_in_acc=None), "has env0_in_acc None (expected 0 to 1)"),
         (line(0, env0_in_acc=10**400), "has env0_in_acc 1000"),
-        (line(0, env2_out_macro_acc=2), "has env2_out_macro_acc 2, not an accuracy,"),
+        (line(0, env2_out_macro_acc=2), "has env2_out_macro_acc 2 (expected 0 to 1)"),
         *((line(step), "has no step") for step in (-1, 0.5, "0", True, None, 2**63)),
         *(
-            (line(0, args={**args([0]), **wrong}), "has args that are not of a run")
+            (line(0, args={**args([0]), **wrong}), "has invalid args")
             for wrong in (
                 {"test_envs": [-1]},
                 {"test_envs": ["0"]},
@@ -80,10 +86,10 @@ def test_a_repeated_step_counts_once_the_last_stands(tmp_path):
                 {"protocol": None},
             )
         ),
-        (line(0, args=[]), "lacks args"),
+        (line(0, args=[]), "has no args"),
         ("7\n", "has no step"),
-        ("1" * 5000 + "\n", "is not a whole record"),
-        ("[" * 100_000 + "\n", "is not a whole record"),
+        ("1" * 5000 + "\n", "is not a complete record"),
+        ("[" * 100_000 + "\n", "is not a complete record"),
     ],
 )
 def test_what_cannot_be_counted_is_skipped_and_named(tmp_path, bad, message):

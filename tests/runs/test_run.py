@@ -46,10 +46,10 @@ def test_wrong_arguments(given, message):
 def test_an_output_folder_that_cannot_be_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for below in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
-        with pytest.raises(InputError, match=r"--output_dir .* cannot be made: .*file is a file"):
+        with pytest.raises(InputError, match=r"--output_dir .* cannot be created: .*file is a file"):
             resolve(RunArguments(output_dir=str(below)))
     monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as root, who may write anywhere
-    with pytest.raises(InputError, match="allows no writing"):
+    with pytest.raises(InputError, match="is not writable: check the permissions"):
         resolve(RunArguments(output_dir=str(tmp_path / "new")))
 
 

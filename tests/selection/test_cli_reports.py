@@ -154,7 +154,7 @@ def test_a_bad_reference_or_folder_ends_with_what_is_wrong(sweep, printed, tmp_p
     status, _, err = printed("leaderboard", sweep, f"{sweep}/0", str(tmp_path / "none"))
     assert status == 2
     assert err.splitlines() == [
-        f"error: {sweep}/0 is itself a run: give the folder in which it and others lie",
+        f"error: {sweep}/0 is the folder of a single run: give the folder that contains it",
         f"error: {tmp_path / 'none'} is not a folder: expected one with the runs of a sweep",
     ]
 

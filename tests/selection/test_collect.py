@@ -28,10 +28,8 @@ def test_unfinished_runs_are_planned_not_counted(tmp_path):
     assert {(key.test_envs, key.trial_seed) for key in map(RunKey.from_args, found.planned)} == {((1,), 0), ((2,), 1)}
     assert len(found.problems) == 2
     assert texts(found.problems, UNFINISHED) == [
-        f"{tmp_path / 'b'} (ERM on PACS, test_envs [1], trial_seed 0, hparams_seed 0) is incomplete and was not "
-        "counted",
-        f"{tmp_path / 'c'} (ERM on PACS, test_envs [2], trial_seed 1, hparams_seed 0) is not launched and was not "
-        "counted",
+        f"{tmp_path / 'b'} (ERM on PACS, test_envs [1], trial_seed 0, hparams_seed 0) is incomplete: not counted",
+        f"{tmp_path / 'c'} (ERM on PACS, test_envs [2], trial_seed 1, hparams_seed 0) is not launched: not counted",
     ]
 
 
@@ -56,19 +54,17 @@ def test_every_oddity_is_named(tmp_path):
     write_run(tmp_path / "e", [])
     found = collect([tmp_path])
     assert [run.steps.tolist() for run in found.runs.values()] == [[0, 20]]
-    assert texts(found.problems, TORN) == [
-        f"{tmp_path / 'a' / 'results.jsonl'}:4 is not a whole record and was skipped"
-    ]
+    assert texts(found.problems, TORN) == [f"{tmp_path / 'a' / 'results.jsonl'}:4 is not a complete record: skipped"]
     assert texts(found.problems, STRANGERS) == [f"{tmp_path / 'a'}: 1 record of another run was skipped"]
     (twice,) = texts(found.problems, TWICE)
     assert twice.startswith(f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} ")
     assert texts(found.problems, UNUSABLE) == [
         f"{tmp_path / 'c'} is marked done but has no results.jsonl",
-        f"{tmp_path / 'e' / 'results.jsonl'} has no record that can be counted",
+        f"{tmp_path / 'e' / 'results.jsonl'} has no valid record",
     ]
     (no_args,) = texts(found.problems, NO_ARGS)
-    assert no_args.startswith(f"{tmp_path / 'd' / 'job.json'} is not a run's arguments")
-    assert texts(found.problems, UNFINISHED) == [f"{tmp_path / 'd'} is not launched and was not counted"]
+    assert no_args.startswith(f"{tmp_path / 'd' / 'job.json'} is invalid")
+    assert texts(found.problems, UNFINISHED) == [f"{tmp_path / 'd'} is not launched: not counted"]
     assert len(found.problems) == 7
 
 
@@ -86,7 +82,7 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path, capsys, accuracy, how):
     run_of(tmp_path, name="a")
     run_of(tmp_path, accuracy=accuracy, name="b")
     found = collect([tmp_path])
-    text = f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} {how} and was not counted"
+    text = f"{tmp_path / 'b'} repeats the run of {tmp_path / 'a'} {how}: not counted"
     assert ([run.folder for run in found.runs.values()], texts(found.problems)) == ([str(tmp_path / "a")], [text])
     assert cli.main(["collect", "--input_dir", str(tmp_path)]) == 0
     assert f"note: {TWICE} (1): {text}\n" in capsys.readouterr().err
@@ -150,7 +146,7 @@ def test_data_that_moved_is_the_same_data(tmp_path):
 
 def test_a_run_is_not_a_folder_of_runs(tmp_path):
     write_run(tmp_path / "a", [one(args([0]))])
-    with pytest.raises(InputError, match="is itself a run: give the folder in which it and others lie"):
+    with pytest.raises(InputError, match="is the folder of a single run: give the folder that contains it"):
         collect([tmp_path / "a"])
 
 
@@ -167,7 +163,7 @@ def test_a_folder_without_anything(tmp_path, capsys, form):
     assert cli.main(["collect", "--input_dir", str(tmp_path), "--format", form]) == 0
     shown = capsys.readouterr()
     assert f"note: {NO_RUN} (1): {tmp_path} has no finished run" in shown.err
-    assert ("There is no table: no run is done." in shown.out) == (form != "csv")
+    assert ("No table: no run is done." in shown.out) == (form != "csv")
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "json", "markdown", "latex"])

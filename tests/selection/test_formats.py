@@ -197,7 +197,7 @@ def test_differences_are_those_of_the_document(made):
 
 def test_json_says_what_was_passed_over(made):
     (problem,) = json.loads(render(made, "json"))["problems"]
-    assert (problem["kind"], problem["n"]) == ("runs without their `done`", 1)
+    assert (problem["kind"], problem["n"]) == ("unfinished runs", 1)
     assert NASTY in problem["texts"][0]
 
 

@@ -102,7 +102,7 @@ def test_a_published_row_of_another_setting_stays_apart(tmp_path, setting):
     (said,) = report.apart
     (difference,) = PACS.differences(setting)
     name, *values = difference.replace(" and ", " ").split(" ", 1)
-    assert said.startswith("PACS has tables that are not to be compared: ")
+    assert said.startswith("PACS has tables that cannot be compared: ")
     assert name in said
     assert all(part in said for value in values for part in value.split())
 
@@ -179,7 +179,7 @@ def test_runs_on_different_data_are_never_in_one_table(tmp_path):
         runs_of(tmp_path / algorithm, algorithm, [0.70] * 4, made={"data_fingerprint": fingerprint})
     report = board(tmp_path / "ERM", tmp_path / "CORAL")
     assert len(report.results) == 2
-    assert report.apart == ["PACS has tables that are not to be compared: data fingerprint abc and def"]
+    assert report.apart == ["PACS has tables that cannot be compared: data fingerprint abc and def"]
 
 
 def test_trials_of_several_folders_stand_in_one_row(tmp_path):

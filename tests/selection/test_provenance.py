@@ -155,7 +155,7 @@ def test_a_published_cell_has_no_run_but_the_sweep_that_repeats_it(tmp_path):
     cell = "PACS/MixStyle_BatchFormer (paper, table 14)/S"
     lines = explain(board, cell)
     assert lines[0] == f"{cell}: 81.1000, std 0.4000"
-    assert lines[2:4] == ["  no run of ours stands behind it", "  this sweep repeats the published row:"]
+    assert lines[2:4] == ["  a published number: no run stands behind it", "  this sweep reproduces the published row:"]
     assert lines[4].strip().startswith("dg-batchformer sweep launch --protocol tllib --datasets PACS --algorithms Mix")
     assert commands(lines) == []
 
@@ -164,7 +164,7 @@ def test_a_cell_without_a_run_says_what_is_missing(tmp_path):
     run_of(tmp_path, name="run")
     lines = explain(report_of(tmp_path), "PACS/ERM/C")
     assert lines[0] == "PACS/ERM/C: no number (not run)"
-    assert lines[-1] == "  no run of ours stands behind it"
+    assert lines[-1] == "  a published number: no run stands behind it"
 
 
 @pytest.mark.parametrize("cell", ["PACS/ERM/art", "ERM/A", "", "PACS/ERM_BatchFormer/A"])

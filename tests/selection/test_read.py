@@ -108,39 +108,39 @@ def longer(n, **given):
 
 
 HARMLESS = {
-    "torn line": (lines(b'{"step": 3'), TORN, "results.jsonl:2 is not a whole record and was skipped"),
-    "bytes": (lines(b"\xff\xfe\n"), TORN, "results.jsonl:2 is not a whole record"),
-    "deep nesting": (lines(b'{"a":' + b"[" * 10**5 + b"\n"), TORN, "results.jsonl:2 is not a whole record"),
-    "huge number": (lines(b"9" * 5000 + b"\n"), TORN, "results.jsonl:2 is not a whole record"),
-    "list": (lines([]), FOREIGN, "results.jsonl:2 has no step and was skipped"),
+    "torn line": (lines(b'{"step": 3'), TORN, "results.jsonl:2 is not a complete record: skipped"),
+    "bytes": (lines(b"\xff\xfe\n"), TORN, "results.jsonl:2 is not a complete record"),
+    "deep nesting": (lines(b'{"a":' + b"[" * 10**5 + b"\n"), TORN, "results.jsonl:2 is not a complete record"),
+    "huge number": (lines(b"9" * 5000 + b"\n"), TORN, "results.jsonl:2 is not a complete record"),
+    "list": (lines([]), FOREIGN, "results.jsonl:2 has no step: skipped"),
     "null": (lines(None), FOREIGN, "results.jsonl:2 has no step"),
     "number": (lines(7), FOREIGN, "results.jsonl:2 has no step"),
-    "no args": (lines({"step": 3}), FOREIGN, "results.jsonl:2 lacks args"),
-    "trial as text": (lines({**LINE, "args": {**args([0]), "trial_seed": "0"}}), FOREIGN, ":2 has args that are not"),
-    "repeated step": (lines({**LINE, "step": 300}), REPEATED, "results.jsonl:2 repeats step 300, which counts once"),
-    "NaN": (lines({**LINE, "env1_out_acc": float("nan")}), OUT_OF_RANGE, ":2 has env1_out_acc nan, not an accuracy,"),
-    "negative": (lines({**LINE, "env1_out_acc": -0.1}), OUT_OF_RANGE, ":2 has env1_out_acc -0.1, not an accuracy"),
-    "percent": (lines({**LINE, "env1_in_acc": 1.5}), OUT_OF_RANGE, ":2 has env1_in_acc 1.5, not an accuracy"),
-    "text": (lines({**LINE, "env1_in_acc": "0.5"}), OUT_OF_RANGE, ":2 has env1_in_acc '0.5', not an accuracy"),
+    "no args": (lines({"step": 3}), FOREIGN, "results.jsonl:2 has no args"),
+    "trial as text": (lines({**LINE, "args": {**args([0]), "trial_seed": "0"}}), FOREIGN, ":2 has invalid args"),
+    "repeated step": (lines({**LINE, "step": 300}), REPEATED, "results.jsonl:2 repeats step 300: only the last counts"),
+    "NaN": (lines({**LINE, "env1_out_acc": float("nan")}), OUT_OF_RANGE, ":2 has env1_out_acc nan (expected 0 to 1)"),
+    "negative": (lines({**LINE, "env1_out_acc": -0.1}), OUT_OF_RANGE, ":2 has env1_out_acc -0.1 (expected 0 to 1)"),
+    "percent": (lines({**LINE, "env1_in_acc": 1.5}), OUT_OF_RANGE, ":2 has env1_in_acc 1.5 (expected 0 to 1)"),
+    "text": (lines({**LINE, "env1_in_acc": "0.5"}), OUT_OF_RANGE, ":2 has env1_in_acc '0.5' (expected 0 to 1)"),
     "stranger": (lines({**LINE, "step": 0, "args": args([1])}), STRANGERS, "0: 1 record of another run was skipped"),
     "environment lost": (
         lines({name: value for name, value in LINE.items() if name != "env2_in_acc"}),
         INCOMPLETE,
         "0: 1 record without exactly 4 environments was skipped",
     ),
-    "hparams": (lines({**LINE, "hparams": [1]}), ILL_DESCRIBED, "0: 1 record with an impossible hparams was skipped"),
+    "hparams": (lines({**LINE, "hparams": [1]}), ILL_DESCRIBED, "0: 1 record with invalid hparams was skipped"),
     "several": (
         lines({**LINE, "backbone": 7}, {**LINE, "step": 900, "versions": []}),
         ILL_DESCRIBED,
-        "0: 2 records with an impossible backbone, versions were skipped",
+        "0: 2 records with invalid backbone, versions were skipped",
     ),
-    "fingerprint": (lines({**LINE, "data_fingerprint": {}}), ILL_DESCRIBED, "impossible data_fingerprint"),
-    "names": (lines({**LINE, "environments": ["A", "A", 3]}), ILL_DESCRIBED, "impossible environments"),
-    "description torn": (job(b"{"), NO_ARGS, "job.json is not a run's arguments"),
-    "description no text": (job(b"\xff\xff"), NO_ARGS, "job.json is not a run's arguments"),
-    "description deep": (job(b"[" * 10**5), NO_ARGS, "job.json is not a run's arguments"),
-    "description foreign": (job([1]), NO_ARGS, "job.json lacks args"),
-    "description of none": (job({**args([0]), "test_envs": "A"}), NO_ARGS, "job.json has args that are not of a run"),
+    "fingerprint": (lines({**LINE, "data_fingerprint": {}}), ILL_DESCRIBED, "invalid data_fingerprint"),
+    "names": (lines({**LINE, "environments": ["A", "A", 3]}), ILL_DESCRIBED, "invalid environments"),
+    "description torn": (job(b"{"), NO_ARGS, "job.json is invalid"),
+    "description no text": (job(b"\xff\xff"), NO_ARGS, "job.json is invalid"),
+    "description deep": (job(b"[" * 10**5), NO_ARGS, "job.json is invalid"),
+    "description foreign": (job([1]), NO_ARGS, "job.json has no args"),
+    "description of none": (job({**args([0]), "test_envs": "A"}), NO_ARGS, "job.json has invalid args"),
 }
 """Damages that cost a record at most."""
 
@@ -150,24 +150,24 @@ FATAL = {
         UNFINISHED,
         "0 (ERM on PACS, test_envs [0], trial_seed 0, hparams_seed 0) is incomplete",
     ),
-    "failed": (failed, UNFINISHED, "is failed and was not counted"),
-    "not launched": (not_launched, UNFINISHED, "is not launched and was not counted"),
+    "failed": (failed, UNFINISHED, "is failed: not counted"),
+    "not launched": (not_launched, UNFINISHED, "is not launched: not counted"),
     "no records": (without("results.jsonl"), UNUSABLE, "0 is marked done but has no results.jsonl"),
     "dangling records": (a_dangling_link("results.jsonl"), UNUSABLE, "0 is marked done but has no results.jsonl"),
-    "empty records": (emptied, UNUSABLE, "results.jsonl has no record that can be counted"),
+    "empty records": (emptied, UNUSABLE, "results.jsonl has no valid record"),
     "records a directory": (a_directory("results.jsonl"), UNREADABLE, "results.jsonl cannot be read (Is a directory)"),
     "description a directory": (a_directory("job.json"), UNREADABLE, "job.json cannot be read (Is a directory)"),
-    "of another run": (job(args([2])), UNUSABLE, "results.jsonl has no record that can be counted"),
-    "NaN alone": (instead({**LINE, "env0_in_acc": float("nan")}), UNUSABLE, "has no record that can be counted"),
+    "of another run": (job(args([2])), UNUSABLE, "results.jsonl has no valid record"),
+    "NaN alone": (instead({**LINE, "env0_in_acc": float("nan")}), UNUSABLE, "has no valid record"),
     "too few": (longer(3), INCOMPLETE, "0: 1 record without exactly 4 environments was skipped"),
     "too many": (longer(5), INCOMPLETE, "0: 1 record without exactly 4 environments was skipped"),
-    "out of range": (of(test_envs=[4]), LEFT_OUT, "0 leaves out [4] of 4 environments and was not counted"),
-    "empty": (of(test_envs=[]), LEFT_OUT, "0 leaves out [], not one environment or two, and was not counted"),
-    "of three": (of(test_envs=[0, 1, 2]), LEFT_OUT, "0 leaves out [0, 1, 2], not one environment or two,"),
-    "twice": (of(test_envs=[0, 0]), LEFT_OUT, "0 leaves out [0, 0], not one environment or two,"),
-    "out of range elsewhere": (longer(3, dataset="Mine", test_envs=[3]), UNUSABLE, "has no record that can be counted"),
-    "nothing to train on": (longer(1, dataset="Mine"), UNUSABLE, "has no record that can be counted"),
-    "no accuracy at all": (instead({"step": 0, "args": args([0], dataset="Mine")}), UNUSABLE, "has no record"),
+    "out of range": (of(test_envs=[4]), LEFT_OUT, "0 leaves out [4] of 4 environments: not counted"),
+    "empty": (of(test_envs=[]), LEFT_OUT, "0 leaves out [] (expected one or two environments): not counted"),
+    "of three": (of(test_envs=[0, 1, 2]), LEFT_OUT, "0 leaves out [0, 1, 2] (expected one or two environments)"),
+    "twice": (of(test_envs=[0, 0]), LEFT_OUT, "0 leaves out [0, 0] (expected one or two environments)"),
+    "out of range elsewhere": (longer(3, dataset="Mine", test_envs=[3]), UNUSABLE, "has no valid record"),
+    "nothing to train on": (longer(1, dataset="Mine"), UNUSABLE, "has no valid record"),
+    "no accuracy at all": (instead({"step": 0, "args": args([0], dataset="Mine")}), UNUSABLE, "has no valid record"),
 }
 """Damages that cost a run."""
 
@@ -289,7 +289,7 @@ def test_a_folder_that_is_being_removed(tmp_path):
     shutil.rmtree(folder)
     reading = read_folder(folder)
     assert (reading.run, reading.planned) == (None, None)
-    assert texts(reading.problems) == [f"{folder} is not launched and was not counted"]
+    assert texts(reading.problems) == [f"{folder} is not launched: not counted"]
 
 
 def test_an_interrupted_run_that_began_before_macro_accuracies(tmp_path):

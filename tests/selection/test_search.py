@@ -32,8 +32,8 @@ def test_the_highest_value_chosen_in_every_trial_is_suspicious(tmp_path):
     assert highest.chances == pytest.approx((1 / N_ROWS,) * N_TRIALS)
     assert highest.is_suspicious
     assert str(highest) == (
-        "lr: the highest of the values tried is that of 3 of the 3 rows chosen (by chance 0.3), so the best may lie "
-        "outside the search space"
+        "lr: 3 of the 3 chosen rows have the highest value of the search (0.3 expected by chance); the best value may "
+        "lie outside the search space"
     )
     assert (lowest.n_at, lowest.is_suspicious) == (0, False)
 

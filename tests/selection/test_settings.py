@@ -99,7 +99,7 @@ def test_what_differs_is_in_tables_of_its_own_that_say_why(tmp_path, one, other,
     assert sorted(means) == [pytest.approx(25), pytest.approx(75)]
     assert len({result.caption for result in found}) == 2
     (why,) = made_of.apart
-    assert why.startswith("PACS has tables that are not to be compared: ")
+    assert why.startswith("PACS has tables that cannot be compared: ")
     assert said in why
 
 

@@ -215,7 +215,7 @@ def test_protocols_are_never_mixed(tmp_path):
     captions = [result.caption for result in made.results]
     assert captions[0].startswith("protocol domainbed, ")
     assert captions[1].startswith("protocol tllib, ")
-    assert any("all images of the environment left out" in sentence for sentence in legend(made))
+    assert any("all images of the left-out environment" in sentence for sentence in legend(made))
     alone = report(collect([tmp_path]), selections=[])
     assert not any("all images" in sentence for sentence in legend(alone))
     with_number = [cell["protocol"] for cell in cells(made) if cell["mean"] is not None]

@@ -80,7 +80,7 @@ def test_it_ends_as_an_unbroken_one(tmp_path, monkeypatch, algorithm, protocol):
     assert (broken.marked, broken.begun) == (State.WAITING, True)
     train(tmp_path / "broken", algorithm, protocol=protocol)
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
-    assert "going on after 6 updates" in (tmp_path / "broken" / "out.txt").read_text()
+    assert "resuming after 6 updates" in (tmp_path / "broken" / "out.txt").read_text()
     assert not list((tmp_path / "broken").glob("resume*"))
 
 
@@ -98,7 +98,7 @@ def test_an_evaluation_that_is_interrupted_is_made_again(tmp_path, monkeypatch):
     with pytest.raises(Interrupted):
         train(tmp_path / "broken")
     monkeypatch.setattr(compute, "correct_and_loss", original)
-    assert "asked by SIGTERM: the same command goes on" in (tmp_path / "broken" / "out.txt").read_text()
+    assert "stopped by SIGTERM after " in (tmp_path / "broken" / "out.txt").read_text()
     train(tmp_path / "broken")
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
 
@@ -126,7 +126,7 @@ def test_signals_save_and_leave(tmp_path, name):
     finally:
         process.kill()
     assert process.returncode == 128 + getattr(signal, name)
-    assert f"asked by {name}: the same command goes on" in rest
+    assert f"stopped by {name} after " in rest
     assert len(list((tmp_path / "run").glob("resume-*.pt"))) == 1
     broken = RunFolder(tmp_path / "run")
     assert (broken.marked, broken.begun) == (State.WAITING, True)
@@ -153,15 +153,15 @@ def test_a_file_that_does_not_serve_is_set_aside(tmp_path, monkeypatch, trouble)
     train(folder)
     assert_same(tmp_path / "unbroken", folder)
     said = {
-        "torn": f"{newest.name} is torn: it was set aside",
-        "empty": f"{newest.name} is torn: it was set aside",
-        "foreign": f"{newest.name} is of another run, or of other data: it was set aside",
-        "older": f"{newest.name} is of version 0, not 1: it was set aside",
-        "lost records": "has lost records since the state was saved: starting from the beginning",
+        "torn": f"{newest.name} is damaged: renamed to",
+        "empty": f"{newest.name} is damaged: renamed to",
+        "foreign": f"{newest.name} belongs to another run or other data: renamed to",
+        "older": f"{newest.name} has version 0, expected 1: renamed to",
+        "lost records": "has fewer records than the saved state: starting from the beginning",
     }
     printed = (folder / "out.txt").read_text()
     assert said[trouble] in printed
-    assert ("going on after 4 updates" in printed) == (trouble != "lost records")
+    assert ("resuming after 4 updates" in printed) == (trouble != "lost records")
     assert before.exists() is False
 
 
@@ -170,7 +170,7 @@ def test_other_settings_start_from_the_beginning(tmp_path, monkeypatch):
     train(tmp_path / "unbroken", hparams='{"batch_size": 4, "lr": 0.01}')
     train(tmp_path / "broken", hparams='{"batch_size": 4, "lr": 0.01}')
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
-    assert "is of another run, or of other data" in (tmp_path / "broken" / "out.txt").read_text()
+    assert "belongs to another run or other data" in (tmp_path / "broken" / "out.txt").read_text()
 
 
 @pytest.mark.parametrize("changed", [False, True])
@@ -187,8 +187,8 @@ def test_it_goes_on_with_a_copy_of_the_data_and_not_with_others(tmp_path, monkey
     shutil.rmtree(tmp_path / "here")
     train(tmp_path / "broken", **{**given, "dataset": f"folder:{copy}"})
     printed = (tmp_path / "broken" / "out.txt").read_text()
-    assert ("going on after 5 updates" in printed) != changed
-    assert ("is of another run, or of other data" in printed) == changed
+    assert ("resuming after 5 updates" in printed) != changed
+    assert ("belongs to another run or other data" in printed) == changed
 
 
 def test_records_that_are_not_json_are_set_aside(tmp_path, monkeypatch):
@@ -200,10 +200,10 @@ def test_records_that_are_not_json_are_set_aside(tmp_path, monkeypatch):
     killed_at(monkeypatch, 3, tmp_path / "broken")
     (aside,) = (tmp_path / "broken").glob("results-*.aside")
     assert aside.read_bytes() == damaged
-    said = f"{path} has lines that are not JSON and was set aside as {aside.name}: starting from the beginning"
+    said = f"{path} has lines that are not JSON: renamed to {aside.name}: starting from the beginning"
     assert said in (tmp_path / "broken" / "out.txt").read_text()
     train(tmp_path / "broken")  # from what was saved since
-    assert "going on after 2 updates" in (tmp_path / "broken" / "out.txt").read_text()
+    assert "resuming after 2 updates" in (tmp_path / "broken" / "out.txt").read_text()
     assert_same(tmp_path / "unbroken", tmp_path / "broken")
     assert aside.read_bytes() == damaged
 

@@ -1,4 +1,4 @@
-"""Launchers: each is a way to run the runs of a sweep, with its own flags."""
+"""Launchers: the ways to run a sweep, each with its flags."""
 
 import dataclasses
 import functools
@@ -13,27 +13,27 @@ from dg_batchformer.jobs.plan import Job
 
 
 def option(help: str, default: Any, **flag: Any) -> Any:
-    """A field of a launcher that is a flag of `sweep launch`; `flag` has what argparse needs."""
+    """A field of a launcher that is a flag of `sweep launch`; `flag` has arguments for argparse."""
     return field(default=default, metadata={"help": help, **flag})
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """A way to run the runs of a sweep; its fields are its flags, these are those of all launchers.
+    """A way to run the runs of a sweep; its fields are its flags, and all launchers have these.
 
-    A failed run is retried unless a retry would end the same. Without `keep_going` no run begins after one has failed
-    for good.
+    A failed run is retried unless a retry would fail in the same way. Without `keep_going` no run starts after a final
+    failure.
     """
 
     jobs_per_gpu: int = option("runs at once on a GPU, with one copy of the images (default 1)", 1, type=int)
-    retries: int = option("times that a failed run is retried (default 0)", 0, type=int)
-    timeout: float | None = option("minutes after which a try of a run has failed (default: none)", None, type=float)
-    keep_going: bool = option("go on when a run has failed (default); --no-keep_going begins no other", True)
+    retries: int = option("how often a failed run is retried (default 0)", 0, type=int)
+    timeout: float | None = option("minutes after which an attempt at a run fails (default: none)", None, type=float)
+    keep_going: bool = option("continue after a failed run (default); --no-keep_going starts no further run", True)
 
     name: ClassVar[str]
 
     def problems(self) -> list[str]:
-        """Options out of their range."""
+        """The errors of options out of range."""
         found = []
         for name, least in (("n_workers", 1), ("jobs_per_gpu", 1), ("retries", 0)):
             value = getattr(self, name, None)
@@ -44,24 +44,24 @@ class Launcher:
         return found
 
     def check(self, jobs: Sequence[Job]) -> int | None:
-        """How many runs it runs at once on this machine, or None where it hands them over and does not wait.
+        """The number of simultaneous runs on this machine, or None if it submits them elsewhere and does not wait.
 
-        InputError where this machine cannot do it, before anything is written.
+        InputError if this machine cannot do it; nothing is written before.
         """
         raise NotImplementedError
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Runs jobs, whose folders exist, or hands them over."""
+        """Runs or submits jobs, whose folders exist."""
         raise NotImplementedError
 
     def preview(self, jobs: Sequence[Job]) -> None:
-        """Prints what would be run."""
+        """Prints the commands of the jobs."""
         for job in jobs:
             print(job.arguments.command)
 
 
 class Dummy(Launcher):
-    """Prints the command of each run, and runs nothing."""
+    """Prints the commands and runs nothing."""
 
     name = "dummy"
 
@@ -76,7 +76,7 @@ def launchers() -> dict[str, type[Launcher]]:
 
 
 def is_launcher(value: Any) -> bool:
-    """Whether a value is a launcher's class, and not one that others share."""
+    """Whether a value is the class of a launcher, and not a common base."""
     return isinstance(value, type) and issubclass(value, Launcher) and "name" in vars(value)
 
 
@@ -87,9 +87,9 @@ def options() -> dict[str, dataclasses.Field[Any]]:
 
 
 def find_launcher(name: str, given: Mapping[str, Any]) -> Launcher:
-    """The launcher called `name` with the options given; an InputError lists all that is wrong with them.
+    """The launcher `name` with the given options; an InputError lists all their errors.
 
-    An option that differs from its default is an error where the launcher lacks it; the dummy ignores it.
+    A changed option of another launcher is an error, except for the dummy.
     """
     if name not in launchers():
         raise InputError(unknown("launcher", name, launchers()))

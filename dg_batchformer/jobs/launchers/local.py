@@ -1,4 +1,4 @@
-"""Launchers that run in worker processes of this machine and wait: `local` and `multi_gpu`; and their queue."""
+"""The launchers `local` and `multi_gpu`, which run jobs in worker processes of this machine; and their queue."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ from dg_batchformer.runs.folder import Failure
 from dg_batchformer.training.process import Interrupted, handled
 
 LOOK_SECONDS = 2.0
-"""Between two looks at the runs that other launchers run."""
+"""The interval between two looks at the runs of other launchers."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a try of a run ended: `error` is None where it is done, and with `again` the run is retried.
+    """The end of an attempt at a run: `error` is None if it is done; with `again` the run is retried.
 
     `elsewhere`: another launcher ran it.
     """
@@ -41,7 +41,7 @@ class Ended:
     def __str__(self) -> str:
         outcome = f"{'done' if self.error is None else 'FAILED'}{' elsewhere' if self.elsewhere else ''}"
         if self.error is not None:
-            outcome += f"{' and goes back into the queue' if self.again else ''}: {self.error}"
+            outcome += f"{', will be retried' if self.again else ''}: {self.error}"
         return f"{self.job} {outcome} in {self.seconds:.1f} s"
 
 
@@ -52,7 +52,7 @@ Report = Callable[[Ended], None]
 class Entry:
     """A run in the queue of one launcher.
 
-    `failure` is the marked failure that is known already; `lost_claim` the name of a claim whose owner is dead, or "".
+    `failure` is the known marked failure; `lost_claim` is the name of a claim whose owner is dead, or "".
     """
 
     job: Job
@@ -62,10 +62,10 @@ class Entry:
 
 
 class Queue:
-    """The runs of one launch that have not ended: `waiting` here, or `elsewhere`, where another launcher runs them.
+    """The unfinished runs of a launch: `waiting` here, or `elsewhere`, run by other launchers.
 
-    `report` is called at the end of each try. Without `wait` it ends when only runs of other launchers are left, and
-    these have all shown signs of life.
+    `report` is called after each attempt. Without `wait` it ends when only runs of other launchers are left and these
+    all have a heartbeat.
     """
 
     def __init__(self, jobs: Sequence[Job], launcher: Launcher, report: Report, *, wait: bool = True) -> None:
@@ -77,7 +77,7 @@ class Queue:
 
     @property
     def is_open(self) -> bool:
-        """Whether a run may still begin here."""
+        """Whether a run may still start here."""
         if self.closed:
             return False
         if self.waiting or self.wait:
@@ -85,7 +85,7 @@ class Queue:
         return not all(self.watch.is_alive(entry.job.folder.latest_claim()) for entry in self.elsewhere)
 
     def next(self) -> Entry | None:
-        """The next run that nobody runs."""
+        """The next run that no process runs."""
         while self.waiting and not self.closed:
             entry = self.waiting.popleft()
             if self._is_free(entry):
@@ -93,14 +93,14 @@ class Queue:
         return None
 
     def look(self) -> None:
-        """Looks at the runs of other launchers: which have ended, and whose owner is dead."""
+        """Updates the runs of other launchers: some may have ended or lost their owner."""
         entries, self.elsewhere = self.elsewhere, []
         self.waiting += [entry for entry in entries if self._is_free(entry)]
 
     def ended(
         self, entry: Entry, seconds: float, error: str | None, *, may_pass: bool, elsewhere: bool = False
     ) -> None:
-        """Reports a try of a run, and puts the run back if it failed and is to be retried."""
+        """Reports an attempt at a run, and puts the run back if it will be retried."""
         entry.n_tries += 1
         again = error is not None and may_pass and entry.n_tries <= self.launcher.retries and not self.closed
         self.report(Ended(entry.job, seconds, error, again=again, elsewhere=elsewhere))
@@ -112,7 +112,7 @@ class Queue:
             self.waiting.clear()
 
     def _is_free(self, entry: Entry) -> bool:
-        """Whether nobody runs a run; reports one that another launcher has ended, and sets aside one that it runs."""
+        """Whether no process runs a run; reports a run that ended elsewhere, and sets aside one that runs elsewhere."""
         folder, claim = entry.job.folder, None
         done, failure = folder.is_done, folder.failure()
         if done or failure.mark not in ("", entry.failure.mark):
@@ -121,7 +121,7 @@ class Queue:
         try:
             claim = folder.latest_claim()
             free = self.watch.is_free(claim)
-        except OSError:  # a shared folder may be away for a while
+        except OSError:  # a shared folder may be unreachable for a while
             free = False
         if not free:
             self.elsewhere.append(entry)
@@ -131,17 +131,17 @@ class Queue:
 
 @dataclass(frozen=True)
 class Workers(Launcher):
-    """Worker processes, one at each of some places."""
+    """Worker processes, one at each place."""
 
     def places(self, jobs: Sequence[Job]) -> list[Place]:
-        """Where the workers compute; InputError where this machine does not have it."""
+        """The places of the workers; InputError if this machine does not have them."""
         raise NotImplementedError
 
     def check(self, jobs: Sequence[Job]) -> int | None:
         return len(self.places(jobs))
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Runs jobs with a line as each try ends, and the time left."""
+        """Runs jobs; prints a line after each attempt, and the time left."""
         places = self.places(jobs)
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
         with Progress(*columns, console=Console(soft_wrap=True)) as progress:
@@ -162,15 +162,15 @@ class Workers(Launcher):
 
 
 def n_workers_option() -> Any:
-    """The option of launchers that choose how many workers they have."""
+    """The option of launchers with a variable number of workers."""
     return option("processes of the local launcher; default by cores and image size", None, type=int)
 
 
 @dataclass(frozen=True)
 class Local(Workers):
-    """Workers on the CPU: one a core for small inputs, one for four cores for large ones.
+    """Workers on the CPU: one for each core with small inputs, one for four cores with large ones.
 
-    Where there is a GPU they share the first one, `jobs_per_gpu` at once.
+    With a GPU they share the first one, `jobs_per_gpu` at once.
     """
 
     n_workers: int | None = n_workers_option()
@@ -194,10 +194,10 @@ def numbers(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class MultiGpu(Workers):
-    """Workers on the GPUs of this machine: `jobs_per_gpu` on each of `gpus`, or of all that there are, in turn."""
+    """Workers on the GPUs of this machine: `jobs_per_gpu` on each of `gpus` (default: all)."""
 
     gpus: tuple[int, ...] | None = option(
-        "those of the multi_gpu launcher, such as 0,2 (default: all)", None, type=numbers
+        "GPUs of the multi_gpu launcher, such as 0,2 (default: all)", None, type=numbers
     )
     name = "multi_gpu"
 
@@ -208,7 +208,7 @@ class MultiGpu(Workers):
         gpus: list[Place] = list(present if self.gpus is None else self.gpus)
         if not gpus or not set(gpus) <= set(present) or len(set(gpus)) < len(gpus):
             given = ",".join(map(str, gpus))
-            raise InputError(f"--gpus is {given!r}: expected some of {', '.join(map(str, present))}, each once")
+            raise InputError(f"--gpus is {given!r}: expected one or more of {', '.join(map(str, present))}, each once")
         return (gpus * self.jobs_per_gpu)[: len(jobs)]
 
 
@@ -217,10 +217,10 @@ def run_at(
 ) -> None:
     """Runs jobs in a worker process for each place, each with its share of the cores.
 
-    A worker runs one job after another without a new interpreter. One that dies (killed, out of memory) costs the run
-    it had, which is marked failed, and is replaced. `report` is called as tries end. Several workers on a GPU read one
-    copy of the decoded images there. A run of another launcher is left to it, and taken over if that one dies.
-    SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and Ctrl-C make the workers save their runs and leave.
+    A worker runs one job after another without a new interpreter. If a worker dies (killed, out of memory), its run is
+    marked failed and a new worker replaces it. `report` is called after each attempt. Several workers on a GPU share
+    one copy of the decoded images. The runs of other launchers stay with them, and are taken over if those die.
+    SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and Ctrl-C make the workers save their runs and exit.
     """
     queue = Queue(jobs, launcher, report, wait=wait_for_others)
     share, threads = sharing(places), machine.threads_of_each(len(places))
@@ -230,7 +230,7 @@ def run_at(
 
     def leave(name: str) -> None:
         asked.append(name)
-        if len(asked) == 1:  # once, or a second signal would stop the workers' end
+        if len(asked) == 1:  # once: a second signal must not interrupt the end of the workers
             raise Interrupted(name)
 
     with handled(("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"), leave):
@@ -249,10 +249,10 @@ def run_at(
 
 
 def wait_for_end(queue: Queue, running: dict[Worker, Entry], timeout: float | None) -> None:
-    """Waits until a run ends, or it is time to look at runs that last too long or run elsewhere."""
+    """Waits until a run ends, or until the next look at timeouts and at runs elsewhere."""
     if not running and not queue.elsewhere:
-        return  # what was left has just ended elsewhere
-    # A connection ends when its process does.
+        return  # the last runs have just ended elsewhere
+    # A connection closes when its process ends.
     ready = wait([worker.connection for worker in running], LOOK_SECONDS if queue.elsewhere or timeout else None)
     for worker, entry in list(running.items()):
         if worker.connection in ready:
@@ -263,4 +263,4 @@ def wait_for_end(queue: Queue, running: dict[Worker, Entry], timeout: float | No
             else:
                 queue.ended(entry, worker.seconds, answer.error, may_pass=answer.may_pass)
         elif timeout and worker.seconds > 60 * timeout:
-            worker.leave(f"took longer than the {timeout:g} minutes of --timeout; another try goes on from there")
+            worker.leave(f"took longer than --timeout ({timeout:g} minutes); a retry resumes from there")

@@ -1,4 +1,4 @@
-"""A sweep as a SLURM job array: each task is a launcher of its own, and takes run after run that nobody has."""
+"""A sweep as a SLURM job array: each task is a launcher that takes one free run after another."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import submitit
 
 MAX_TASKS = 100
-"""Of an array, unless `n_workers` says otherwise."""
+"""The tasks of an array, unless `n_workers` is given."""
 
 MAX_TIMEOUTS = 10_000
-"""How often a task may reach its time limit: a sweep ends when its runs have ended."""
+"""How often a task may reach its time limit; effectively no limit, since a sweep ends when its runs have ended."""
 
 DEFAULTS: dict[str, str | int] = {
     "job_name": "dg-batchformer",
@@ -40,29 +40,29 @@ DEFAULTS: dict[str, str | int] = {
     "signal_delay_s": 90,
     "array_parallelism": 256,
 }
-"""Submitit's but for the first two: its own limit is 5 minutes."""
+"""Submitit's defaults except the first two: its time limit is 5 minutes."""
 
 ALWAYS = {"requeue": True}
-"""Whatever the cluster's default: requeued jobs are how runs resume."""
+"""Set for every cluster: runs resume in requeued jobs."""
 
 PARAMETERS = (
     *("account", "array_parallelism", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency"),
     *("exclude", "exclusive", "gpus_per_node", "gpus_per_task", "gres", "job_name", "mail_type", "mail_user", "mem"),
     *("mem_per_cpu", "mem_per_gpu", "nodelist", "partition", "qos", "signal_delay_s", "time", "wckey"),
 )
-"""Parameters of submitit that a user may give: but for `NUMBERS` they are options of sbatch."""
+"""Parameters of submitit that a user may give; except `NUMBERS` they are options of sbatch."""
 
 OWN_PARAMETERS = {
     *("nodes", "ntasks_per_node", "num_gpus"),  # a task is one launcher on one node
     *("setup", "teardown", "srun_args", "additional_parameters", "use_srun", "stderr_to_stdout"),  # not plain values
 }
-"""Parameters of submitit that are the launcher's own."""
+"""Parameters of submitit that the launcher sets."""
 
 NUMBERS = ("signal_delay_s", "array_parallelism")
 """Parameters that submitit calculates with."""
 
 MAYBE_LATER = "Requested node configuration is not available"
-"""What sbatch says of nodes that are down for a while, as of those that no cluster has."""
+"""The message of sbatch for nodes that are down, and also for nodes that do not exist."""
 
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
@@ -77,11 +77,11 @@ def pair(text: str) -> tuple[str, str | int]:
 
 @dataclass(frozen=True)
 class Slurm(Launcher):
-    """Submits a job array of `n_workers` tasks, says how to watch it, and does not wait."""
+    """Submits a job array of `n_workers` tasks, prints how to watch it, and does not wait."""
 
     n_workers: int | None = n_workers_option()
     slurm: Sequence[tuple[str, str | int]] = option(
-        "of a job, such as partition=gpu time=120 mem=16GB cpus_per_task=4 gpus_per_node=1",
+        "parameters of a SLURM job, such as partition=gpu time=120 mem=16GB cpus_per_task=4 gpus_per_node=1",
         (),
         type=pair,
         nargs="+",
@@ -90,7 +90,7 @@ class Slurm(Launcher):
     name = "slurm"
 
     def check(self, jobs: Sequence[Job]) -> int | None:
-        """Asks sbatch whether it would take the script."""
+        """Asks sbatch whether it accepts the script."""
         try:
             import submitit  # noqa: F401
         except ImportError as error:
@@ -100,28 +100,26 @@ class Slurm(Launcher):
             raise InputError(f"no {missing[0]} on this machine: expected one that submits to a SLURM cluster")
         folder = logs_folder(jobs)
         if "%" in str(folder):
-            raise InputError(
-                f"{folder} has a % in its name, which SLURM takes for a pattern: give another --output_dir"
-            )
+            raise InputError(f"{folder} has a % in its name, which SLURM reads as a pattern: give another --output_dir")
         with outside_a_job():
             asked = subprocess.run(["sbatch", "--test-only"], input=self.script(jobs), text=True, capture_output=True)
         if asked.returncode and MAYBE_LATER not in asked.stderr:
             reason = asked.stderr.strip().splitlines()[-1]
-            raise InputError(f"sbatch does not take these SLURM parameters ({reason}): given {dict(self.slurm)}")
+            raise InputError(f"sbatch rejects these SLURM parameters ({reason}): given {dict(self.slurm)}")
         return None
 
     def preview(self, jobs: Sequence[Job]) -> None:
-        """Prints the script that would be submitted, but for the command of its tasks."""
+        """Prints the script, without the command of its tasks."""
         self.check(jobs)
         print(self.script(jobs), end="")
-        print(f"# Each task launches runs that nobody runs; logs in {logs_folder(jobs)}")
+        print(f"# Each task takes runs that no other process runs; logs in {logs_folder(jobs)}")
 
     def run(self, jobs: Sequence[Job]) -> None:
         import submitit
 
         parameters = checked_parameters(dict(self.slurm))
         if "cpus_per_task" in parameters:
-            # Since 22.05 srun does not take this over from sbatch.
+            # Since 22.05 srun does not inherit this from sbatch.
             parameters["srun_args"] = [f"--cpus-per-task={parameters['cpus_per_task']}"]
         executor = submitit.SlurmExecutor(logs_folder(jobs), max_num_timeout=MAX_TIMEOUTS)
         executor.update_parameters(**parameters, additional_parameters=dict(ALWAYS))
@@ -132,10 +130,10 @@ class Slurm(Launcher):
         print(f"submitted {len(tasks)} task(s) as SLURM job {job_id}, logs in {executor.folder}")
         status = shlex.join(["dg-batchformer", "sweep", "status", "--output_dir", str(executor.folder.parent)])
         print(f"watch: squeue --jobs {job_id}; {status}")
-        print(f"stop, to go on at the next launch: scancel {job_id}")
+        print(f"stop (the next launch resumes): scancel {job_id}")
 
     def script(self, jobs: Sequence[Job]) -> str:
-        """The options that sbatch is given, as the head of a script."""
+        """The options of sbatch, as the head of a script."""
         parameters, n_tasks = checked_parameters(dict(self.slurm)), len(self.tasks(jobs))
         options = {name: value for name, value in parameters.items() if name not in NUMBERS} | ALWAYS
         options |= {"nodes": 1, "signal": f"USR2@{parameters['signal_delay_s']}", "open-mode": "append"}
@@ -148,7 +146,7 @@ class Slurm(Launcher):
         return "\n".join(["#!/bin/bash", *(f"#SBATCH {flag}" for flag in flags), ""])
 
     def tasks(self, jobs: Sequence[Job]) -> list[Task]:
-        """What the array's tasks do: the same runs, each begun at another place, so that few meet at one."""
+        """The tasks of the array: the same runs in a rotated order, so that tasks rarely meet at one run."""
         names = [job.folder.name for job in jobs]
         options = {one.name: getattr(self, one.name) for one in dataclasses.fields(Launcher)}
         n_tasks = min(self.n_workers or MAX_TASKS, len(jobs))
@@ -158,16 +156,16 @@ class Slurm(Launcher):
 
 
 def logs_folder(jobs: Sequence[Job]) -> Path:
-    """Where the logs of the tasks go."""
+    """The folder of the logs of the tasks."""
     return jobs[0].sweep_dir.absolute() / "slurm"
 
 
 def checked_parameters(given: Mapping[str, str | int]) -> dict[str, Any]:
-    """submitit's parameters; an InputError lists all that is wrong with those given."""
+    """The parameters for submitit; an InputError lists all errors in the given ones."""
     problems = Problems()
     for name in given:
         if name in OWN_PARAMETERS:
-            problems.append(f"SLURM parameter {name!r} is the launcher's own: leave it out")
+            problems.append(f"SLURM parameter {name!r} is set by the launcher: omit it")
         elif name not in PARAMETERS:
             problems.append(unknown("SLURM parameter", name, PARAMETERS))
     parameters: dict[str, Any] = {**DEFAULTS, **given}
@@ -180,13 +178,13 @@ def checked_parameters(given: Mapping[str, str | int]) -> dict[str, Any]:
     if parameters["time"] * 60 <= parameters["signal_delay_s"]:
         raise InputError(
             f"SLURM parameter time is {given.get('time')!r}: expected more than the {parameters['signal_delay_s']} s "
-            "(signal_delay_s) before its end at which runs are saved"
+            "(signal_delay_s) before the end at which runs are saved"
         )
     return parameters
 
 
 def minutes(time: str | int) -> int:
-    """Minutes of a time as SLURM writes it: "90", "90:00", "1:30:00", "0-1", "0-1:30" or "0-1:30:00"."""
+    """Minutes of a time in SLURM's formats: "90", "90:00", "1:30:00", "0-1", "0-1:30" or "0-1:30:00"."""
     total = 0.0
     if match := TIME.fullmatch(str(time)):
         days, first, second, third = (int(part or 0) for part in match.groups())
@@ -199,7 +197,7 @@ def minutes(time: str | int) -> int:
 
 @contextmanager
 def outside_a_job() -> Iterator[None]:
-    """Hides the SLURM job that this process may be part of, which sbatch would take parameters from."""
+    """Hides the SLURM job of this process, if any, since sbatch would inherit its parameters."""
     from submitit.helpers import clean_env
 
     with clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
@@ -208,17 +206,17 @@ def outside_a_job() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Task:
-    """What submitit calls in a task of the array, and again when the task is requeued."""
+    """The function that submitit calls in a task of the array, and again after a requeue."""
 
     output_dir: str
     runs: tuple[str, ...]
     options: Mapping[str, Any]
 
     def __call__(self) -> None:
-        """Runs what nobody has, until nothing is left.
+        """Runs free runs until none is left.
 
-        SLURM warns of the end of the time, and of preemption, by a signal: the runs are saved first, and only then
-        submitit, whose handler that is, requeues the task.
+        SLURM announces the time limit and preemption with a signal: the runs are saved first, then submitit's handler
+        requeues the task.
         """
         warning = preemption_signal()
         requeue: Any = signal.getsignal(warning)
@@ -228,35 +226,35 @@ class Task:
         try:
             run_at(launcher.places(jobs), jobs, launcher, say, wait_for_others=False)
         except Interrupted as error:
-            print(f"runs are saved, asked by {error.signal_name}")
+            print(f"runs saved after {error.signal_name}")
             if error.signal_name == signal.SIGTERM.name and not is_to_go_on():
                 sys.exit(128 + signal.SIGTERM)
             requeue(warning, None)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """The same again: what is done and what was saved stands in the runs' folders."""
+        """The same task again: the folders of the runs have the finished and saved ones."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def say(ended: Ended) -> None:
-    """A line of the task's log as a try of a run ends."""
+    """Prints a line of the task's log after an attempt."""
     with but_for_space():
         print(ended, flush=True)
 
 
 def preemption_signal() -> signal.Signals:
-    """SLURM's warning, as submitit has it sent."""
+    """SLURM's warning signal, as set by submitit."""
     from submitit import JobEnvironment
 
     return signal.Signals["SIG" + JobEnvironment.USR_SIG]
 
 
 def is_to_go_on() -> bool:
-    """Whether SIGTERM was a warning, of preemption after a while of grace, at which a job has to requeue itself.
+    """Whether SIGTERM announced preemption, after which the job must requeue itself.
 
-    One that is cancelled, or requeued already, is no longer running by SLURM's books.
+    SLURM no longer lists a cancelled or requeued job as running.
     """
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ['SLURM_JOB_ID']}"]
     return subprocess.run(command, text=True, capture_output=True).stdout.strip() == "RUNNING"

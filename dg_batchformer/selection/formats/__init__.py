@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """The names of the formats, the default one first; found by file names, so that no format is imported."""
+    """The names of the formats, the default first; found by file names, so that no format is imported."""
     return sorted((module.name for module in pkgutil.iter_modules(__path__)), key=lambda name: (name != "text", name))
 
 

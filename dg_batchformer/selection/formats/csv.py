@@ -16,12 +16,12 @@ COLUMNS = (
 
 
 def render(report: Report) -> str:
-    """One line a cell, also of those without a number; means and errors to the last digit."""
+    """A line for each cell, also without a number; means and errors have all digits."""
     return csv_of(COLUMNS, cells(report))
 
 
 def cells(report: Report) -> list[dict[str, object]]:
-    """The cells, flat; a dataset's own average stands in its own table alone."""
+    """The cells as flat rows; the average of a dataset stands in its table only."""
     found = []
     for section in (result.section for result in report.results):
         skipped = section.own_columns if section.is_over_datasets else ()
@@ -35,14 +35,14 @@ def cells(report: Report) -> list[dict[str, object]]:
 
 
 def of_table(section: Section) -> dict[str, object]:
-    """What all lines of a table say: by which method it chose, and its setting."""
+    """The columns that all lines of a table share: the selection method and the setting."""
     setting = section.setting._asdict()
     others = json.dumps(dict(section.setting.others)) if section.setting.others else ""
     return {"selection": section.selection, **setting, "others": others}
 
 
 def csv_of(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
-    """Lines below their columns as CSV."""
+    """Lines with a header as CSV."""
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()

@@ -11,9 +11,9 @@ COLUMNS = (
 
 
 def render(report: Report) -> str:
-    """Lines for each comparison, in points to the last digit: one over all pairs, without an environment, then by it.
+    """Lines for each comparison, in points with all digits: over all pairs (environment empty), then by environment.
 
-    `p_holm` is corrected for the comparisons over all pairs of a table, and empty by environment; `p` is not corrected.
+    `p` is not corrected; `p_holm` is corrected for all comparisons of a table, and empty in lines by environment.
     """
     lines: list[dict[str, object]] = []
     for result in report.results:

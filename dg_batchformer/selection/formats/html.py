@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no network, no other file."""
+"""The report as one HTML page that needs no network and no other file."""
 
 import base64
 import dataclasses
@@ -23,9 +23,9 @@ def render(report: Report) -> str:
 
 
 def html(document: Mapping[str, Any]) -> str:
-    """The page of a document with learning curves, which lies in it beside its charts.
+    """The page of a document with learning curves; it contains the document and the charts.
 
-    Without the packages of the extra `plots` the page has no charts, and says so.
+    Without the packages of the extra `plots` a note replaces the charts.
     """
     try:
         drawn = [[dataclasses.asdict(chart) for chart in own] for own in charts(document)]
@@ -40,7 +40,7 @@ def html(document: Mapping[str, Any]) -> str:
         "vega": vega,
         "script": source("table.js") + source("page.js"),
     }
-    # In one pass, so that no label which looks like a placeholder is taken for one.
+    # In one pass, so that a label that looks like a placeholder stays as it is.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], source("page.html"))
 
 
@@ -58,7 +58,7 @@ def vega_bundle() -> str:
 
 
 def difference_table(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The paired differences of a result in the words of all formats: a head, and a line for each comparison."""
+    """The paired differences of a result: a head and a line for each comparison, worded as in all formats."""
     environments, lines = result["environments"], []
     for one in result["comparisons"]:
         variant, base, overall = one["variant"], one["base"], one["overall"]
@@ -71,6 +71,6 @@ def difference_table(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def packed(value: Any) -> str:
-    """Data as JSON, compressed to a tenth, in letters that no script or comment of a page ends with."""
+    """Data as JSON, compressed and in base64, which cannot end a script or comment of the page."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

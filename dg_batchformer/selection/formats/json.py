@@ -1,4 +1,4 @@
-"""The report as one JSON document, which the page shows too."""
+"""The report as one JSON document; the page shows the same."""
 
 import datetime
 import json
@@ -25,7 +25,7 @@ def render(report: Report) -> str:
 
 
 def document(report: Report, *, with_curves: bool) -> Document:
-    """All that a report says, as plain values; accuracies and differences in percent."""
+    """A report as plain values; accuracies and differences in percent."""
     results = [_result(result, report, with_curves=with_curves) for result in report.results]
     return {
         "made_by": f"dg-batchformer {__version__}",
@@ -119,10 +119,10 @@ def _curve(column: str, choice: Choice) -> Document:
 
 
 def curve(choice: Choice) -> Document:
-    """A chosen run by step: mean accuracy on the training environments' out-splits, and that on the test environment.
+    """A chosen run by step: mean accuracy on the training environments' out-splits, and on the test environment.
 
-    Where the run yielded one model, they are those of the way there, as far as its `progress.jsonl` has them. `chosen`
-    is the step that was chosen, and `swad_window` the first and last step that SWAD averaged.
+    A run with one final model has them in `progress.jsonl`, if at all. `chosen` is the chosen step, `swad_window` the
+    first and last step that SWAD averaged.
     """
     run, window = choice.run, choice.run.made.get("swad_window")
     progress = Path(run.folder) / PROGRESS

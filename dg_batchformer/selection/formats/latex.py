@@ -22,9 +22,9 @@ PREAMBLE = r"% In the preamble: \usepackage{booktabs} \usepackage{graphicx}"
 
 
 def render(report: Report) -> str:
-    """A table environment for each table; needs the packages that its first line names.
+    """A table environment for each table; the first line names the packages that it needs.
 
-    The best of a column is bold and the second underlined. A table too wide for the text is scaled down to it.
+    The best of a column is bold, the second underlined. A table wider than the text is scaled down.
     """
     parts = ["\n".join([PREAMBLE, *(f"% {sentence}" for sentence in legend(report))])]
     for block in blocks(report):
@@ -71,10 +71,10 @@ def _table(grid: Grid) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text with the characters escaped that LaTeX would interpret."""
+    """Text with LaTeX's special characters escaped."""
     return "".join(SPECIAL.get(character, character) for character in text)
 
 
 def _number(text: str) -> str:
-    """Escaped text with a minus where a number has a hyphen."""
+    """Escaped text with a minus sign before negative numbers."""
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped(text))

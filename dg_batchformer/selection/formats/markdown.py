@@ -7,7 +7,7 @@ MARKS = {1: "**{}**", 2: "<u>{}</u>"}
 
 
 def render(report: Report) -> str:
-    """The tables under one another, the best of a column bold and the second underlined."""
+    """All tables; the best of a column is bold, the second underlined."""
     parts: list[str] = []
     for block in blocks(report):
         match block:
@@ -35,7 +35,7 @@ def _grid(grid: Grid) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text with the characters escaped that Markdown would interpret."""
+    """Text with Markdown's special characters escaped."""
     for character in "\\|*<>`":
         text = text.replace(character, f"\\{character}")
     return text

@@ -23,7 +23,7 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     With `color` the best of a column is bold and the second underlined.
     """
     file = io.StringIO()
-    # As wide as it needs to be: a terminal wraps, a pipe must not cut.
+    # No limit of the width: a terminal wraps, a pipe must not cut.
     console = Console(file=file, width=1000, highlight=False, color_system="standard" if color else None)
     to_report = [one for one in report.results if one.section.selection == TRAINING_DOMAIN]
     shown = report if verbose else dataclasses.replace(report, results=to_report or report.results)

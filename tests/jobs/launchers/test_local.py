@@ -163,19 +163,19 @@ def test_a_run_that_lasts_too_long_is_saved_and_the_next_try_goes_on(tmp_path, t
     tries = launched(tmp_path, ["trouble_for_test:Slow"], steps=12, retries=20, timeout=2 / 60)
     assert len(tries) > 1
     assert {one.error for one in tries[:-1]} == {
-        "took longer than the 0.0333333 minutes of --timeout; another try goes on from there"
+        "took longer than --timeout (0.0333333 minutes); a retry resumes from there"
     }
     assert tries[-1].error is None
     folder = tries[0].job.folder
     assert tries[0].job.folder.marked == "done"
-    assert (folder / "out.txt").read_text().count("going on after") == len(tries) - 1
-    assert "took longer than the 0.0" in (folder / "err.txt").read_text()
+    assert (folder / "out.txt").read_text().count("resuming after") == len(tries) - 1
+    assert "took longer than --timeout (0.0" in (folder / "err.txt").read_text()
 
 
 def test_a_run_that_does_not_leave_is_killed(tmp_path, trouble, monkeypatch):
     monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1)
     (stuck,) = launched(tmp_path, ["trouble_for_test:Stuck"], timeout=1 / 60)
-    assert stuck.error.startswith("took longer than the 0.0")
+    assert stuck.error.startswith("took longer than --timeout (0.0")
     assert stuck.job.folder.marked == "failed"
 
 
@@ -192,7 +192,7 @@ def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tm
         run_local(jobs, Local(n_workers=1), ended.append)
         errors = {one.job.folder.path: one.error for one in ended}
         assert errors[full].startswith("the disk is full (OSError: [Errno 28] No space left on device")
-        assert errors[barred] == f"InputError: --output_dir {barred} cannot be written to: {barred} allows no writing"
+        assert errors[barred] == f"InputError: --output_dir {barred} is not writable: check the permissions of {barred}"
         assert errors[fine] is None
 
 
@@ -263,7 +263,7 @@ def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble,
         finally:
             launcher.kill()
     assert launcher.returncode == 128 + number
-    assert said == f"left, asked by {signal_name}\n"
+    assert said == f"stopped by {signal_name}\n"
     assert len(list(tmp_path.glob("sweep/*/resume-*.pt"))) == 2
     assert len(list(tmp_path.glob("sweep/*/claim-1.ended"))) == 2
     assert not list(tmp_path.glob("sweep/*/failed"))

@@ -66,7 +66,7 @@ def test_a_single_task_is_no_array(tmp_path, no_cluster, capsys):
     ("parameters", "message"),
     [
         ({"partitions": "gpu"}, "unknown SLURM parameter 'partitions': did you mean partition"),
-        ({"nodes": 2}, "SLURM parameter 'nodes' is the launcher's own: leave it out"),
+        ({"nodes": 2}, "SLURM parameter 'nodes' is set by the launcher: omit it"),
         ({"time": "soon"}, "SLURM parameter time is 'soon': expected minutes, hours:minutes:seconds or days-hours"),
         ({"time": 0}, "SLURM parameter time is 0: expected minutes"),
         ({"time": 1}, r"SLURM parameter time is 1: expected more than the 90 s \(signal_delay_s\)"),
@@ -91,7 +91,7 @@ def test_minutes(time, expected):
 
 def test_what_sbatch_says_is_said(tmp_path, no_cluster):
     (no_cluster / "sbatch").write_text("#!/bin/sh\necho 'allocation failure: Invalid account' >&2\nexit 1\n")
-    with pytest.raises(InputError, match=r"sbatch does not take .* \(allocation failure: Invalid account\)"):
+    with pytest.raises(InputError, match=r"sbatch rejects .* \(allocation failure: Invalid account\)"):
         submit(sweep(tmp_path / "sweep"), slurm={"account": "nobody"})
     assert not (tmp_path / "sweep").exists()
 
@@ -224,9 +224,9 @@ def test_an_array_runs_a_sweep(tmp_path, submitted, capsys):
 
 @pytest.mark.slurm
 def test_what_this_cluster_does_not_have(tmp_path, cluster):
-    with pytest.raises(InputError, match=r"sbatch does not take .*Invalid partition.*: given {'partition': 'nowhere'}"):
+    with pytest.raises(InputError, match=r"sbatch rejects .*Invalid partition.*: given {'partition': 'nowhere'}"):
         submit(sweep(tmp_path / "sweep"), slurm={"partition": "nowhere"})
-    with pytest.raises(InputError, match=r"sbatch does not take .*Invalid job array"):
+    with pytest.raises(InputError, match=r"sbatch rejects .*Invalid job array"):
         submit(sweep(tmp_path / "sweep", n_trials=300, steps=1, checkpoint_freq=1), n_workers=1100)
     assert not (tmp_path / "sweep").exists()
 
@@ -266,7 +266,7 @@ def test_a_requeued_task_goes_on(tmp_path, submitted, undisturbed, what):
     said_by(*DISTURBANCES[what].format(id=array.id).split())
     array.end()
     assert job.folder.is_done, array.log
-    assert "going on after" in (job.folder / "out.txt").read_text()
+    assert "resuming after" in (job.folder / "out.txt").read_text()
     assert_same(undisturbed, job.folder.path)
 
 
@@ -281,5 +281,5 @@ def test_a_cancelled_task_saves_and_stays_away(tmp_path, submitted, undisturbed)
     assert job.folder.can_be_claimed
     again = submitted([job], 1)
     again.end()
-    assert "going on after" in (job.folder / "out.txt").read_text()
+    assert "resuming after" in (job.folder / "out.txt").read_text()
     assert_same(undisturbed, job.folder.path)
