@@ -1,10 +1,10 @@
-"""Steps a second of training from the cache, against the same updates on one minibatch that lies on the device.
+"""Steps per second of training from the cache, compared with the same updates on one minibatch on the device.
 
     python benchmarks/bound.py --data_dir DATA
 
-`DATA` has PACS in DomainBed's folders. The second is the bound: what training could do if loading, augmenting and
-copying to the device took no time. Both update one algorithm, in turns. At least 0.9 of the bound is the aim on a GPU;
-without one, loading and updates share the cores, and the defaults are small.
+`DATA` has PACS in DomainBed's folders. The second is the upper bound: training without the time for loading,
+augmentation and copies. Both update one algorithm, in turns. The aim on a GPU is at least 0.9 of the bound; without a
+GPU, loading and updates share the cores, and the defaults are small.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dg_batchformer.training.setup import Setup
 
 
 def steps_per_second(algorithm: Any, steps: Iterator[Any], n: int, compute: Compute) -> float:
-    """Rate over n updates; as many before them are not counted, which use up what was loaded ahead."""
+    """Rate over n updates, after n uncounted ones that use up the loaded minibatches."""
     for step in range(2 * n):
         if step == n:
             started = clock()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, ratios, and both sides' commands with the same images and the same weights."""
+"""Common parts of the benchmarks: clocks, ratios, and both sides' commands with the same images and weights."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ON_GPU = torch.cuda.is_available()
 
 
 def header(args: argparse.Namespace) -> str:
-    """What was measured, and on what."""
+    """The measured command, the machine and the versions."""
     flags = " ".join(f"{name}={value}" for name, value in vars(args).items() if value not in (None, ""))
     return f"{machine.available_cores()} cores; {machine.device_name()}; {machine.versions()}\n{flags}"
 
 
 def clock() -> float:
-    """Seconds, after all that the GPU was given is done."""
+    """Seconds, after the GPU has finished its work."""
     if ON_GPU:
         torch.cuda.synchronize()
     return time.monotonic()
@@ -48,7 +48,7 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
 
 
 def seconds(command: Sequence[object], environment: Mapping[str, str]) -> float:
-    """How long a command takes; its output is shown where it fails."""
+    """The seconds of a command; shows its output if it fails."""
     started = time.monotonic()
     words = [sys.executable, *map(str, command)]
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -60,8 +60,7 @@ def seconds(command: Sequence[object], environment: Mapping[str, str]) -> float:
 def environments(domainbed: str | None, folder: Path, torch_home: Path | None = None) -> dict[str, dict[str, str]]:
     """Environment variables of our commands and of DomainBed's, by side.
 
-    DomainBed imports `wilds` for two datasets that are not used here: where it is missing, a stand-in in `folder` has
-    what is imported of it.
+    DomainBed imports `wilds` for two datasets that are not used here: if it is missing, a stub in `folder` replaces it.
     """
     if not domainbed or not Path(domainbed, "domainbed").is_dir():
         raise SystemExit(f"no checkout of DomainBed at {domainbed}: give --domainbed, or set DOMAINBED")
@@ -73,7 +72,7 @@ def environments(domainbed: str | None, folder: Path, torch_home: Path | None = 
             (datasets / f"{module}.py").write_text(f"{name} = object\n")
         paths.append(str(folder / "stand_in"))
     ours = {**os.environ, **({"TORCH_HOME": str(torch_home)} if torch_home else {})}
-    # Its sweeps start "python", which should be this one.
+    # Its sweeps start "python", which must be this one.
     python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     theirs = {**ours, "PYTHONPATH": os.pathsep.join([*paths, *inherited]), "PYTHONWARNINGS": "ignore", "PATH": python}

@@ -22,7 +22,7 @@ DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
 STEPS = range(0, 4801, 300)
 HOLDOUT = 0.2
 MARK = "generated.json"
-"""Written last: which sweep a folder holds, all of it."""
+"""Written last: the sweep of a complete folder."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Shape:
 
 
 def generate(folder: Path, shape: Shape) -> None:
-    """Fills an empty folder with a sweep; one that holds it already is left as it is."""
+    """Fills an empty folder with a sweep; keeps a complete one."""
     mark = folder / MARK
     if mark.exists() and json.loads(mark.read_text()) == asdict(shape):
         return
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise SystemExit(
-            f"{folder} is not empty and does not hold this sweep whole: give another --folder, or delete it"
+            f"{folder} is not empty and does not have this complete sweep: give another --folder, or delete it"
         )
     generator = np.random.default_rng(0)
     for train_args in sweep(shape):
@@ -52,7 +52,7 @@ def generate(folder: Path, shape: Shape) -> None:
         with (run / "results.jsonl").open("w") as file:
             for record in records({**train_args, "output_dir": str(run)}, generator):
                 file.write(json.dumps(record, sort_keys=True) + "\n")
-        # Neither side opens the logs, so they are empty.
+        # No side reads the logs, so they are empty.
         for name, text in (("out.txt", ""), ("err.txt", ""), ("done", "done")):
             (run / name).write_text(text)
     mark.write_text(json.dumps(asdict(shape)))
@@ -80,7 +80,7 @@ def sweep(shape: Shape) -> Iterator[dict[str, Any]]:
 
 
 def records(train_args: dict[str, Any], generator: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """What DomainBed's training script would write of a run, a record a checkpoint."""
+    """The records of a run as DomainBed's training script writes them, one for each checkpoint."""
     args = {
         "checkpoint_freq": None,
         "hparams": None,
@@ -111,12 +111,12 @@ def records(train_args: dict[str, Any], generator: np.random.Generator) -> Itera
 
 @functools.cache
 def drawn_hparams(algorithm: str, dataset: str, seed: int | None) -> dict[str, Any]:
-    """The random search's hyper-parameters, or the defaults where there is no seed."""
+    """The hyper-parameters of the random search, or the defaults without a seed."""
     return default_hparams(algorithm, dataset) if seed is None else random_hparams(algorithm, dataset, seed)
 
 
 def accuracies(sizes: tuple[int, ...], test_envs: list[int], generator: np.random.Generator) -> dict[str, list[float]]:
-    """Shares of the images of each split by checkpoint, which rise to a level; that of a test environment is lower."""
+    """Accuracies of each split by checkpoint, which rise to a level; a test environment has a lower one."""
     level = generator.uniform(0.7, 0.95)
     rise = 1 - 0.8 * np.exp(-np.array(STEPS) / 900)
     found = {}

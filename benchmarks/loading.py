@@ -1,11 +1,11 @@
-"""Images a second that come out of loading and augmentation: ours against DomainBed's own loaders, on the same cores.
+"""Images per second of loading and augmentation: ours against DomainBed's own loaders, on the same cores.
 
     python benchmarks/loading.py --data_dir DATA --domainbed DomainBed
 
 `DATA` has PACS in DomainBed's folders, `DomainBed` is a checkout (or the environment variable DOMAINBED). Both sides
-give minibatches of three training environments; they take turns, so that what else the machine does slows both, and
-DomainBed's worker processes are stopped while it is not their turn. There are as many of them as its datasets ask for,
-or `--workers` an environment. The cache is built before, and its time is printed.
+load minibatches of three training environments. They take turns, so that other work on the machine slows both, and
+DomainBed's worker processes are stopped during our turns. Their number is that of its datasets, or `--workers` per
+environment. The cache is built before, and its time is printed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def theirs(args: argparse.Namespace) -> Iterator[Any]:
 
 
 def images_per_second(steps: Iterator[Any], n: int, *, in_workers: bool) -> float:
-    """Rate over n steps, of which others' processes do the work or not."""
+    """Rate over n steps."""
     for worker in multiprocessing.active_children():
         os.kill(worker.pid or 0, signal.SIGCONT if in_workers else signal.SIGSTOP)
     started = time.monotonic()
@@ -74,8 +74,8 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--domainbed", default=os.environ.get("DOMAINBED"))
     parser.add_argument("--batch_size", type=int, default=32, help="per environment (default 32)")
-    parser.add_argument("--workers", type=int, help="DomainBed's worker processes an environment (default: its own)")
-    parser.add_argument("--steps", type=int, default=20, help="a turn (default 20)")
+    parser.add_argument("--workers", type=int, help="DomainBed's worker processes per environment (default: its own)")
+    parser.add_argument("--steps", type=int, default=20, help="steps per turn (default 20)")
     parser.add_argument("--turns", type=int, default=5)
     args = parser.parse_args()
     print(header(args), flush=True)
@@ -86,7 +86,7 @@ def main() -> None:
     for turn in range(args.turns + 1):
         for name, steps in sides.items():
             rate = images_per_second(steps, args.steps, in_workers=name == "DomainBed")
-            if turn:  # the first is to warm up
+            if turn:  # the first is a warm-up
                 rates[name].append(rate)
     for name, values in rates.items():
         print(f"{name:10} {spread(values, 0)} images/s")

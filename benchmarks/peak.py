@@ -2,8 +2,8 @@
 
     python benchmarks/peak.py LIMIT OUTPUT COMMAND...
 
-A process of its own, since Linux counts the memory of the process that starts a command as the command's: this one is
-small. What the command prints goes to the file OUTPUT.
+It is a separate small process, since Linux counts the memory of the starting process as the command's. The output of
+the command goes to the file OUTPUT.
 """
 
 from __future__ import annotations

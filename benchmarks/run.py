@@ -4,10 +4,10 @@
 
 `DATA` has PACS in DomainBed's folders, `DomainBed` is a checkout (or the environment variable DOMAINBED) whose imports
 are installed (`pip install 'dg-batchformer[fidelity]'`). Each seed is one turn of both sides, with the same splits,
-network, initial backbone, updates and evaluations; seconds are those of the whole command, imports and evaluations
-included. Our cache is built before, and its time is printed. `--ours="--precision bf16"` gives our side more flags.
-Without a GPU a few images and a small network are taken, whose accuracies say nothing; with one, what a run really has.
-Without `--weights FILE` (ImageNet's, as torchvision publishes them) the backbone's start is random, the same for both.
+network, initial backbone, updates and evaluations; seconds are those of the whole command with imports and evaluations.
+Our cache is built before, and its time is printed. `--ours="--precision bf16"` gives our side more flags. Without a GPU
+the run has few images and a small network, and its accuracies have no meaning; with one it has those of a real run.
+Without `--weights FILE` (ImageNet's, from torchvision) both sides have the same random initial weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIDES = {"ours": ["-m", "dg_batchformer", "train"], "DomainBed": ["-m", "domainb
 
 
 def accuracy(folder: Path, test_env: int) -> float:
-    """Of the test environment's in-split at the last checkpoint, in percent."""
+    """The accuracy on the test environment's in-split at the last checkpoint, in percent."""
     last = (folder / "results.jsonl").read_text().splitlines()[-1]
     return 100 * float(json.loads(last)[f"env{test_env}_in_acc"])
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--domainbed", default=os.environ.get("DOMAINBED"))
-    parser.add_argument("--algorithm", default="ERM", help="one that both sides have (default ERM)")
+    parser.add_argument("--algorithm", default="ERM", help="an algorithm that both sides have (default ERM)")
     parser.add_argument("--test_env", type=int, default=3)
     parser.add_argument("--backbone", choices=BACKBONES, default=BACKBONES[ON_GPU])
     parser.add_argument("--weights", help="file of the backbone's weights (default: random ones)")
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--checkpoint_freq", type=int, default=300 if ON_GPU else 5)
     parser.add_argument("--images", type=int, default=0 if ON_GPU else 5, help="a class and environment (0: all)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--ours", default="", help="more flags for our side, in one word")
+    parser.add_argument("--ours", default="", help="more flags for our side, as one argument")
     args = parser.parse_args()
     print(header(args), flush=True)
     with tempfile.TemporaryDirectory() as name:

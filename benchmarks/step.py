@@ -1,10 +1,10 @@
-"""Seconds of an update with BatchFormer against the base algorithm's, on synthetic minibatches that lie on the device.
+"""Seconds of an update with and without BatchFormer, on synthetic minibatches on the device.
 
     python benchmarks/step.py
 
-Needs nothing but the package. Each algorithm and its variant take turns on the same three minibatches with the same
-network of random weights. Without a GPU the network and its images are small, where BatchFormer weighs more than on
-what a run really has; `--backbone`, `--image_size` and `--batch_size` choose others.
+Needs only the package. Each algorithm and its variant take turns on the same three minibatches with the same network of
+random weights. Without a GPU the network and its images are small, so BatchFormer has a larger share than in a real
+run; `--backbone`, `--image_size` and `--batch_size` select others.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
                 for _ in range(args.steps):
                     with compute.autocast():
                         algorithm.update(minibatches)
-                if turn:  # the first is to warm up
+                if turn:  # the first is a warm-up
                     took[side].append((clock() - started) / args.steps)
         plain, with_batchformer = (sorted(values)[len(values) // 2] for values in took)
         print(f"{base:10} {plain:9.4f} {with_batchformer:17.4f}  {spread(ratios(took[1], took[0]))}", flush=True)

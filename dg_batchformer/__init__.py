@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         register_algorithm,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ALGORITHMS",

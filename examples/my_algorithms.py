@@ -1,4 +1,4 @@
-"""An algorithm of one's own: it minimises the loss of its worst environment."""
+"""An example of your own algorithm: it minimises the loss of the worst environment."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Transfer-Learning-Library's CORAL and IRM on RotatedDigits, without BatchFormer and with it.
+"""Transfer-Learning-Library's CORAL and IRM on RotatedDigits, with and without BatchFormer.
 
     python examples/tllib_digits.py --algorithm coral --test_env 3
 
@@ -37,7 +37,7 @@ def make_classifier(seed: int, dataset: Dataset, batchformer: bool) -> Classifie
         layers += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.GroupNorm(8, width), nn.ReLU()]
         channels = width
     backbone = nn.Sequential(*layers)
-    backbone.out_features = WIDTH  # Classifier asks for it
+    backbone.out_features = WIDTH  # required by Classifier
     head = nn.Linear(WIDTH, dataset.num_classes)
     pool = BatchFormerPool(WIDTH) if batchformer else None
     return Classifier(backbone, dataset.num_classes, head=head, finetune=False, pool_layer=pool)
@@ -61,7 +61,7 @@ OBJECTIVES = {"coral": (coral, 1.0), "irm": (irm, 0.1)}
 
 
 def train(args: argparse.Namespace, dataset: Dataset, splits: Sequence[Split], batchformer: bool) -> Classifier:
-    """One run of the library's training loop; BatchFormer changes its optimizer's groups and the order of the rows."""
+    """One run of the library's training loop; BatchFormer changes the optimizer's groups and the order of the rows."""
     objective, weight = OBJECTIVES[args.algorithm]
     classifier = make_classifier(args.seed, dataset, batchformer)
     groups = parameter_groups(classifier, args.lr, args.lr_scale) if batchformer else classifier.get_parameters(args.lr)
@@ -87,7 +87,7 @@ def train(args: argparse.Namespace, dataset: Dataset, splits: Sequence[Split], b
 
 @torch.no_grad()
 def accuracy(classifier: Classifier, dataset: Dataset, chosen: Sequence[tuple[int, Tensor]]) -> float:
-    """Percent of right answers, the mean over the given environments and indices in them."""
+    """Accuracy in percent, averaged over the given environments with their indices."""
     rights = []
     for i, indices in chosen:
         environment = dataset.environments[i]
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--lr_scale", type=float, default=1.0, help="BatchFormer's learning rate as a multiple of --lr")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)  # for layers this small a second one is not worth waiting for
+    torch.set_num_threads(1)  # one thread: the layers are small
 
     splits = split_environments(dataset.sizes, 0.2, args.seed)
     held_out = [(i, split.out) for i, split in enumerate(splits) if i != args.test_env]

@@ -1,9 +1,8 @@
 """Rebuilds the tables of published results from the records of their runs: python results/rebuild.py (make results)
 
-A folder beside this file has the records of its sweeps as `records.tar.xz`, and in `reports.json` by name what is
-reported together: the sweeps, as they are called there. Each report gets a folder with a table for every selection
-method, all of them as LaTeX, their cells and differences as CSV, and figures; pages that quote a table are brought up
-to date.
+A folder beside this file has the records of its sweeps as `records.tar.xz`, and `reports.json` maps the name of each
+report to its sweeps. A report has a folder with a table for every selection method, all of them as LaTeX, cells and
+differences as CSV, and figures. Pages that quote a table are updated.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def published() -> list[Path]:
 
 
 def reports(folder: Path) -> Iterator[tuple[str, Report]]:
-    """The reports of a folder by name, with its records in the working folder: no path gets into them."""
+    """The reports of a folder by name; the working folder has its records, so that reports contain no path."""
     wanted = json.loads((folder / "reports.json").read_text(encoding="utf-8"))
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(folder / RECORDS) as archive:
@@ -68,7 +67,7 @@ def chosen_by(selection: str, whole: Report) -> Report:
 
 
 def write_tables(whole: Report, folder: Path) -> None:
-    """Writes a Markdown table for every selection method, one of differences, and the files that have all of them."""
+    """Writes a Markdown table for every selection method and for the differences, and the files with all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for selection in METHODS:
         (folder / f"{selection}.md").write_text(render(chosen_by(selection, whole), "markdown"), encoding="utf-8")
@@ -81,7 +80,7 @@ def write_tables(whole: Report, folder: Path) -> None:
 def by_environment(result: Result) -> str:
     """A Markdown table of paired differences with Student's 95 % intervals: by environment, and over all of them.
 
-    The last column takes the environments' means for the sample: what can be said of environments other than these.
+    The last column uses the environments' means as the sample, for claims about other environments.
     """
     names = result.section.own_columns
     header = ["Variant - base", *names, "All pairs", "Environments as the sample"]
@@ -104,7 +103,7 @@ def pages() -> list[Path]:
 
 
 def quoting(page: Path) -> str:
-    """A page with its quoted tables, each a file's so-manyth, as that file has it now."""
+    """A page with its quoted tables updated; a quote names the file and the number of the table in it."""
 
     def quoted(found: re.Match[str]) -> str:
         before, number, name, after = found.groups()

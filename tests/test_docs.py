@@ -154,14 +154,14 @@ def test_methods_formats_and_problems_are_those_that_there_are():
     assert f"corrected p is below {SIGNIFICANT}" in WHICH
 
 
-def test_what_is_passed_over_is_all_told():
+def test_all_kinds_of_problems_are_listed():
     kinds = [
         *(records.TORN, records.FOREIGN, records.OUT_OF_RANGE, records.REPEATED),
         *(selection.STRANGERS, selection.INCOMPLETE, selection.ILL_DESCRIBED, selection.NO_ARGS, selection.UNREADABLE),
         *(selection.UNFINISHED, selection.UNUSABLE, selection.LEFT_OUT, selection.TWICE, selection.NO_RUN),
         *(report.NEVER_LEFT_OUT, report.MIXED_VERSIONS, leaderboard.WITHOUT_RUNS, leaderboard.WITHOUT_COLUMN),
     ]
-    assert sorted(first_cells("What is amiss", SELECTION)) == sorted(kind.strip("`") for kind in kinds)
+    assert sorted(first_cells("Problem", SELECTION)) == sorted(kind.strip("`") for kind in kinds)
 
 
 def test_seconds_of_claims_are_those_of_the_code():

@@ -115,11 +115,11 @@ def accuracies_of(step: int) -> dict[str, Any]:
     base = lines()
     mean = alt.X("mean:Q").title(None).scale(zero=False, padding=4).axis(tickCount=4)
     fill, shape = alt.Fill("fill:N", scale=None), alt.Shape("shape:N", scale=None)
-    told = ["names:N", "panel:N", alt.Tooltip("mean:Q", format=".1f")]
+    tooltip = ["names:N", "panel:N", alt.Tooltip("mean:Q", format=".1f")]
     layers = [
         base.mark_rule().encode(x="ends[0]:Q", x2="ends[1]:Q"),
         *(base.mark_tick(size=7).encode(x=f"caps[{end}]:Q") for end in (0, 1)),
-        base.mark_point(size=45).encode(mean, fill, shape, tooltip=told),
+        base.mark_point(size=45).encode(mean, fill, shape, tooltip=tooltip),
         base.mark_text(dx=7, dy=-5, fontSize=13).encode(x=mean, text="star:N"),
         base.mark_text(align="left").encode(x=alt.value(4), text="none:N", color=alt.value(FAINT)),
     ]
@@ -132,7 +132,7 @@ def forest_of(step: int) -> dict[str, Any]:
     base = lines()
     mean = alt.X("mean:Q").title("points, with the change minus without it").scale(padding=4).axis(tickCount=5)
     beside = base.mark_text(align="right")
-    told = ["names:N", alt.Tooltip("mean:Q", format="+.1f"), "counts:N", "p:N"]
+    tooltip = ["names:N", alt.Tooltip("mean:Q", format="+.1f"), "counts:N", "p:N"]
     pair = base.mark_point(size=7, filled=True, yOffset=7)
     told_of_pair = ["environment:N", "trial_seed:N", alt.Tooltip("difference:Q", format="+.1f")]
     layers = [
@@ -140,7 +140,7 @@ def forest_of(step: int) -> dict[str, Any]:
         base.mark_rule().encode(x="t[0]:Q", x2="t[1]:Q"),
         base.mark_rule(size=3).encode(x="bootstrap[0]:Q", x2="bootstrap[1]:Q"),
         pair.encode(x="difference:Q", color=alt.value("#9a9a9a"), tooltip=told_of_pair),
-        base.mark_point(shape="diamond", size=55, filled=True).encode(x=mean, tooltip=told),
+        base.mark_point(shape="diamond", size=55, filled=True).encode(x=mean, tooltip=tooltip),
         beside.encode(x=alt.value(WIDTH + 42), text="counts:N"),
         beside.encode(x=alt.value(WIDTH + 82), text="p:N"),
     ]
@@ -183,12 +183,12 @@ def curves_of() -> dict[str, Any]:
     y = alt.Y("accuracy:Q").title("accuracy (%)").scale(zero=False).axis(tickCount=5)
     dash = alt.StrokeDash("split:N").scale(domain=SPLITS, range=[[1, 0], [4, 2]])
     dots = chosen.transform_calculate(fill=f"datum.filled ? '{BLUE}' : 'white'").mark_point(size=18)
-    told = ["label:N", "environment:N", "trial_seed:N", "steps:Q", alt.Tooltip("accuracy:Q", format=".1f")]
+    tooltip = ["label:N", "environment:N", "trial_seed:N", "steps:Q", alt.Tooltip("accuracy:Q", format=".1f")]
     layers = [
         windows.encode(x="swad_window[0]:Q", x2="swad_window[1]:Q", y=alt.value(PANEL[1] - 2)),
         trials.mark_line(size=0.4).encode(x=x, y=y, detail="trial_seed:N"),
         means.mark_line(size=1.4).encode(x=x, y="mean(accuracy):Q", strokeDash=dash),
-        dots.encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=told),
+        dots.encode(x=x, y=y, fill=alt.Fill("fill:N", scale=None), tooltip=tooltip),
     ]
     by_environment = panels(layers, *PANEL, facet=alt.Facet("environment:N", sort=None), columns=2)
     line = ["label", "environment"]

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Makes the runs behind this folder's records: sh run.sh DATA RUNS
-# DATA is the folder in which PACS lies; each setting gets a folder in RUNS, and the records of all of them end up in
-# RUNS/records.tar.xz. Needs dg-batchformer[offline]. Called again, it goes on where it was.
+# DATA is the folder that contains PACS; each setting has a folder in RUNS, and all records are packed into
+# RUNS/records.tar.xz. Needs dg-batchformer[offline]. Run it again to resume.
 set -eu
 data=$1 runs=$2
 for folder in "$data" "$runs"; do
-    case $folder in /*) echo "$folder: expected a relative path, since records have it" >&2; exit 2 ;; esac
+    case $folder in /*) echo "$folder: expected a relative path, since the records contain it" >&2; exit 2 ;; esac
 done
 mkdir -p "$runs"
 [ -e "$runs/machine.txt" ] || sh "$(dirname "$0")/../machine.sh" > "$runs/machine.txt"
@@ -20,14 +20,14 @@ setting() {
         --skip_model_save --skip_confirmation
 }
 
-# With pairs of environments left out too, which leave-one-domain-out cross-validation needs.
+# With pair runs, for leave-one-domain-out cross-validation.
 setting ERM '' ERM ERM_BatchFormer --pairs
 setting lr_scale-0.1 ', "batchformer_lr_scale": 0.1' ERM_BatchFormer
 setting others '' CORAL CORAL_BatchFormer IRM IRM_BatchFormer VREx VREx_BatchFormer SWAD SWAD_BatchFormer
 setting others-lr_scale-0.1 ', "batchformer_lr_scale": 0.1' \
     CORAL_BatchFormer IRM_BatchFormer VREx_BatchFormer SWAD_BatchFormer
 
-# Ablations of ERM_BatchFormer, one hyper-parameter each, with the first two above; ERM too where it has it as well.
+# Ablations of ERM_BatchFormer, one hyper-parameter each, in addition to the first two above; ERM too if it has it.
 setting layers-2 ', "batchformer_layers": 2' ERM_BatchFormer
 setting layers-4 ', "batchformer_layers": 4' ERM_BatchFormer
 setting own_classifier ', "batchformer_shared_classifier": false' ERM_BatchFormer

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Fine-tunes ERM and ERM_BatchFormer on PACS for 501 steps, on all GPUs of this machine: sh run.sh DATA RUNS [FLAG...]
-# DATA is the folder in which PACS lies; the records end up in RUNS/records.tar.xz. Flags are those of `sweep launch`.
-# Needs dg-batchformer[offline]. Called again, it resumes.
+# DATA is the folder that contains PACS; the records are packed into RUNS/records.tar.xz. Flags are those of `sweep launch`.
+# Needs dg-batchformer[offline]. Run it again to resume.
 set -eu
 data=$1 runs=$2
 shift 2
 for folder in "$data" "$runs"; do
-    case $folder in /*) echo "$folder: expected a relative path, since records have it" >&2; exit 2 ;; esac
+    case $folder in /*) echo "$folder: expected a relative path, since the records contain it" >&2; exit 2 ;; esac
 done
 mkdir -p "$runs"
 [ -e "$runs/machine.txt" ] || sh "$(dirname "$0")/../machine.sh" > "$runs/machine.txt"

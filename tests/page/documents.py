@@ -39,7 +39,7 @@ def document(algorithms=(*ALGORITHMS, *NASTY), trials=3):
         for i, (selection, dataset) in enumerate((s, d) for s in TITLES for d in (*ENVIRONMENTS, "Avg"))
     ]
     return {
-        "made_by": "dg-batchformer 0.1.0",
+        "made_by": "dg-batchformer 0.2.0",
         "made_at": "2026-01-02 03:04 UTC",
         "title": "Selection table",
         "folders": ["sweep", "older sweep"],

@@ -135,7 +135,7 @@ def test_it_opens_with_the_first_fair_table(page):
     assert page.one("#choice option:checked").text == "Average over PACS, VLCS, protocol domainbed (last checkpoint)"
     assert page.text("#band") == ""
     page.open()
-    assert page.text("#made").startswith("480 runs of 2 folders: sweep, older sweep. Made by dg-batchformer 0.1.0")
+    assert page.text("#made").startswith("480 runs of 2 folders: sweep, older sweep. Made by dg-batchformer 0.2.0")
     assert page.text("#caption") == FIRST["caption"]
     assert page.algorithms() == [row["algorithm"] for row in FIRST["rows"]]
 

@@ -152,7 +152,7 @@ def test_what_failed_is_tried_again_and_what_lacks_memory_costs_no_other(tmp_pat
     ]
     errors = [one[2] for one in said]
     assert errors[0] == "RuntimeError: no luck yet"
-    assert errors[1].startswith("DivergedError: at step 0 ")
+    assert errors[1].startswith("DivergedError: a value at step 0 ")
     assert errors[2] == errors[5]
     assert errors[2].startswith("out of memory (RuntimeError: ")
     assert errors[3] is errors[4] is None
@@ -311,7 +311,7 @@ def test_gpus_and_their_workers(tmp_path, monkeypatch, launcher, places):
 @pytest.mark.parametrize("gpus", [(0, 3), (-1,), (), (1, 1)])
 def test_gpus_that_are_not_there_are_refused(monkeypatch, gpus):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    with pytest.raises(InputError, match="expected some of 0, 1, 2, each once"):
+    with pytest.raises(InputError, match="expected one or more of 0, 1, 2, each once"):
         MultiGpu(gpus=gpus).places([])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(InputError, match="multi_gpu finds no GPU here"):
