@@ -1,4 +1,4 @@
-# Each target sets up all that it needs in .venv; a machine needs Python 3 (>= 3.10) with pip, and make.
+# Each target installs its requirements into .venv; you need Python 3 (>= 3.10) with pip, and make.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/installed-plots
 	$(BIN)/python -m dg_batchformer.sweeps.digits --output_dir demo --table selection.md
 
-# The quick tests; test-all has those that kill, wait, submit to a cluster or click through the page too.
+# The quick tests; test-all also has those that kill, wait, submit to a cluster or click through the page.
 test: .venv/installed-test
 	$(BIN)/python -m pytest -n auto -m "not slow and not slurm and not browser"
 
@@ -25,14 +25,14 @@ docs: .venv/installed
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# make fidelity PEERS=DIR: DIR holds checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library.
+# make fidelity PEERS=DIR: DIR has checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library.
 fidelity: .venv/installed-test
 	$(if $(PEERS),,$(error PEERS is not set: expected a folder with checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library))
 	$(BIN)/python -m pip install -q -e ".[fidelity]"
 	PEERS=$(abspath $(PEERS)) $(BIN)/python -m pytest tests/fidelity
 
-# Where Python comes without venv (Debian packs it apart), virtualenv from pip does the same; --target keeps it out of
-# the system's own packages.
+# If Python has no venv (Debian has a separate package for it), virtualenv from pip does the same; --target keeps it out
+# of the system's packages.
 .venv/made:
 	$(PYTHON) -m venv .venv || { rm -rf .venv && $(PYTHON) -m pip install --target build/virtualenv virtualenv \
 	  && PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv .venv; }
@@ -50,11 +50,11 @@ fidelity: .venv/installed-test
 	$(BIN)/python -m pip install -e ".[test]"
 	touch $@
 
-# Two sweeps of 24 runs: one left alone, one with processes killed 60 times, files torn and the disk filled.
+# Two sweeps of 24 runs: one undisturbed, one with 60 killed processes, damaged files and a full disk.
 chaos: .venv/installed-test
 	$(BIN)/python tests/chaos.py --folder build/chaos-$$(date +%s)
 
-# The tables under results/ anew from the records there.
+# The tables under results/, rebuilt from their records.
 results: .venv/installed-test
 	$(BIN)/python results/rebuild.py
 

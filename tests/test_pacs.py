@@ -12,6 +12,7 @@ from dg_batchformer import cli
 MINI = Path(__file__).parents[2] / "shared" / "data" / "pacs" / "pacs-mini.tar"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.shared,
     pytest.mark.skipif(not MINI.exists(), reason=f"needs the real images of PACS, {MINI.name}, beside the repository"),
 ]

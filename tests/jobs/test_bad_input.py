@@ -88,6 +88,7 @@ def test_one_sentence_and_nothing_lost(sweep, capsys, monkeypatch, wrong):
     assert snapshot(folder) == before
 
 
+@pytest.mark.slow
 def test_data_that_changed_since_the_sweep_began(tmp_path, capsys):
     """The launch says so; what a launcher that runs already finds of it costs the run, not the sweep."""
     root, folder = image_tree(tmp_path / "mine"), tmp_path / "sweep"
@@ -122,6 +123,7 @@ def test_clocks_that_go_backwards(sweep, capsys, monkeypatch):
     assert 0 < json.loads((victim.folder / "results.jsonl").read_text().splitlines()[-1])["run_seconds"] < 600
 
 
+@pytest.mark.slow
 def test_a_path_with_spaces_and_letters_of_all_kinds(tmp_path, capsys):
     """From images to the table."""
     root = image_tree(tmp_path / "Bilder für Zürich 图像" / "mein Satz", environments=("Öl", "写真", "c d"))

@@ -6,6 +6,7 @@ import pytest
 from chaos import TooSoonError, compare
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to find processes")
 def test_a_sweep_that_is_disturbed_ends_like_one_that_is_not(tmp_path):
     said = disturbed(tmp_path, steps=60)

@@ -14,6 +14,7 @@ from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.training.setup import Setup
 
 
+@pytest.mark.slow
 def test_time_is_steps_and_evaluations(monkeypatch, tmp_path):
     dataset = load_dataset("Debug28")
     # A clock that adds a second each time it is read: three steps take one, an evaluated batch one.

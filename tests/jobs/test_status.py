@@ -271,6 +271,7 @@ def watched(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_watched_sweep_is_followed_to_its_end(watched):
     jobs, start = watched
     watching = start(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -19,6 +19,8 @@ SWEEP += ["--steps", "12", "--checkpoint_freq", "4", "--checkpoint_minutes", "0.
 SWEEP += ["--hparams", '{"batch_size": 4}', "--skip_model_save", "--skip_confirmation"]
 N_RUNS = 12
 
+pytestmark = pytest.mark.slow
+
 
 def launch(folder):
     """A launcher as a user starts it, in a process group of its own."""

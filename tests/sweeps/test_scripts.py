@@ -39,6 +39,7 @@ def test_without_runs_there_is_no_table(monkeypatch, capsys, tmp_path, status):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_digits_end_to_end(tmp_path, capsys):
     from dg_batchformer.sweeps import digits
 

@@ -97,6 +97,7 @@ def trouble(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
 
+@pytest.mark.slow
 def test_local_runs_all_and_survives_failures(tmp_path, trouble, monkeypatch):
     monkeypatch.setattr("dg_batchformer.machine.available_cores", lambda: 2)
     algorithms = ["trouble_for_test:Fails", "trouble_for_test:Dies", "trouble_for_test:Threads"]
@@ -138,6 +139,7 @@ def launched(tmp_path, algorithms, steps=4, **options):
     return ended
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_and_what_lacks_memory_costs_no_other(tmp_path, trouble):
     names = [f"trouble_for_test:{name}" for name in ("Once", "Diverges", "Grabs", "Threads")]
     ended = launched(tmp_path, names, retries=1)
@@ -159,6 +161,7 @@ def test_what_failed_is_tried_again_and_what_lacks_memory_costs_no_other(tmp_pat
     assert [one.job.folder.marked for one in ended[3:]] == ["done", "done", "failed"]
 
 
+@pytest.mark.slow
 def test_a_run_that_lasts_too_long_is_saved_and_the_next_try_goes_on(tmp_path, trouble):
     tries = launched(tmp_path, ["trouble_for_test:Slow"], steps=12, retries=20, timeout=2 / 60)
     assert len(tries) > 1
@@ -172,6 +175,7 @@ def test_a_run_that_lasts_too_long_is_saved_and_the_next_try_goes_on(tmp_path, t
     assert "took longer than --timeout (0.0" in (folder / "err.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_leave_is_killed(tmp_path, trouble, monkeypatch):
     monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1)
     (stuck,) = launched(tmp_path, ["trouble_for_test:Stuck"], timeout=1 / 60)
@@ -179,6 +183,7 @@ def test_a_run_that_does_not_leave_is_killed(tmp_path, trouble, monkeypatch):
     assert stuck.job.folder.marked == "failed"
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tmp_path, trouble):
     """The runs have nowhere to write that, and the launcher says it all the same."""
     hparams = '{"batch_size": 4}'
@@ -196,6 +201,7 @@ def test_a_full_disk_and_a_folder_that_allows_no_writing_cost_their_runs_only(tm
         assert errors[fine] is None
 
 
+@pytest.mark.slow
 def test_a_worker_whose_run_ends_when_it_is_asked_to_leave_keeps_nobody_waiting(tmp_path, trouble, monkeypatch):
     """Its signal was for a run that heeds it no more."""
     monkeypatch.setattr("dg_batchformer.jobs.workers.LEAVE_SECONDS", 1000)
@@ -241,6 +247,7 @@ def mounted(folder, options):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_a_launcher_that_is_asked_to_leave_has_its_runs_saved(tmp_path, trouble, signal_name):
     command = [sys.executable, "-m", "dg_batchformer", "sweep", "launch", "--output_dir", str(tmp_path / "sweep")]
@@ -326,6 +333,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see processes")
 def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
     """Or they would go on beside those of the next launch, in the same folders."""
@@ -355,6 +363,7 @@ def test_workers_end_with_a_launcher_that_was_killed(tmp_path, trouble):
     assert not any(alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_workers_share_one_copy_of_the_images(tmp_path, monkeypatch):
     """As on a GPU, with the copy in shared memory instead."""
     import torch.multiprocessing  # noqa: F401
