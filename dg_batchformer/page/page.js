@@ -1,13 +1,13 @@
-/* The page: what it shows is in `state`, which the URL's hash keeps. Its texts become text nodes, never HTML. */
+/* The page: `state` has what it shows, and the URL's hash keeps it. Texts become text nodes, never HTML. */
 
 const NONE = "\u2013";
 const START = { table: "", filter: "", sort: "", row: "", column: "" };
 const state = { ...START };
-let view = null; // the result that is shown, with the columns and rows of its table
+let view = null; // the shown result, with the columns and rows of its table
 
 const byId = (id) => document.getElementById(id);
 
-/* Names that begin with "on" are listeners; null and false leave an attribute or a child out. */
+/* Names that begin with "on" are listeners; null and false omit an attribute or a child. */
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -27,7 +27,7 @@ const grid = (kind, head, lines) => make("div", { class: "scroll", tabindex: 0, 
     make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
     make("tbody", {}, lines.map((line) => make("tr", {}, line.map((value) => make("td", {}, value)))))));
 
-/* Its content, which may be much, is made when it is opened. */
+/* The content, which may be large, is made when it is opened. */
 function onDemand(summary, content, open = false) {
   const details = make("details", { open }, make("summary", {}, summary));
   details.addEventListener("toggle", () => details.append(content()), { once: true });
@@ -41,7 +41,7 @@ const plural = (n, word, words = `${word}s`) => `${n} ${n === 1 ? word : words}`
 /* Sentences in which `backticks` mark code. */
 const prose = (text) => String(text).split("`").map((part, i) => (i % 2 ? make("code", {}, part) : part));
 
-/* What Python packed: JSON, compressed, in letters. */
+/* The data from Python: compressed JSON in base64. */
 const bytes = Uint8Array.from(atob(byId("data").textContent), (letter) => letter.charCodeAt(0));
 const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
 const { document: DATA, drawn: DRAWN, differences: DIFFERENCES } = await new Response(unpacked).json();
@@ -63,7 +63,7 @@ function showHeader() {
   }));
 }
 
-/* What a table's option says: the dataset, and of the setting what differs among the tables. */
+/* The text of a table's option: the dataset, and the settings in which tables differ. */
 function settingName(result) {
   const varying = Object.keys(result.setting).filter((name) =>
     name !== "dataset" && new Set(DATA.results.map((other) => other.setting[name])).size > 1);
@@ -85,7 +85,7 @@ function showView() {
   const result = find(({ id }) => id === state.table) ?? find(({ oracle }) => !oracle) ?? DATA.results[0];
   byId("choice").value = result.id;
   byId("filter").value = state.filter;
-  byId("band").textContent = result.oracle ? "Uses test data: not a fair number." : "";
+  byId("band").textContent = result.oracle ? "Uses test data: not a fair result." : "";
   byId("caption").replaceChildren(...prose(result.caption));
   byId("lacking").replaceChildren(...prose(result.lacking ?? ""));
   for (const id of ["table-scroll", "hint"]) byId(id).hidden = Boolean(result.lacking);
@@ -94,14 +94,14 @@ function showView() {
   showCharts(result);
 }
 
-/* What sorting changes. */
+/* The parts that sorting changes. */
 function showTable() {
   arrangeRows(view);
   showDetails(view);
   writeHash();
 }
 
-/* The charts of the table that is shown, with the rows that the filter leaves. */
+/* The charts of the shown table, with the filtered rows. */
 function showCharts(result) {
   const at = DATA.results.indexOf(result);
   const charts = (DRAWN?.[at] ?? [])
@@ -119,7 +119,7 @@ function showCharts(result) {
   byId("verdicts").replaceChildren(...left.map(({ title, words }) => make("li", {}, make("b", {}, title), `: ${words}`)));
 }
 
-/* For the charts of a kind, with their caption. */
+/* The section of a kind of charts, with their caption. */
 const section = (kind, title) => make("section", { id: `${kind}-section`, "aria-label": title },
   make("h2", {}, title), make("p", { class: "caption", id: `${kind}-caption` }), make("div", { id: kind }));
 
@@ -130,7 +130,7 @@ function showSection(kind, charts, show) {
   byId(kind).replaceChildren(...own.map(show));
 }
 
-/* Drawn by Vega without evaluating code; as many panels stand side by side as the page has room for. */
+/* Vega draws without evaluating code; the page's width limits the panels in a row. */
 function drawChart({ spec: definition, title, rows }) {
   const spec = { ...definition, datasets: { rows } };
   const room = byId("view").clientWidth - 170;

@@ -5,7 +5,7 @@ const errorText = (cell) => (isNumber(cell.error) ? ` \u00b1 ${number(cell.error
 const meanText = (cell) => (isNumber(cell.mean) ? number(cell.mean) + errorText(cell) : "no number");
 const isDeviation = (cell) => isNumber(cell.error) && cell.error_kind === "std";
 
-/* Environments first, then what is over them. */
+/* Environments first, then averages. */
 function tableColumns(result) {
   const firstOver = result.columns.find((name) => !result.environments.includes(name));
   const ranked = result.rows.some((row) => isNumber(row.rank));
@@ -47,7 +47,7 @@ function tableRow(row, columns, name) {
   }));
 }
 
-/* The algorithm, which may break after its underscores; small under it what else its label says and sets it apart. */
+/* The algorithm, with possible line breaks after underscores; below it, small, the rest of its label. */
 function rowName(row, result, footnote) {
   const own = row.label.startsWith(row.algorithm) ? row.algorithm.length : row.label.length;
   const seeds = new Set(result.rows.map((other) => other.seeds).filter(Boolean));
@@ -74,7 +74,7 @@ function cellButton(row, column, cell) {
     cell.missing && small(cell.missing));
 }
 
-/* Another header starts in its usual direction; the same one turns round, then gives the first order back. */
+/* A new header starts in its usual direction; the same one reverses it, then restores the first order. */
 function sortBy({ name, ascending }) {
   const turns = (ascending ? ["ascending", "descending"] : ["descending", "ascending"]).map((way) => `${way} ${name}`);
   state.sort = [...turns, ""][turns.indexOf(state.sort) + 1];
@@ -99,17 +99,17 @@ function matches(name) {
   return words.every((word) => name.toLowerCase().includes(word));
 }
 
-/* Puts the rows that the filter leaves into the table, sorted. */
+/* Puts the filtered rows into the table, sorted. */
 function arrangeRows(table) {
   const shown = sortedRows(table).filter(({ key }) => matches(key)).map(({ element }) => element);
-  const none = make("td", { colspan: table.columns.length, class: "none" }, `No name has \u201c${state.filter}\u201d.`);
+  const none = make("td", { colspan: table.columns.length, class: "none" }, `No algorithm has \u201c${state.filter}\u201d.`);
   const body = byId("table").tBodies[0];
   body.replaceChildren(...(shown.length ? shown : [make("tr", {}, none)]));
   const cells = [...body.querySelectorAll("button.cell")];
   if (cells.length && !cells.some((cell) => cell.tabIndex === 0)) cells[0].tabIndex = 0;
 }
 
-/* Tab reaches one number of the table, the arrows lead to the others. */
+/* Tab reaches one number of the table, arrow keys the others. */
 function moveByArrows(event) {
   const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
   const from = event.target.closest("button.cell");
@@ -123,7 +123,7 @@ function moveByArrows(event) {
   to.focus();
 }
 
-/* Opens a cell's details, or closes them where they are open. */
+/* Opens or closes the details of a cell. */
 function openCell(key, column) {
   const open = state.row === key && state.column === column;
   [state.row, state.column] = open ? ["", ""] : [key, column];
@@ -131,7 +131,7 @@ function openCell(key, column) {
   writeHash();
 }
 
-/* What stands behind the open cell: its values, the chosen runs, the commands that make them. */
+/* The details of the open cell: values, chosen runs, and their commands. */
 function showDetails({ result, rows }) {
   byId("details")?.remove();
   byId("table").querySelector("button[aria-expanded='true']")?.setAttribute("aria-expanded", "false");
@@ -161,7 +161,7 @@ function facts(result, row, cell) {
     ["By trial", Object.entries(cell.values).map(([trial, value]) => `${trial}: ${number(value)}`).join("; ")],
     ["Runs", cell.expected > 0 && `${cell.done} done of ${cell.expected} expected`],
     ["Hyper-parameters", seeds[row.seeds]],
-    ["Chosen by", !row.source && (result.oracle ? "test accuracy: not a fair number" : result.selection_title)],
+    ["Selected by", !row.source && (result.oracle ? "test accuracy: not a fair result" : result.selection_title)],
   ];
   return make("dl", {}, known.filter(([, value]) => value).map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, value))));
@@ -185,11 +185,11 @@ function commands(cell) {
   return [
     trained.length > 0 && make("details", { open: trained.length <= 3 },
       make("summary", {}, plural(trained.length, "command that trains it", "commands that train them")), blocks),
-    cell.command && [make("h4", {}, "The same from the folder"), codeBlock(cell.command)],
+    cell.command && [make("h4", {}, "Print this again from the folder"), codeBlock(cell.command)],
   ];
 }
 
-/* Where a browser does not let the page copy, the text is left selected. */
+/* If the browser does not allow copying, the text stays selected. */
 function codeBlock(text) {
   const code = make("code", {}, text);
   const copy = ({ target }) => {

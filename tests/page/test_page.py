@@ -213,7 +213,7 @@ def test_filter(page):
     ]
     assert [item.text for item in page.all("#curves summary")] == ["SWAD and SWAD_BatchFormer"]
     page.one("#filter").send_keys(" nothing")
-    assert page.text("#table tbody") == "No name has \u201cBATCH swad nothing\u201d."
+    assert page.text("#table tbody") == "No algorithm has \u201cBATCH swad nothing\u201d."
     for name in ("accuracies", "forest", "curves"):
         assert not page.one(f"#{name}-section").is_displayed()
 
@@ -235,9 +235,9 @@ def test_oracle_is_fenced_off(page):
     groups = [group.get_attribute("label") for group in page.all("#choice optgroup")]
     assert groups == [*list(TITLES.values())[:3], "oracle: uses test data, not a fair result"]
     page.choose("PACS, protocol domainbed (oracle)")
-    assert page.text("#band") == "Uses test data: not a fair number."
+    assert page.text("#band") == "Uses test data: not a fair result."
     page.click(page.cell(1, "A"))
-    assert "test accuracy: not a fair number" in page.text("#details dl")
+    assert "test accuracy: not a fair result" in page.text("#details dl")
     page.choose("PACS, protocol domainbed (training-domain validation)")
     assert not page.one("#band").is_displayed()
 
