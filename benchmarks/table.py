@@ -104,7 +104,7 @@ def their_cells(printed: str) -> dict[Key, tuple[float, ...]]:
 
 
 def differing(ours: Mapping[Key, tuple[float, ...]], theirs: Mapping[Key, tuple[float, ...]]) -> list[Key]:
-    """Cells that one table lacks, or whose numbers are not the same as far as DomainBed prints them."""
+    """Cells that are missing in one table, or whose printed numbers differ."""
     return [
         key
         for key in sorted(ours.keys() | theirs.keys())

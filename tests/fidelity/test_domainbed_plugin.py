@@ -76,7 +76,7 @@ def support(registered, name):
     try:
         algorithm = construct(registered, f"{name}_BatchFormer")
     except ValueError as error:
-        return f"refused: {str(error).partition(': ')[2]}"
+        return f"not supported: {str(error).partition(': ')[2]}"
     before = weights(algorithm)
     for step in range(4):
         algorithm.update(batches(step))
