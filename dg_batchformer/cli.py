@@ -77,6 +77,7 @@ def train(arguments: argparse.Namespace) -> int:
     except (DivergedError, LostError, TakenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    print(f"results in {arguments.output_dir}")
     return 0
 
 

@@ -232,7 +232,7 @@ def _explained(result: Result, row: Row, column: str) -> Iterator[str]:
         key = choice.run.key
         yield (
             f"  trial {key.trial_seed}, hparams_seed {key.hparams_seed}, test_envs {list(key.test_envs)}, "
-            f"step {choice.step}: accuracy {100 * choice.accuracy:.4f}, chosen by {100 * choice.validation:.4f}"
+            f"step {choice.step}: accuracy {100 * choice.accuracy:.4f}, validation {100 * choice.validation:.4f}"
         )
         yield f"    {choice.run.folder}"
         yield f"    {command(choice.run)}"

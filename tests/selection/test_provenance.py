@@ -83,10 +83,10 @@ def test_runs_steps_and_values_are_named(tmp_path):
     assert lines[2:] == [
         "  trial 0: 50.0000",
         "  trial 1: 60.0000",
-        "  trial 0, hparams_seed 4, test_envs [1], step 0: accuracy 50.0000, chosen by 50.0000",
+        "  trial 0, hparams_seed 4, test_envs [1], step 0: accuracy 50.0000, validation 50.0000",
         f"    {tmp_path / 't0'}",
         f"    {command_of(tmp_path, 't0')}",
-        "  trial 1, hparams_seed 4, test_envs [1], step 0: accuracy 60.0000, chosen by 50.0000",
+        "  trial 1, hparams_seed 4, test_envs [1], step 0: accuracy 60.0000, validation 50.0000",
         f"    {tmp_path / 't1'}",
         f"    {command_of(tmp_path, 't1')}",
     ]
