@@ -300,7 +300,7 @@ def test_models_load_both_ways(registered, domainbed_environment, tmp_path):
         ),
         (
             ["train", "--algo", "ARM_BatchFormer"],
-            "ARM does not work with BatchFormer: its update fails where features take",
+            "ARM does not work with BatchFormer: its update fails when features repl",
         ),
     ],
 )
