@@ -25,9 +25,10 @@ docs: .venv/installed
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# make fidelity PEERS=DIR: DIR has checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library.
+# make fidelity PEERS=DIR: DIR has checkouts of DomainBed, swad, BatchFormer, Transfer-Learning-Library and
+# multi-domain-imbalance.
 fidelity: .venv/installed-test
-	$(if $(PEERS),,$(error PEERS is not set: expected a folder with checkouts of DomainBed, swad, BatchFormer and Transfer-Learning-Library))
+	$(if $(PEERS),,$(error PEERS is not set: expected a folder with checkouts of DomainBed, swad, BatchFormer, Transfer-Learning-Library and multi-domain-imbalance))
 	$(BIN)/python -m pip install -q -e ".[fidelity]"
 	PEERS=$(abspath $(PEERS)) $(BIN)/python -m pytest tests/fidelity
 

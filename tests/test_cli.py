@@ -61,6 +61,21 @@ def test_train_then_collect(tmp_path, capsys):
             ["sweep", "launch", "--datasets", "RotatedDigits", "--hparams", '{"batchformer_heads": 5}'],
             ["'batchformer_heads' is 5: expected a divisor of 64"],
         ),
+        (["train", "--imbalance", "0"], ["--imbalance is 0.0: expected a ratio above 0 and at most 1"]),
+        (["train", "--imbalance", "nan"], ["--imbalance is nan: expected a ratio"]),
+        (
+            ["train", "--imbalance", "0.001"],
+            ["of environment 25 without a training image: 6, 7, 8, 9", "environment 50", "environment 75"],
+        ),
+        (
+            ["train", "--imbalance", "2", "--imbalance_kind", "forwards", "--imbalance_max", "0"],
+            ["--imbalance is 2.0", "unknown imbalance_kind 'forwards': did you mean forward", "--imbalance_max is 0"],
+        ),
+        (["train", "--imbalance_kind", "shuffled"], ["--imbalance_kind needs --imbalance"]),
+        (
+            ["train", "--protocol", "tllib", "--algorithm", "BalancedSoftmax_BatchFormer"],
+            ["protocol tllib draws environments in random order, but BalancedSoftmax_BatchFormer needs class counts"],
+        ),
         (["train", "--seed", "-1"], ["--seed is -1: expected a number from 0"]),
         (["sweep", "status"], ["is not a folder"]),
     ],

@@ -119,13 +119,17 @@ class Dataset:
     name: str
     environments: list[Environment]
     input_shape: tuple[int, ...]
-    num_classes: int
+    classes: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     cache: Path | None = None
     resident: Store | None = None
     interpolation: str = "bilinear"
     fingerprint: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
     @property
     def sizes(self) -> list[int]:

@@ -38,9 +38,9 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
     notes.append(compared(benchmark, tuple(len(environment.labels) for environment in environments)))
     if skipped:
         notes.append(f"WARNING: skipped {len(skipped)} corrupt image(s): {'; '.join(skipped)}")
-    shape, n_classes = (3, SIZE, SIZE), len(tree.classes)
+    shape, classes = (3, SIZE, SIZE), tuple(tree.classes)
     return Dataset(
-        benchmark.name, environments, shape, n_classes, notes, skipped, cache.folder, fingerprint=cache.fingerprint
+        benchmark.name, environments, shape, classes, notes, skipped, cache.folder, fingerprint=cache.fingerprint
     )
 
 
@@ -142,7 +142,8 @@ def load_digits(benchmark: Benchmark) -> Dataset:
     # From the originals and the angles: the last bits of interpolated images depend on the processor.
     originals = (values.astype("uint8").tobytes() for values in (digits.images, digits.target))
     content = fingerprint([*originals, repr(angles).encode()])
-    return Dataset(benchmark.name, environments, (1, DIGIT_SIDE, DIGIT_SIDE), 10, fingerprint=content)
+    classes = tuple(map(str, range(10)))
+    return Dataset(benchmark.name, environments, (1, DIGIT_SIDE, DIGIT_SIDE), classes, fingerprint=content)
 
 
 def load_noise(benchmark: Benchmark) -> Dataset:
@@ -156,4 +157,4 @@ def load_noise(benchmark: Benchmark) -> Dataset:
         environments.append(TensorEnvironment(name, images, torch.randint(0, 2, (16,), generator=generator)))
     # From the labels, which are drawn last: the last bits of the noise depend on the processor.
     content = fingerprint([repr(shape).encode(), *(one.labels.numpy().tobytes() for one in environments)])
-    return Dataset(benchmark.name, environments, shape, 2, fingerprint=content)
+    return Dataset(benchmark.name, environments, shape, ("0", "1"), fingerprint=content)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
+from dg_batchformer.data.imbalance import KINDS, Imbalance
 from dg_batchformer.errors import Problems, unknown
 from dg_batchformer.hparams import problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import default_hparams, get_algorithm_class, hyperparameters, random_hparams
@@ -43,6 +44,12 @@ class Run:
         return [i for i in range(len(self.benchmark.environments)) if i not in self.arguments.test_envs]
 
     @property
+    def imbalance(self) -> Imbalance | None:
+        """The long tail of the training images, if any."""
+        given = self.arguments
+        return Imbalance(given.imbalance, given.imbalance_kind, given.imbalance_max) if given.imbalance else None
+
+    @property
     def job_id(self) -> str:
         """Hash of the given arguments that change the result, without the paths of data and output."""
         what = {
@@ -60,7 +67,7 @@ class Run:
         what = {
             name: getattr(self.arguments, name) for name in names_of(*IDENTITY) if not FIELDS[name].metadata["resolved"]
         }
-        data = [path_free(self.arguments.dataset), dataset.sizes, dataset.fingerprint]
+        data = [path_free(self.arguments.dataset), dataset.sizes, dataset.fingerprint, *filter(None, [self.imbalance])]
         length = self.steps, self.checkpoint_freq
         text = json.dumps([what, self._with_weights(self.hparams), length, data], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -130,6 +137,20 @@ def number_problems(arguments: RunArguments) -> list[str]:
         problems.append(f"--checkpoint_minutes is {arguments.checkpoint_minutes}: expected at least 0")
     if not 0 < arguments.holdout_fraction < 1:
         problems.append(f"--holdout_fraction is {arguments.holdout_fraction}: expected a number between 0 and 1")
+    return problems + imbalance_problems(arguments)
+
+
+def imbalance_problems(arguments: RunArguments) -> list[str]:
+    """The errors of a long tail."""
+    ratio, kind, n_max = arguments.imbalance, arguments.imbalance_kind, arguments.imbalance_max
+    if ratio is None:
+        given = {"imbalance_kind": kind != KINDS[0], "imbalance_max": n_max is not None}
+        return [f"--{name} needs --imbalance: expected a ratio too" for name, is_given in given.items() if is_given]
+    problems = [] if 0 < ratio <= 1 else [f"--imbalance is {ratio}: expected a ratio above 0 and at most 1"]
+    if kind not in KINDS:
+        problems.append(unknown("imbalance_kind", kind, KINDS))
+    if n_max is not None and n_max < 1:
+        problems.append(f"--imbalance_max is {n_max}: expected at least 1")
     return problems
 
 

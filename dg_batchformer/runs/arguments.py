@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from dg_batchformer.data.imbalance import KINDS
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.runs.records import RunKey
@@ -73,6 +74,25 @@ class RunArguments:
     )
     checkpoint_freq: int | None = argument(
         "schedule", Role.SETTING, "steps between evaluations; default: the dataset's", None, resolved=True
+    )
+    imbalance: float | None = argument(
+        "data",
+        Role.SETTING,
+        "long tail: share of training images that the rarest class keeps, in (0, 1] (default: keep all images)",
+        None,
+        late=True,
+        resolved=True,
+    )
+    imbalance_kind: str = argument(
+        "data", Role.SETTING, f"order of the classes: {', '.join(KINDS)}", KINDS[0], late=True, resolved=True
+    )
+    imbalance_max: int | None = argument(
+        "data",
+        Role.SETTING,
+        "training images of the most frequent class; default: those of the environment's smallest class",
+        None,
+        late=True,
+        resolved=True,
     )
     holdout_fraction: float = argument("data", Role.SETTING, "share of samples in the out-splits", 0.2)
     output_dir: str = argument("files", Role.LAUNCH, "folder of the run", "train_output")

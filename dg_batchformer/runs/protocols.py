@@ -25,11 +25,11 @@ DOMAINBED = "domainbed"
 
 
 class Protocol:
-    """DomainBed's protocol, and what another one may do otherwise.
+    """DomainBed's protocol, and the base of the others.
 
-    `searches` says whether there is a random search over hyper-parameters, `optimizer` names what an algorithm must
-    train with ("": anything), `freezes_batch_norm` whether its batch norm must be frozen, `has_schedule` whether
-    learning rates change, and `balances` whether classes can be drawn equally often.
+    `searches`: there is a random search over hyper-parameters. `optimizer`: the required optimizer ("": any).
+    `freezes_batch_norm`: batch norm must be frozen. `has_schedule`: learning rates change. `balances`: classes can be
+    drawn equally often. `keeps_order`: minibatch d of a step is always from training environment d.
     """
 
     name = DOMAINBED
@@ -38,6 +38,7 @@ class Protocol:
     freezes_batch_norm = False
     has_schedule = False
     balances = True
+    keeps_order = True
 
     def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
         """Defaults that are not DomainBed's."""
@@ -88,6 +89,11 @@ class Protocol:
                 f"protocol {self.name} freezes batch norm, but {name} updates its statistics: use a network that "
                 "respects hparam 'freeze_bn'"
             )
+        if not self.keeps_order and hasattr(algorithm, "set_class_counts"):
+            raise InputError(
+                f"protocol {self.name} draws environments in random order, but {name} needs class counts by "
+                "environment: use another --protocol"
+            )
 
 
 class Swad(Protocol):
@@ -121,6 +127,7 @@ class TransferLearningLibrary(Protocol):
     optimizer = "SGD"
     has_schedule = True
     balances = False
+    keeps_order = False
     images_per_step = 36
 
     def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:

@@ -122,8 +122,8 @@ class About:
 class Checkpoint(NamedTuple):
     """A record of a run, with its accuracies in a fixed order.
 
-    `accuracies` in [0, 1] are by environment: on the in-splits, on the out-splits, and on the in-splits averaged over
-    classes (NaN if not recorded).
+    `accuracies` in [0, 1] are by environment: on the in-splits, on the out-splits, and both averaged over classes (NaN
+    if not recorded).
     """
 
     step: int
@@ -149,7 +149,7 @@ def count_environments(names: Container[str]) -> int:
 @functools.cache
 def accuracy_names(n_environments: int) -> tuple[str, ...]:
     """The names of a record's accuracies, in their order."""
-    parts = ("in_acc", "out_acc", "in_macro_acc")
+    parts = ("in_acc", "out_acc", "in_macro_acc", "out_macro_acc")
     return tuple(f"env{i}_{part}" for part in parts for i in range(n_environments))
 
 

@@ -123,6 +123,8 @@ def legend(report: Report) -> list[str]:
     ]
     if "tllib" in protocols:
         sentences.insert(1, "Under protocol tllib accuracies are on all images of the left-out environment.")
+    if any("imbalance" in dict(section.setting.others) for section in sections):
+        sentences.append("Under --imbalance all accuracies, those of the selection too, are averaged over classes.")
     if any(result.comparisons for result in report.results):
         sentences.append(
             "Differences are in points, between runs with equal environment, trial and hparams_seed. '95 %': bootstrap "

@@ -30,8 +30,8 @@ class FinishedRun:
     """A finished run with its checkpoints by rising step.
 
     `steps` is (checkpoints,). Accuracies in [0, 1] are (checkpoints, environments): on the in-splits, on the
-    out-splits, and `macro`, averaged over classes on the in-splits (NaN if not recorded). `args`, `hparams` and the
-    values of `MADE` are from the last checkpoint.
+    out-splits, and `macro`, averaged over classes on the in-splits (NaN if not recorded). Under --imbalance all are
+    averaged over classes. `args`, `hparams` and the values of `MADE` are from the last checkpoint.
     """
 
     key: RunKey
@@ -50,7 +50,9 @@ class FinishedRun:
         about = records[-1].about
         record, hparams = about.record, about.record.get("hparams")
         accuracies = np.array([one.accuracies for one in records], dtype=np.float64)
-        inside, out, macro = accuracies.reshape(-1, 3, about.n_environments).swapaxes(0, 1)
+        inside, out, macro, out_macro = accuracies.reshape(-1, 4, about.n_environments).swapaxes(0, 1)
+        if record["args"].get("imbalance"):  # accuracies balanced by class
+            inside, out = macro, out_macro
         return cls(
             about.key,
             folder,

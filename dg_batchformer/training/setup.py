@@ -23,6 +23,7 @@ from dg_batchformer.backbones import make_backbone
 from dg_batchformer.data import load_dataset
 from dg_batchformer.data.batches import Minibatches, Split, Training, load
 from dg_batchformer.data.environments import Dataset, Environment, Samples, TensorEnvironment
+from dg_batchformer.data.imbalance import class_counts, long_tailed
 from dg_batchformer.data.resident import Resident, on_gpu, resident_images
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import weights_identity
@@ -64,9 +65,25 @@ class Setup:
         splits = run.protocol.splits(
             dataset.sizes, arguments.holdout_fraction, arguments.trial_seed, arguments.test_envs
         )
+        if run.imbalance:
+            splits = long_tailed(dataset, splits, run.training_envs, run.imbalance, arguments.trial_seed)
         compute = Compute.from_run(run)
         seed_everything(arguments.seed)
-        return cls(run, dataset, splits, compute, compute.place(make_algorithm(run, dataset)))
+        algorithm = make_algorithm(run, dataset)
+        setup = cls(run, dataset, splits, compute, algorithm)
+        if hasattr(algorithm, "set_class_counts"):
+            algorithm.set_class_counts(torch.tensor(list(setup.class_counts.values())))
+        compute.place(algorithm)
+        return setup
+
+    @property
+    def class_counts(self) -> dict[str, list[int]]:
+        """The training images of each class, by training environment."""
+        environments, n_classes = self.dataset.environments, self.dataset.num_classes
+        return {
+            environments[i].name: class_counts(environments[i].labels[self.splits[i].inside], n_classes)
+            for i in self.run.training_envs
+        }
 
     def minibatches(self, first: int = 0) -> Iterator[Minibatches]:
         """The endless minibatches from step `first` on; they depend on the seed and the step only."""

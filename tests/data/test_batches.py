@@ -31,7 +31,7 @@ def training(sizes=(10,), batch_size=4, seed=0, inside=None, environments=None, 
         TensorEnvironment(str(i), 1000.0 * i + torch.arange(float(n)).view(n, 1), torch.arange(n) // (n - 2))
         for i, n in enumerate(sizes)
     ]
-    dataset = Dataset("numbers", made, (1,), 2)
+    dataset = Dataset("numbers", made, (1,), ("0", "1"))
     splits = [Split(torch.arange(n) if inside is None else inside, torch.arange(0)) for n in sizes]
     return Training(dataset, splits, list(environments or range(len(sizes))), batch_size, seed, **given)
 

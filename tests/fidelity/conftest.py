@@ -1,7 +1,7 @@
 """The peers' own code, from checkouts in the folder that the environment variable PEERS names.
 
 Expected there: `DomainBed` (facebookresearch), `swad` (khanrc), `BatchFormer` (zhihou7), `Transfer-Learning-Library`
-(thuml). What is missing is skipped, by name. Nothing of theirs is kept in this repository.
+(thuml), `multi-domain-imbalance` (YyzHarry). A missing one is skipped, by name. This repository has no code of theirs.
 """
 
 from __future__ import annotations
@@ -143,3 +143,13 @@ def mixstyle_modules():
     path = checkout("BatchFormer") / "domain_generalization" / "swad" / "domainbed" / "models" / "mixstyle.py"
     names = {"random": random, "torch": torch, "nn": torch.nn}
     return one_definition(path, "MixStyle", **names), one_definition(path, "MixStyle2", **names)
+
+
+@pytest.fixture(scope="session")
+def multi_domain_imbalance():
+    """The algorithms of multi-domain-imbalance."""
+    sys.path.insert(0, str(checkout("multi-domain-imbalance")))
+    try:
+        return importlib.import_module("mdlt.learning.algorithms")
+    except ImportError as error:
+        pytest.skip(f"multi-domain-imbalance cannot be imported: {error}")

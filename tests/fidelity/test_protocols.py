@@ -99,7 +99,7 @@ def test_tllibs_passes_have_the_samplers_length(sizes, n_environments):
     data = types.SimpleNamespace(cumulative_sizes=list(itertools.accumulate(sizes)))
     theirs = len(list(cls(data, 12 * n_environments, n_environments))) // (12 * n_environments)
     environments = [TensorEnvironment(str(n), torch.zeros(n, 1), torch.zeros(n).long()) for n in sizes]
-    dataset = Dataset("sizes", environments, (1,), 2)
+    dataset = Dataset("sizes", environments, (1,), ("0", "1"))
     splits = [Split(torch.arange(n), torch.arange(0)) for n in sizes]
     steps = without_replacement(Training(dataset, splits, range(len(sizes)), 12, 0), n_environments)
     seen, length = [set() for _ in sizes], 0

@@ -180,7 +180,7 @@ def test_a_file_read_at_once_holds_what_is_read_line_by_line(tmp_path, seed):
 def test_macro_accuracies_of_some_environments_alone(tmp_path):
     row = {**record(0, [0.1, 0.2], [0.3, 0.4], args([1], dataset="Mine")), "env1_in_macro_acc": 0.5}
     (found,), _ = write(tmp_path / "results.jsonl", [json.dumps(row) + "\n"])
-    assert str(found.accuracies) == "(0.1, 0.2, 0.3, 0.4, nan, 0.5)"
+    assert str(found.accuracies) == "(0.1, 0.2, 0.3, 0.4, nan, 0.5, nan, nan)"
 
 
 def test_names_that_are_no_identifiers_are_read(tmp_path):

@@ -98,7 +98,7 @@ def test_an_existing_weights_file_and_null_are_fine(tmp_path):
         assert resolve(RunArguments(hparams=json.dumps({"weights": weights}))).hparams["weights"] == weights
 
 
-DATASET = Dataset("RotatedDigits", [TensorEnvironment("a", torch.zeros(3), torch.zeros(3))], (1,), 2)
+DATASET = Dataset("RotatedDigits", [TensorEnvironment("a", torch.zeros(3), torch.zeros(3))], (1,), ("0", "1"))
 
 
 def test_fixed_hparams_stand_in_the_identity_of_a_state_by_the_draw_alone():
