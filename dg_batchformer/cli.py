@@ -27,6 +27,7 @@ from dg_batchformer.training.process import Interrupted
 if TYPE_CHECKING:
     from dg_batchformer.selection import Collected
     from dg_batchformer.selection.report import Report
+    from dg_batchformer.selection.shots import Thresholds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,7 +145,7 @@ def collect(arguments: argparse.Namespace) -> int:
     from dg_batchformer.selection.report import report
 
     collected = read_runs([arguments.input_dir])
-    return publish(report(collected, arguments.ddof, arguments.selection), arguments)
+    return publish(report(collected, arguments.ddof, arguments.selection, thresholds(arguments)), arguments)
 
 
 @machine.without_garbage_collection()
@@ -154,7 +155,18 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
     published = [row for name in arguments.reference for row in leaderboard.load(name)]
     collected = read_runs(arguments.runs)
-    return publish(leaderboard.leaderboard(collected, published, arguments.ddof, arguments.selection), arguments)
+    how = arguments.ddof, arguments.selection, thresholds(arguments)
+    return publish(leaderboard.leaderboard(collected, published, *how), arguments)
+
+
+def thresholds(arguments: argparse.Namespace) -> Thresholds:
+    """The numbers of training images that divide many-, medium- and few-shot classes."""
+    from dg_batchformer.selection.shots import Thresholds
+
+    many, few = arguments.shots
+    if not 0 <= few <= many:
+        raise InputError(f"--shots is {many} {few}: expected MANY FEW with 0 <= FEW <= MANY, such as 100 20")
+    return Thresholds(many, few)
 
 
 def read_runs(folders: Sequence[str]) -> Collected:

@@ -14,6 +14,7 @@ from dg_batchformer.jobs.plan import Sweep
 from dg_batchformer.runs.arguments import FIELDS, Role, RunArguments, names_of
 from dg_batchformer.selection import formats
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
+from dg_batchformer.selection.shots import USUAL
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
 
@@ -176,6 +177,14 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         choices=[0, 1],
         default=0,
         help="delta degrees of freedom of standard errors (default 0, as DomainBed)",
+    )
+    p.add_argument(
+        "--shots",
+        nargs=2,
+        type=int,
+        default=USUAL,
+        metavar=("MANY", "FEW"),
+        help="many-shot classes have more than MANY training images, few-shot ones at most FEW (default 100 20)",
     )
     p.add_argument("--format", default="text", choices=formats.names(), help="(default %(default)s)")
     p.add_argument(

@@ -26,6 +26,11 @@ LARGEST = 2**63 - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 Accuracy = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Accuracies = list[Accuracy | None]
+"""Accuracies of classes; None for a class without images."""
+
+BY_CLASS = "_by_class"
+"""The end of the names of `Accuracies` in a record."""
 
 NEEDED_ARGS = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
 
@@ -85,6 +90,14 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
 
 
+def _are_accuracies(value: Any) -> bool:
+    try:
+        msgspec.convert(value, Accuracies)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -123,19 +136,21 @@ class Checkpoint(NamedTuple):
     """A record of a run, with its accuracies in a fixed order.
 
     `accuracies` in [0, 1] are by environment: on the in-splits, on the out-splits, and both averaged over classes (NaN
-    if not recorded).
+    if not recorded). `by_class` has those of each class on the in-splits, by environment; empty if not recorded.
     """
 
     step: int
     accuracies: tuple[float, ...]
     about: About
+    by_class: tuple[Accuracies, ...] = ()
 
     @classmethod
     def from_record(cls, record: Record) -> Checkpoint:
         """The checkpoint of a record without a `record_problem`."""
         about = About.from_record(record)
         names = accuracy_names(about.n_environments)
-        return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about)
+        by_class = tuple(record[name] for name in class_names(about.n_environments, record))
+        return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about, by_class)
 
 
 def count_environments(names: Container[str]) -> int:
@@ -151,6 +166,12 @@ def accuracy_names(n_environments: int) -> tuple[str, ...]:
     """The names of a record's accuracies, in their order."""
     parts = ("in_acc", "out_acc", "in_macro_acc", "out_macro_acc")
     return tuple(f"env{i}_{part}" for part in parts for i in range(n_environments))
+
+
+def class_names(n_environments: int, names: Container[str]) -> tuple[str, ...]:
+    """The names of a record's accuracies by class, in their order; none if one is missing."""
+    own = tuple(f"env{i}_in{BY_CLASS}" for i in range(n_environments))
+    return own if all(name in names for name in own) else ()
 
 
 def read(path: Path) -> tuple[list[Checkpoint], list[Problem]]:
@@ -194,7 +215,7 @@ def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None
     """The records of one run, decoded at once; None if the file has any problem or several runs."""
     try:
         last = msgspec.json.decode(content[content.rfind(b"\n", 0, -1) + 1 :])
-        decoder, accuracies_of = _typed(tuple(last))
+        decoder, accuracies_of, by_class_of = _typed(tuple(last))
         rows = decoder.decode_lines(content)
         args, about = rows[0].args, About.from_record(last)
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
@@ -204,20 +225,27 @@ def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None
     is_rising = all(row.step < following.step for row, following in itertools.pairwise(rows))
     if not (has_a_line_each and is_of_one_run and is_rising):
         return None
-    return [Checkpoint(row.step, accuracies_of(row), about) for row in rows], []
+    return [Checkpoint(row.step, accuracies_of(row), about, by_class_of(row)) for row in rows], []
 
 
 @functools.lru_cache(maxsize=64)
-def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ...]]]:
-    """The decoder of records with these names, and a function that returns the accuracies of a decoded record."""
+def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ...]], Callable[[Any], tuple[Any, ...]]]:
+    """The decoder of records with these names, and functions that return a record's accuracies, all and by class."""
     own = {name: f"field{i}" for i, name in enumerate(names) if name not in ("step", "args")}
     fields = [
-        (attribute, Accuracy if name.endswith("_acc") else msgspec.Raw, msgspec.field(name=name))
+        (attribute, _type_of(name), msgspec.field(name=name))
         for name, attribute in own.items()  # a name may not be an identifier
     ]
     record = msgspec.defstruct("Typed", fields, bases=(TypedRecord,), forbid_unknown_fields=True, gc=False)
-    accuracies = [own.get(name, "absent") for name in accuracy_names(count_environments(names))]
-    return msgspec.json.Decoder(record), operator.attrgetter(*accuracies)
+    n = count_environments(names)
+    accuracies = [own.get(name, "absent") for name in accuracy_names(n)]
+    by_class = [own[name] for name in class_names(n, names)]
+    decoder = msgspec.json.Decoder(record)
+    return decoder, operator.attrgetter(*accuracies), lambda row: tuple(getattr(row, name) for name in by_class)
+
+
+def _type_of(name: str) -> Any:
+    return Accuracy if name.endswith("_acc") else Accuracies if name.endswith(BY_CLASS) else msgspec.Raw
 
 
 def args_problem(args: Any) -> Problem | None:
@@ -242,4 +270,6 @@ def record_problem(record: Any) -> Problem | None:
     for name, value in record.items():
         if name.endswith("_acc") and not (type(value) in (int, float) and 0 <= value <= 1):
             return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)} (expected 0 to 1)")
+        if name.endswith(BY_CLASS) and not _are_accuracies(value):
+            return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)} (expected a list of 0 to 1 or null)")
     return None

@@ -89,11 +89,12 @@ def _accuracies(result: Result) -> Grid:
 
 
 def _changes(result: Result) -> Grid:
-    columns = result.section.own_columns
+    columns = (*result.section.own_columns, *result.section.shots)
     kinds = {"given hyper-parameter" if one.modifier == HYPER_PARAMETER else "modifier" for one in result.comparisons}
     lines = []
     for one in result.comparisons:
-        means = [one.columns[column].mean for column in columns]
+        by_name = {**one.columns, **one.shots}
+        means = [by_name[column].mean for column in columns]
         texts = change_texts(means, vars(one.overall), one.p_holm, one.as_selected)
         lines.append(Line([one.name], list(map(Printed, texts))))
     return Grid(
@@ -124,7 +125,12 @@ def legend(report: Report) -> list[str]:
     if "tllib" in protocols:
         sentences.insert(1, "Under protocol tllib accuracies are on all images of the left-out environment.")
     if any("imbalance" in dict(section.setting.others) for section in sections):
-        sentences.append("Under --imbalance all accuracies, those of the selection too, are averaged over classes.")
+        sentences.append(
+            "Under --imbalance all accuracies, those of the selection too, are averaged over classes. Many, Medium, "
+            "Few: classes by their images in all training environments (--shots; default: above 100, between, at most "
+            "20). Worst cell: the lowest accuracy of a class in a left-out environment. A difference by shot is over "
+            "the pairs of runs that have such classes."
+        )
     if any(result.comparisons for result in report.results):
         sentences.append(
             "Differences are in points, between runs with equal environment, trial and hparams_seed. '95 %': bootstrap "

@@ -12,6 +12,7 @@ import numpy as np
 from dg_batchformer.registry import MODIFIER_ORDER, split_name
 from dg_batchformer.selection.methods import Floats
 from dg_batchformer.selection.settings import in_words
+from dg_batchformer.selection.shots import FEW
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
 CONFIDENCE = 0.95
@@ -116,7 +117,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant minus its base: over all columns, and by column.
+    """A variant minus its base: over all columns, by column, and by shot if the runs are on a long tail.
 
     `modifier` is the additional modifier of the variant, or HYPER_PARAMETER; `change` names it, or the hyper-parameter
     and its value. `p_holm` is the p-value corrected for all `n_comparisons` of a section. `as_selected` is the
@@ -132,6 +133,7 @@ class Comparison:
     as_selected: float | None
     p_holm: float | None = None
     n_comparisons: int = 1
+    shots: Mapping[str, Difference] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -151,6 +153,9 @@ class Comparison:
         found = [f"{overall.mean:+.1f} points"]
         if overall.t:
             found.append(f"95 % {overall.t[0]:+.1f} to {overall.t[1]:+.1f}")
+        if (few := self.shots.get(FEW)) and few.mean is not None:
+            interval = f" (95 % {few.t[0]:+.1f} to {few.t[1]:+.1f})" if few.t else ""
+            found.append(f"few-shot {few.mean:+.1f}{interval}")
         found.append(f"{overall.n} pair{'s' * (overall.n > 1)}")
         return f"{', '.join(found)}: {self._verdict}"
 
@@ -182,7 +187,7 @@ def compare(section: Section) -> list[Comparison]:
     changes += [
         (HYPER_PARAMETER, added, row, base) for row in rows for base in rows if (added := added_hparam(row, base))
     ]
-    found = [_comparison(*change, section.own_columns) for change in changes]
+    found = [_comparison(*change, section) for change in changes]
     corrected = holm([comparison.overall.p for comparison in found])
     n = sum(p is not None for p in corrected)
     return [dataclasses.replace(one, p_holm=p, n_comparisons=n) for one, p in zip(found, corrected, strict=True)]
@@ -210,17 +215,29 @@ def added_hparam(row: Row, base: Row) -> str:
     return in_words(added)
 
 
-def _comparison(modifier: str, change: str, row: Row, base: Row, columns: Sequence[str]) -> Comparison:
+ByUnit = Mapping[Unit, Mapping[int, float]]
+
+
+def _units(accuracies: ByUnit, of_base: ByUnit) -> dict[Unit, float]:
+    """The difference in points of each unit, averaged over the rows of the search that both have."""
     units = {}
-    for unit in sorted(row.accuracies.keys() & base.accuracies.keys()):
-        of_base = base.accuracies[unit]
-        differences = [own - of_base[seed] for seed, own in row.accuracies[unit].items() if seed in of_base]
-        if differences:
+    for unit in sorted(accuracies.keys() & of_base.keys()):
+        own, theirs = accuracies[unit], of_base[unit]
+        if differences := [value - theirs[seed] for seed, value in own.items() if seed in theirs]:
             units[unit] = float(100 * np.mean(differences))
+    return units
+
+
+def _comparison(modifier: str, change: str, row: Row, base: Row, section: Section) -> Comparison:
+    units = _units(row.accuracies, base.accuracies)
     by_column = {
         column: Difference.from_units({unit: value for unit, value in units.items() if unit.column == column})
-        for column in columns
+        for column in section.own_columns
+    }
+    by_shot = {
+        shot: Difference.from_units(_units(row.accuracies_of(shot), base.accuracies_of(shot))) for shot in section.shots
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
     as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean
-    return Comparison(modifier, change, row.label, base.label, Difference.from_units(units), by_column, as_selected)
+    names = modifier, change, row.label, base.label
+    return Comparison(*names, Difference.from_units(units), by_column, as_selected, shots=by_shot)

@@ -19,6 +19,7 @@ from dg_batchformer.selection import Collected
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN, Cell
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.settings import RowKey, Setting, environment_names
+from dg_batchformer.selection.shots import USUAL, Thresholds
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
@@ -148,6 +149,7 @@ def leaderboard(
     references: Sequence[Reference],
     ddof: int = 0,
     selections: Iterable[str] = (TRAINING_DOMAIN,),
+    thresholds: Thresholds = USUAL,
 ) -> Report:
     """The report of collected runs with published rows among them, each table ranked by its average.
 
@@ -156,7 +158,7 @@ def leaderboard(
     otherwise it is among the problems.
     """
     selections = list(selections)
-    base = report(collected, ddof, selections)
+    base = report(collected, ddof, selections, thresholds)
     sections = [one.section for one in base.results]
     wanted = {section.dataset for section in sections} or {reference.setting.dataset for reference in references}
     problems = list(base.problems)

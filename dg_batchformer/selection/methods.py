@@ -21,7 +21,10 @@ from dg_batchformer.runs.records import Checkpoint, RunKey
 
 Floats = npt.NDArray[np.float64]
 
-MADE = ("backbone", "weights", "data_fingerprint", "skipped_images", "versions", "environments", "swad_window")
+MADE = (
+    *("backbone", "weights", "data_fingerprint", "skipped_images", "versions", "environments", "swad_window"),
+    "class_counts",
+)
 """The names in a record that tell how it was made."""
 
 
@@ -31,7 +34,8 @@ class FinishedRun:
 
     `steps` is (checkpoints,). Accuracies in [0, 1] are (checkpoints, environments): on the in-splits, on the
     out-splits, and `macro`, averaged over classes on the in-splits (NaN if not recorded). Under --imbalance all are
-    averaged over classes. `args`, `hparams` and the values of `MADE` are from the last checkpoint.
+    averaged over classes. `args`, `hparams` and the values of `MADE` are from the last checkpoint; `by_class` has the
+    accuracies of each checkpoint by environment and class, if recorded.
     """
 
     key: RunKey
@@ -43,6 +47,7 @@ class FinishedRun:
     args: dict[str, Any]
     hparams: dict[str, Any]
     made: dict[str, Any]
+    by_class: Sequence[tuple[Sequence[float | None], ...]] = ()
 
     @classmethod
     def from_records(cls, folder: str, records: Sequence[Checkpoint]) -> FinishedRun:
@@ -63,6 +68,7 @@ class FinishedRun:
             record["args"],
             hparams if isinstance(hparams, dict) else {},
             {name: record[name] for name in MADE if name in record},
+            [one.by_class for one in records],
         )
 
     @property

@@ -17,6 +17,7 @@ from dg_batchformer.selection import Collected
 from dg_batchformer.selection.compare import Comparison, compare
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, Choice, FinishedRun
 from dg_batchformer.selection.settings import Setting, given_in_words
+from dg_batchformer.selection.shots import USUAL, Thresholds
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 
 NEVER_LEFT_OUT = "algorithms without runs for some environments"
@@ -165,9 +166,14 @@ class Report:
         ]
 
 
-def report(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple(METHODS)) -> Report:
-    """The report of collected runs under some selection methods."""
-    sections = build(collected, ddof, selections)
+def report(
+    collected: Collected,
+    ddof: int = 0,
+    selections: Iterable[str] = tuple(METHODS),
+    thresholds: Thresholds = USUAL,
+) -> Report:
+    """The report of collected runs under some selection methods; `thresholds` divide classes by training images."""
+    sections = build(collected, ddof, selections, thresholds)
     problems = [*collected.problems, *_never_left_out(sections), *_mixed_versions(collected)]
     results = [Result(section) for section in sections]
     return Report("Selection table", collected.folders, len(collected.runs), results, problems, ddof)

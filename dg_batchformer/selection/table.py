@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dg_batchformer.runs.records import RunKey
-from dg_batchformer.selection import Collected
+from dg_batchformer.selection import Collected, shots
 from dg_batchformer.selection.methods import (
     LEAVE_ONE_DOMAIN_OUT,
     METHODS,
@@ -61,6 +61,7 @@ class Row:
     source: str = ""
     command: str = ""
     rank: int | None = None
+    thresholds: shots.Thresholds = shots.USUAL
 
     @property
     def algorithm(self) -> str:
@@ -70,6 +71,14 @@ class Row:
     def accuracies(self) -> dict[Unit, dict[int, float]]:
         """The accuracies of the candidates in [0, 1], by unit and hparams_seed."""
         return {unit: {one.hparams_seed: one.accuracy for one in own} for unit, own in self.candidates.items()}
+
+    def accuracies_of(self, shot: str) -> dict[Unit, dict[int, float]]:
+        """The same over the classes of a shot, for units that have such classes."""
+        found = {
+            unit: {one.hparams_seed: shots.by_shot(shots.class_cells(one), self.thresholds).get(shot) for one in own}
+            for unit, own in self.candidates.items()
+        }
+        return {unit: {seed: value for seed, value in own.items() if value is not None} for unit, own in found.items()}
 
 
 @dataclass(frozen=True)
@@ -92,22 +101,32 @@ class Section:
     @property
     def own_columns(self) -> tuple[str, ...]:
         """The columns of single environments or datasets."""
-        return tuple(column for column in self.columns if column not in DERIVED)
+        return tuple(column for column in self.columns if column not in (*DERIVED, *shots.COLUMNS))
+
+    @property
+    def shots(self) -> tuple[str, ...]:
+        """The columns of shots; runs on a long tail have them."""
+        return tuple(column for column in self.columns if column in shots.COLUMNS)
 
     @property
     def cells(self) -> Iterator[Cell]:
         return (cell for row in self.rows for cell in row.cells.values())
 
 
-def build(collected: Collected, ddof: int = 0, selections: Iterable[str] = tuple(METHODS)) -> list[Section]:
+def build(
+    collected: Collected,
+    ddof: int = 0,
+    selections: Iterable[str] = tuple(METHODS),
+    thresholds: shots.Thresholds = shots.USUAL,
+) -> list[Section]:
     """All tables, by selection method and setting; averages over datasets come last.
 
-    `ddof` is for the standard errors: 0 as in DomainBed, or 1.
+    `ddof` is for the standard errors: 0 as in DomainBed, or 1. `thresholds` divide classes by their training images.
     """
     groups = _groups(collected)
     sections = []
     for selection in selections:
-        own = [_section(selection, setting, groups[setting], ddof) for setting in sorted(groups)]
+        own = [_section(selection, setting, groups[setting], ddof, thresholds) for setting in sorted(groups)]
         alike: dict[Setting, list[Section]] = defaultdict(list)
         for section in own:
             alike[section.setting._replace(dataset=AVERAGE)].append(section)
@@ -205,19 +224,23 @@ def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
     return groups
 
 
-def _section(selection: str, setting: Setting, groups: Mapping[RowKey, Group], ddof: int) -> Section:
-    environments = environment_names(setting.dataset, [run for group in groups.values() for run in group.runs])
+def _section(
+    selection: str, setting: Setting, groups: Mapping[RowKey, Group], ddof: int, thresholds: shots.Thresholds
+) -> Section:
+    runs = [run for group in groups.values() for run in group.runs]
+    environments, shot_columns = environment_names(setting.dataset, runs), shots.columns_of(runs, thresholds)
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
     others = range(len(environments)) if selection == LEAVE_ONE_DOMAIN_OUT else ()
     rows = []
     for key, label in labels(groups).items():
         group = groups[key]
         candidates: dict[Unit, Sequence[Choice]] = {}
-        cells, macro = {}, []
+        cells, macro, chosen_of = {}, [], []
         for env, name in enumerate(environments):
             own = {trial: group.candidates(selection, env, trial) for trial in trials}
             candidates |= {Unit(name, name, trial): choices for trial, choices in own.items()}
             chosen = best_by_trial(own, fixed=group.seeds == FIXED)
+            chosen_of.append(chosen)
             counts = group.counts([env], others, len(trials))
             missing = group.missing(env, others, (len(chosen), len(trials)))
             cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
@@ -226,10 +249,11 @@ def _section(selection: str, setting: Setting, groups: Mapping[RowKey, Group], d
         derived = average(columns, ddof), worst(columns, ddof), average(macro, ddof)
         # A pair run belongs to two columns.
         done, expected = group.counts(range(len(environments)), others, len(trials))
-        for name, cell in zip(DERIVED, derived, strict=True):
-            cells[name] = dataclasses.replace(cell, done=done, expected=expected)
-        rows.append(Row(key, label, cells, candidates, group.seeds))
-    return Section(selection, setting, (*environments, *DERIVED), tuple(rows))
+        over = dict(zip(DERIVED, derived, strict=True))
+        over |= shots.shot_cells(chosen_of, shot_columns, thresholds, over[AVERAGE].missing, ddof)
+        cells |= {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in over.items()}
+        rows.append(Row(key, label, cells, candidates, group.seeds, thresholds=thresholds))
+    return Section(selection, setting, (*environments, *DERIVED, *shot_columns), tuple(rows))
 
 
 def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Section:

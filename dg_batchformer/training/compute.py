@@ -119,6 +119,13 @@ def macro_accuracy(correct: Tensor, labels: Tensor) -> float:
     return float((n_correct[occurs].double() / n_labels[occurs]).mean())
 
 
+def class_accuracies(correct: Tensor, labels: Tensor, n_classes: int) -> list[float | None]:
+    """The accuracy of each class, None for one that is not in `labels` (n,); `correct` is bool (n,)."""
+    n_labels = torch.bincount(labels, minlength=n_classes).tolist()
+    n_correct = torch.bincount(labels[correct], minlength=n_classes).tolist()
+    return [right / n if n else None for right, n in zip(n_correct, n_labels, strict=True)]
+
+
 def evaluate(
     algorithm: Any,
     dataset: Dataset,
@@ -127,17 +134,20 @@ def evaluate(
     compute: Compute,
     progress: Callable[[int, int], None],
     augment: torch.Generator | None = None,
-) -> dict[str, float]:
+    *,
+    by_class: bool = False,
+) -> dict[str, Any]:
     """`env{i}_in_acc`, `env{i}_in_macro_acc` and the same of `out` of every environment, and `validation_loss`.
 
-    Macro accuracies are means over the classes that occur in a split. `validation_loss` is the mean over the
-    training environments of the cross-entropy on their out-splits. `progress` is called after each batch with the
-    images done and their number; where `augment` is given, it augments the images of the training environments, as
-    DomainBed does.
+    Macro accuracies are means over the classes that occur in a split; `by_class` adds `env{i}_in_by_class`, a list.
+    `validation_loss` is the mean over the training environments of the cross-entropy on their out-splits. `progress` is
+    called after each batch with the images done and their number; if `augment` is given, it augments the images of the
+    training environments, as DomainBed does.
     """
     algorithm.eval()
     n_done, n_images = 0, sum(len(split.inside) + len(split.out) for split in splits)
-    values, losses = {}, []
+    values: dict[str, Any] = {}
+    losses = []
     for i, split in enumerate(splits):
         generator = augment if i not in test_envs else None
         for name, indices in (("in", split.inside), ("out", split.out)):
@@ -151,7 +161,10 @@ def evaluate(
             # Counted by class on the CPU, which has the labels: on a GPU `bincount` would wait.
             correct, loss = torch.cat(hits).cpu(), float(torch.stack(sums).double().sum())
             values[f"env{i}_{name}_acc"] = int(correct.sum()) / len(indices)
-            values[f"env{i}_{name}_macro_acc"] = macro_accuracy(correct, dataset.environments[i].labels[indices])
+            labels = dataset.environments[i].labels[indices]
+            values[f"env{i}_{name}_macro_acc"] = macro_accuracy(correct, labels)
+            if by_class and name == "in":
+                values[f"env{i}_in_by_class"] = class_accuracies(correct, labels, dataset.num_classes)
         if i not in test_envs:
             losses.append(loss / len(split.out))
     algorithm.train()

@@ -174,7 +174,7 @@ class Trainer:
         means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
         return {**means, "step_time": seconds / len(rows), "images_per_second": self.state.segment_images / seconds}
 
-    def _evaluate(self, step: int | str) -> dict[str, float]:
+    def _evaluate(self, step: int | str) -> dict[str, Any]:
         augment = None
         if self.hparams.get("val_augment"):
             augment = torch.Generator().manual_seed(seed_hash(self.arguments.seed, "validation", step))
@@ -183,8 +183,8 @@ class Trainer:
             self._leave_if_asked()
             self.progress.evaluation(n_done, n_images)
 
-        test_envs = self.arguments.test_envs
-        return evaluate(self.algorithm, self.dataset, self.splits, test_envs, self.compute, progress, augment)
+        what = self.algorithm, self.dataset, self.splits, self.arguments.test_envs, self.compute
+        return evaluate(*what, progress, augment, by_class=bool(self.run.imbalance))
 
     def _finish(self) -> None:
         """Makes the final model of an algorithm with `finish()`, and writes its record."""

@@ -222,6 +222,7 @@ def comparison(modifier, variant, base, by_name, environments):
         "variant": variant,
         "base": base,
         "overall": overall,
+        "shots": {},
         "environments": {
             environment: difference([unit for unit in units if unit["environment"] == environment])
             for environment in environments

@@ -11,7 +11,7 @@ COLUMNS = (
 
 
 def render(report: Report) -> str:
-    """Lines for each comparison, in points with all digits: over all pairs (environment empty), then by environment.
+    """Lines for each comparison, in points with all digits: all pairs (environment empty), by environment, by shot.
 
     `p` is not corrected; `p_holm` is corrected for all comparisons of a table, and empty in lines by environment.
     """
@@ -20,7 +20,9 @@ def render(report: Report) -> str:
         for one in result.comparisons:
             names = {**of_table(result.section), "change": one.change, "variant": one.variant, "base": one.base}
             lines.append({**names, **_flat(one.overall), "p_holm": one.p_holm})
-            lines += [{**names, "environment": name, **_flat(own)} for name, own in one.columns.items()]
+            lines += [
+                {**names, "environment": name, **_flat(own)} for name, own in {**one.columns, **one.shots}.items()
+            ]
     return csv_of(COLUMNS, lines)
 
 

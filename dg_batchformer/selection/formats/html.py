@@ -15,6 +15,7 @@ from dg_batchformer.charts import charts, counts
 from dg_batchformer.selection.blocks import COMPARISON_COLUMNS, interval, p_value, signed
 from dg_batchformer.selection.formats.json import document as document_of
 from dg_batchformer.selection.report import Report
+from dg_batchformer.selection.shots import COLUMNS
 
 
 def render(report: Report) -> str:
@@ -59,15 +60,17 @@ def vega_bundle() -> str:
 
 def difference_table(result: Mapping[str, Any]) -> dict[str, Any]:
     """The paired differences of a result: a head and a line for each comparison, worded as in all formats."""
-    environments, lines = result["environments"], []
+    environments, shots = result["environments"], [name for name in result["columns"] if name in COLUMNS]
+    lines = []
     for one in result["comparisons"]:
         variant, base, overall = one["variant"], one["base"], one["overall"]
-        means = [*(one["environments"][name]["mean"] for name in environments), overall["mean"]]
+        by_name = {**one["environments"], **one["shots"]}
+        means = [*(by_name[name]["mean"] for name in (*environments, *shots)), overall["mean"]]
         p = "" if one["p_holm"] is None else p_value(one["p_holm"])
         over = [interval(overall["bootstrap"]), counts(overall), p, signed(one["as_selected"])]
         cells = [f"{variant} - {base}", *map(signed, means), *over]
         lines.append({"names": [variant, base], "cells": cells, "title": one["title"], "words": one["words"]})
-    return {"head": ["Variant - base", *environments, *COMPARISON_COLUMNS], "lines": lines}
+    return {"head": ["Variant - base", *environments, *shots, *COMPARISON_COLUMNS], "lines": lines}
 
 
 def packed(value: Any) -> str:

@@ -84,6 +84,7 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
                 **_of(one, "modifier", "change", "variant", "base", "title"),
                 "overall": _difference(one.overall),
                 "environments": {column: _difference(own) for column, own in one.columns.items()},
+                "shots": {shot: _difference(own) for shot, own in one.shots.items()},
                 **_of(one, "p_holm", "n_comparisons", "as_selected", "words"),
             }
             for one in result.comparisons

@@ -1,0 +1,85 @@
+"""Accuracy by shot: of classes with many, with some and with few training images."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dg_batchformer.selection.methods import Cell, Choice, FinishedRun, standard_error
+
+MANY, MEDIUM, FEW, WORST_CELL = "Many", "Medium", "Few", "Worst cell"
+COLUMNS = (MANY, MEDIUM, FEW, WORST_CELL)
+
+
+class Thresholds(NamedTuple):
+    """Many-shot classes have more than `many` training images, few-shot ones at most `few` (Yang et al., ECCV 2022)."""
+
+    many: int = 100
+    few: int = 20
+
+    def shot(self, count: int) -> str:
+        return MANY if count > self.many else FEW if count <= self.few else MEDIUM
+
+
+USUAL = Thresholds()
+
+
+class ClassCell(NamedTuple):
+    """A class of a left-out environment: its images in all training environments, and its accuracy in [0, 1]."""
+
+    n_images: int
+    accuracy: float
+
+
+def training_images(run: FinishedRun) -> list[int]:
+    """The training images of each class over all training environments; empty if not recorded."""
+    counts = run.made.get("class_counts") or {}
+    return [sum(own) for own in zip(*counts.values(), strict=True)]
+
+
+def class_cells(choice: Choice) -> list[ClassCell]:
+    """The classes of the left-out environment at the chosen checkpoint; empty if not recorded."""
+    by_class = choice.run.by_class[choice.index]
+    if not by_class:
+        return []
+    counted = zip(training_images(choice.run), by_class[choice.env], strict=True)
+    return [ClassCell(count, accuracy) for count, accuracy in counted if accuracy is not None]
+
+
+def by_shot(cells: Iterable[ClassCell], thresholds: Thresholds) -> dict[str, float]:
+    """The mean accuracy of each shot that occurs, and the lowest accuracy of a cell."""
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        found.setdefault(thresholds.shot(cell.n_images), []).append(cell.accuracy)
+    worst = [min(map(min, found.values()))] if found else []
+    return {name: float(np.mean(own)) for name, own in (*found.items(), *((WORST_CELL, worst),) * bool(worst))}
+
+
+def columns_of(runs: Iterable[FinishedRun], thresholds: Thresholds) -> tuple[str, ...]:
+    """The columns of the shots that occur in some runs."""
+    shots = {thresholds.shot(count) for run in runs for count in training_images(run)}
+    return tuple(name for name in COLUMNS if name in shots or (name == WORST_CELL and shots))
+
+
+def shot_cells(
+    chosen: Sequence[Mapping[int, Choice]], columns: Sequence[str], thresholds: Thresholds, missing: str, ddof: int
+) -> dict[str, Cell]:
+    """The cells over all left-out environments, from the choices of each environment by trial.
+
+    A trial counts if all environments have a choice; its value is the mean over all classes of a shot in all of them.
+    """
+    trials = sorted(set.intersection(*map(set, chosen))) if chosen else []
+    choices = tuple(choice for own in chosen for choice in own.values())
+    of_trials = {trial: [class_cells(own[trial]) for own in chosen] for trial in trials}
+    recorded = all(cells for own in of_trials.values() for cells in own)
+    found = {trial: by_shot(itertools.chain(*own), thresholds) for trial, own in of_trials.items()}
+    cells = {}
+    for column in columns:
+        values = {trial: 100 * own[column] for trial, own in found.items() if column in own}
+        if values and recorded:
+            error = standard_error(values.values(), ddof)
+            cells[column] = Cell(values, float(np.mean(list(values.values()))), error, missing, choices=choices)
+        else:
+            cells[column] = Cell(missing=missing if recorded else "not recorded")
+    return cells
