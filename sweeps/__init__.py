@@ -31,14 +31,14 @@ def script(dataset: str, *defaults: str) -> Callable[[Sequence[str] | None], int
         if status > 1 or not Path(given.output_dir).is_dir():
             return status
         table = Path(given.table or Path(given.output_dir) / "selection.md")
-        return cli.guarded(lambda: show(Path(given.output_dir), table)) or status
+        return cli.guarded(lambda: show([given.output_dir], table)) or status
 
     return main
 
 
-def show(output_dir: Path, table: Path) -> int:
-    """Writes the tables of a sweep as Markdown and as a page, and prints the table to report."""
-    found = report(cli.read_runs([str(output_dir)]))
+def show(folders: Sequence[str], table: Path) -> int:
+    """Writes the tables of sweeps as Markdown and as a page, and prints the table to report."""
+    found = report(cli.read_runs(folders))
     cli.say_problems(found)
     page = table.with_suffix(".html")
     table.write_text(render(found, "markdown"), encoding="utf-8")

@@ -171,6 +171,20 @@ def sweep(
     return folder
 
 
+TAIL = [60, 30, 5]
+"""Training images of three classes in each environment: 180, 90 and 15 over three of them."""
+
+
+def tailed(folder: Path, algorithm: str, env: int, trial: int, by_class: list[float], **changed: Any) -> Path:
+    """A run on a long tail of PACS, with the accuracies of the classes in the left-out environment."""
+    of = {**args([env], algorithm, trial=trial), "imbalance": 0.02}
+    own = {f"env{i}_in_by_class": by_class if i == env else [1.0, 1.0, None] for i in range(4)}
+    macro = {f"env{i}_{part}_macro_acc": sum(by_class) / 3 for i in range(4) for part in ("in", "out")}
+    counts = {name: TAIL for i, name in enumerate("ACPS") if i != env}
+    row = {**record(300, [0.5] * 4, [0.5] * 4, of), **macro, **own, "class_counts": counts, **changed}
+    return write_run(folder / f"{algorithm}-{env}-{trial}", [row])
+
+
 def finished_run(rows: Sequence[dict[str, Any]]) -> FinishedRun:
     """The run of some records."""
     return FinishedRun.from_records("sweep/a", [Checkpoint.from_record(row) for row in rows])

@@ -60,10 +60,13 @@ def charts(document: Mapping[str, Any]) -> list[list[Chart]]:
 
     Raises ImportError if the packages of the extra `plots` are missing.
     """
-    from dg_batchformer.charts.specs import curves, points
+    from dg_batchformer.charts.specs import classes, curves, points
 
     looks = looks_of(document)
-    return [[] if one["lacking"] else [*points(one, looks), *curves(one, looks)] for one in document["results"]]
+    return [
+        [] if one["lacking"] else [*points(one, looks), *classes(one), *curves(one, looks)]
+        for one in document["results"]
+    ]
 
 
 def looks_of(document: Mapping[str, Any]) -> dict[str, Look]:

@@ -1,4 +1,4 @@
-"""Vega-Lite specifications: accuracies by environment, paired differences as a forest plot, and learning curves."""
+"""Vega-Lite specifications: accuracies by environment and by class, paired differences, and learning curves."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,12 @@ CURVES = (
     "on the others' out-splits. Thick lines: means over trials; thin: each trial's test; dots: the chosen models; bars "
     "at the bottom: steps that SWAD averaged."
 )
+CLASSES = (
+    "Accuracy in percent of each class in each left-out environment, mean over trials; in brackets its training images "
+    "in all training environments."
+)
 SPLITS = ["test", "validation"]
+FEW_CLASSES = 12  # up to so many, their numbers are written
 PANEL = 165, 95  # width and height of learning curves
 LINE, WIDTH = 11, 190  # pixels between the lines of a label, and of the forest plot
 
@@ -104,7 +109,7 @@ def lines() -> Any:
     return alt.Chart().encode(y=y, color=alt.Color("colour:N", scale=None))
 
 
-def panels(layers: Sequence[Any], width: int, height: Any, **facet: Any) -> Any:
+def panels(layers: Sequence[Any], width: Any, height: Any, **facet: Any) -> Any:
     """A chart of layers over the data `rows`, with a panel for each value of a field."""
     layered = alt.layer(*layers).properties(width=width, height=height)
     return layered.facet(data=alt.NamedData("rows"), **facet).configure(**CONFIG)
@@ -146,6 +151,35 @@ def forest_of(step: int) -> dict[str, Any]:
     ]
     row = alt.Row("modifier:N", sort=None, header=alt.Header(labelOrient="top", labelAnchor="start", labelAngle=0))
     return dict(panels(layers, WIDTH, alt.Step(step), row=row).resolve_scale(y="independent").to_dict())
+
+
+def classes(result: Mapping[str, Any]) -> Iterator[Chart]:
+    """A heat map of classes and environments for the algorithms of a result on a long tail."""
+    rows = [
+        {"names": [row["label"]], "label": row["label"], "place": place, **one}
+        for row in result["rows"]
+        for place, one in enumerate(row.get("classes", ()))
+    ]
+    if rows:
+        n_classes = len({row["class"] for row in rows})
+        yield Chart("classes", "accuracy by class", CLASSES, classes_of(n_classes <= FEW_CLASSES), rows)
+
+
+@cache
+def classes_of(written: bool) -> dict[str, Any]:
+    x = alt.X("class:N", sort=None).title(None).axis(labelAngle=-60)
+    y = alt.Y("environment:N", sort=None).title(None)
+    color = alt.Color("accuracy:Q", scale=alt.Scale(domain=[0, 100], scheme="blues"), legend=None)
+    number = alt.Tooltip("accuracy:Q", format=".1f")
+    base = alt.Chart().encode(x=x, y=y, tooltip=["label:N", "environment:N", "class:N", "n_images:Q", number])
+    dark = alt.condition("datum.accuracy > 55", alt.value("white"), alt.value(INK))
+    layers = [base.mark_rect().encode(color=color)]
+    if written:
+        text = base.transform_calculate(written="format(datum.accuracy, '.0f') + ' (' + datum.n_images + ')'")
+        layers.append(text.mark_text(fontSize=9).encode(text="written:N", color=dark))
+    side = alt.Step(46 if written else 11)
+    row = alt.Row("label:N", sort=None, header=alt.Header(labelOrient="top", labelAnchor="start", labelAngle=0))
+    return dict(panels(layers, side, alt.Step(18), row=row).to_dict())
 
 
 def curves(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Iterator[Chart]:

@@ -110,6 +110,7 @@ function showCharts(result) {
   byId("no-charts").hidden = Boolean(DRAWN);
   showSection("accuracies", charts, drawChart);
   showSection("forest", charts, drawChart);
+  showSection("classes", charts, drawChart);
   showSection("curves", charts, (chart, i) => onDemand(chart.title, () => drawChart(chart), i === 0));
   const { head, lines } = DIFFERENCES[at];
   const left = lines.filter((line) => line.names.some(matches));
@@ -158,7 +159,7 @@ showHeader();
 if (DATA.results.length) {
   showChoices();
   byId("view").append(section("accuracies", "By environment"), section("forest", "Paired differences"),
-    section("curves", "Learning curves"));
+    section("classes", "By class"), section("curves", "Learning curves"));
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
   byId("choice").addEventListener("change", (event) => { state.table = event.target.value; showView(); });
   byId("filter").addEventListener("input", (event) => { state.filter = event.target.value; showView(); });

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 MADE = (
     *("backbone", "weights", "data_fingerprint", "skipped_images", "versions", "environments", "swad_window"),
-    "class_counts",
+    *("classes", "class_counts"),
 )
 """The names in a record that tell how it was made."""
 

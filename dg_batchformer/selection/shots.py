@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ USUAL = Thresholds()
 class ClassCell(NamedTuple):
     """A class of a left-out environment: its images in all training environments, and its accuracy in [0, 1]."""
 
+    name: str
     n_images: int
     accuracy: float
 
@@ -40,11 +41,27 @@ def training_images(run: FinishedRun) -> list[int]:
 
 def class_cells(choice: Choice) -> list[ClassCell]:
     """The classes of the left-out environment at the chosen checkpoint; empty if not recorded."""
-    by_class = choice.run.by_class[choice.index]
+    by_class, counts = choice.run.by_class[choice.index], training_images(choice.run)
     if not by_class:
         return []
-    counted = zip(training_images(choice.run), by_class[choice.env], strict=True)
-    return [ClassCell(count, accuracy) for count, accuracy in counted if accuracy is not None]
+    names = choice.run.made.get("classes") or map(str, range(len(counts)))
+    own = zip(names, counts, by_class[choice.env], strict=True)
+    return [ClassCell(name, count, accuracy) for name, count, accuracy in own if accuracy is not None]
+
+
+def class_means(cell: Cell) -> list[dict[str, Any]]:
+    """The classes of an environment's cell: training images and accuracy in percent, means over trials."""
+    found: dict[str, list[ClassCell]] = {}
+    for one in itertools.chain(*map(class_cells, cell.choices)):
+        found.setdefault(one.name, []).append(one)
+    return [
+        {
+            "class": name,
+            "n_images": round(float(np.mean([one.n_images for one in own])), 1),
+            "accuracy": 100 * float(np.mean([one.accuracy for one in own])),
+        }
+        for name, own in found.items()
+    ]
 
 
 def by_shot(cells: Iterable[ClassCell], thresholds: Thresholds) -> dict[str, float]:

@@ -51,7 +51,7 @@ class Trainer:
             **(describe(featurizer, self.hparams) if featurizer is not None else {}),
             "data_fingerprint": self.dataset.fingerprint,
             **({"skipped_images": self.dataset.skipped} if self.dataset.skipped else {}),
-            **({"class_counts": setup.class_counts} if self.run.imbalance else {}),
+            **({"classes": self.dataset.classes, "class_counts": setup.class_counts} if self.run.imbalance else {}),
             "device": machine.device_name(),
             "versions": machine.versions(),
         }

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from factories import args, record, run_of, write_run
+from factories import args, record, run_of, tailed, write_run
 
 from dg_batchformer.charts import LONGEST, TEST_DATA, charts, draw, specs, stem
 from dg_batchformer.errors import InputError
@@ -224,3 +224,17 @@ def test_without_the_extra_it_says_what_to_install(made, tmp_path, monkeypatch, 
     with pytest.raises(InputError, match=r"pip install 'dg-batchformer\[plots\]'"):
         draw(made, tmp_path / "charts")
     assert not (tmp_path / "charts").exists()
+
+
+def test_a_long_tail_has_a_heat_map_of_its_classes(tmp_path):
+    for env, trial in itertools.product(range(4), range(2)):
+        tailed(tmp_path / "runs", "ERM", env, trial, [0.9, 0.6, 0.1 * env + 0.2 * trial], classes=["dog", "cat", "yak"])
+    made = document_of(tmp_path / "runs")
+    (chart,) = [chart for chart in charts(made)[0] if chart.kind == "classes"]
+    found = {(row["environment"], row["class"]): (row["accuracy"], row["n_images"]) for row in chart.rows}
+    assert len(found) == len(chart.rows) == 4 * 3
+    assert found["A", "dog"] == (pytest.approx(90), 180)
+    assert found["S", "yak"] == (pytest.approx(40), 15)
+    draw(made, tmp_path / "drawn")
+    written = texts(tmp_path / "drawn" / "training-domain-PACS-classes.svg")
+    assert {"dog", "cat", "yak", "90 (180)", "60 (90)", "40 (15)"} <= set(written)

@@ -3,27 +3,13 @@
 import json
 
 import pytest
-from factories import args, record, write_run
+from factories import args, record, tailed, write_run
 
 from dg_batchformer import cli
 from dg_batchformer.selection import collect
 from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.report import report
 from dg_batchformer.selection.shots import ClassCell, Thresholds, by_shot
-
-NAMES = "ACPS"
-COUNTS = [60, 30, 5]
-"""Training images of the three classes in each environment: 180, 90 and 15 over three of them."""
-
-
-def tailed(folder, algorithm, env, trial, by_class, **changed):
-    """A run on a long tail, with the accuracies of the classes in the left-out environment."""
-    of = {**args([env], algorithm, trial=trial), "imbalance": 0.02}
-    own = {f"env{i}_in_by_class": by_class if i == env else [1.0, 1.0, None] for i in range(4)}
-    macro = {f"env{i}_{part}_macro_acc": sum(by_class) / 3 for i in range(4) for part in ("in", "out")}
-    counts = {name: COUNTS for i, name in enumerate(NAMES) if i != env}
-    row = {**record(300, [0.5] * 4, [0.5] * 4, of), **macro, **own, "class_counts": counts, **changed}
-    return write_run(folder / f"{algorithm}-{env}-{trial}", [row])
 
 
 @pytest.fixture
@@ -41,7 +27,7 @@ def result(folder, thresholds=None):
 
 
 def test_mean_of_each_shot_and_the_worst_cell():
-    cells = [ClassCell(101, 0.9), ClassCell(100, 0.7), ClassCell(21, 0.5), ClassCell(20, 0.4), ClassCell(1, 0.0)]
+    cells = [ClassCell("", n, share) for n, share in ((101, 0.9), (100, 0.7), (21, 0.5), (20, 0.4), (1, 0.0))]
     found = by_shot(cells, Thresholds())
     assert found == pytest.approx({"Many": 0.9, "Medium": 0.6, "Few": 0.2, "Worst cell": 0.0})
     assert by_shot([], Thresholds()) == {}
@@ -77,6 +63,9 @@ def test_every_format_has_them(sweep):
     (one,) = json.loads(render(found, "json"))["results"]
     assert one["comparisons"][0]["shots"]["Few"]["mean"] == pytest.approx(25)
     assert one["rows"][0]["cells"]["Few"]["mean"] == pytest.approx(15)
+    assert len(one["rows"][1]["classes"]) == 4 * 3
+    last = {"environment": "S", "class": "2", "n_images": 15, "accuracy": pytest.approx(55)}
+    assert one["rows"][1]["classes"][-1] == last
 
 
 def test_thresholds_can_be_given(sweep, capsys):

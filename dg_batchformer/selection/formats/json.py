@@ -15,6 +15,7 @@ from dg_batchformer.selection.compare import Difference
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, FinishedRun, mean_validation
 from dg_batchformer.selection.report import Report, Result, command
 from dg_batchformer.selection.settings import environment_names
+from dg_batchformer.selection.shots import class_means
 
 Document = dict[str, Any]
 
@@ -64,6 +65,12 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
         }
         own: Document = {"algorithm": row.algorithm, "label": row.label, "given_hparams": row.key.given}
         own |= {**_of(row, "source", "rank", "seeds"), "cells": cells}
+        if section.shots:
+            own["classes"] = [
+                {"environment": column, **one}
+                for column in section.own_columns
+                for one in class_means(row.cells[column])
+            ]
         own["edges"] = [str(edge) for edge in result.edges.get(row.label, ())]
         if with_curves:
             columns = () if section.is_over_datasets else section.own_columns
