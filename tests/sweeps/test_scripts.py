@@ -7,6 +7,7 @@ import pytest
 from factories import args, record, write_run
 
 from dg_batchformer import cli, flags, sweeps
+from dg_batchformer.sweeps import long_tail
 
 SCRIPTS = {
     "pacs": "PACS",
@@ -37,6 +38,25 @@ def test_without_runs_there_is_no_table(monkeypatch, capsys, tmp_path, status):
     monkeypatch.setattr(cli, "main", lambda argv: status)
     assert sweeps.script("PACS")(["--output_dir", str(tmp_path / "none")]) == status
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("more", "datasets"), [([], 1), (["--data_dir", "DATA"], 2)])
+def test_the_long_tail_runs_both_orders_of_each_dataset(monkeypatch, tmp_path, more, datasets):
+    calls = []
+    monkeypatch.setattr(cli, "main", lambda argv: calls.append(flags.parser().parse_args(argv)) or 0)
+    monkeypatch.setattr(long_tail, "show", lambda folders, table: calls.append(folders) or 0)
+    assert long_tail.main(["--output_dir", str(tmp_path), *more, "--n_trials", "3"]) == 0
+    *launches, folders = calls
+    names = [(one.datasets, one.imbalance_kind) for one in launches]
+    kinds = ("forward", "alternating")
+    assert names == [([name], kind) for name in ("RotatedDigits", "PACS")[:datasets] for kind in kinds]
+    assert folders == [one.output_dir for one in launches]
+    assert {(one.imbalance, one.n_trials, one.n_hparams) for one in launches} == {(0.02, 3, 1)}
+
+
+def test_the_long_tail_ends_where_a_launch_has_wrong_input(monkeypatch, tmp_path, capsys):
+    assert long_tail.main(["--output_dir", str(tmp_path), "--imbalance", "2"]) == 2
+    assert "--imbalance is 2.0: expected a ratio" in capsys.readouterr().err
 
 
 @pytest.mark.slow
