@@ -106,7 +106,7 @@ class Setting(NamedTuple):
             {"dataset": one.dataset, "protocol": one.protocol, "backbone": one.backbone, **dict(one.others)}
             for one in (self, other)
         )
-        pairs = [(name, mine.get(name, "as usual"), theirs.get(name, "as usual")) for name in mine | theirs]
+        pairs = [(name, mine.get(name, "default"), theirs.get(name, "default")) for name in mine | theirs]
         return [f"{name} {own} and {others}" for name, own, others in pairs if own != others]
 
 

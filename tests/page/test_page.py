@@ -1,5 +1,6 @@
 """The page in a browser: what clicks and keys show, and that nothing is fetched."""
 
+import copy
 import shutil
 from urllib.parse import parse_qs, urlsplit
 
@@ -311,6 +312,20 @@ def test_curves_are_drawn_when_opened(page):
     page.settle()
     assert len(page.charts("curves")) == 2
     assert {"A", "C", "P", "S", "SWAD", "SWAD_BatchFormer", "test", "validation"} <= set(page.words("curves"))
+
+
+def test_a_long_tail_shows_its_classes(page):
+    made = copy.deepcopy(FULL)
+    for row in made["results"][0]["rows"]:
+        row["classes"] = [
+            {"environment": name, "class": kind, "n_images": 15, "accuracy": 40.0}
+            for name in "AC"
+            for kind in ("dog", "yak")
+        ]
+    page.open(made)
+    assert {"A", "C", "dog", "yak", "40 (15)"} <= set(page.words("classes"))
+    page.open()
+    assert not page.one("#classes-section").is_displayed()
 
 
 @pytest.mark.parametrize("width", [400, 1200])

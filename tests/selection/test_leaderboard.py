@@ -151,16 +151,16 @@ def test_a_published_base_takes_nothing_from_the_comparison_of_runs(tmp_path):
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"steps": 100}, "steps as usual and 100"),
-        ({"holdout_fraction": 0.4}, "holdout_fraction as usual and 0.4"),
-        ({"checkpoint_freq": 10}, "checkpoint_freq as usual and 10"),
-        ({"precision": "bf16"}, "precision as usual and bf16"),
-        ({"fixed_hparams": True}, "fixed_hparams as usual and True"),
+        ({"steps": 100}, "steps default and 100"),
+        ({"holdout_fraction": 0.4}, "holdout_fraction default and 0.4"),
+        ({"checkpoint_freq": 10}, "checkpoint_freq default and 10"),
+        ({"precision": "bf16"}, "precision default and bf16"),
+        ({"fixed_hparams": True}, "fixed_hparams default and True"),
         ({"protocol": "tllib", "made": {"hparams": {"freeze_bn": True}}}, "protocol domainbed and tllib"),
         ({"made": {"backbone": "vgg16"}}, "backbone resnet50 and vgg16"),
         ({"made": {"weights": None}}, "backbone resnet50 and resnet50, weights None"),
-        ({"made": {"hparams": {"freeze_bn": True}}}, "freeze_bn as usual and true"),
-        ({"made": {"skipped_images": {"A": 3}}}, 'skipped_images as usual and {"A": 3}'),
+        ({"made": {"hparams": {"freeze_bn": True}}}, "freeze_bn default and true"),
+        ({"made": {"skipped_images": {"A": 3}}}, 'skipped_images default and {"A": 3}'),
     ],
 )
 def test_runs_of_different_settings_are_never_in_one_table(tmp_path, own, said):

@@ -59,7 +59,7 @@ def test_runs_that_fix_their_search_are_apart_from_those_that_do_not(tmp_path):
     search(tmp_path, lr=0, given={"fixed_hparams": True})
     captions = [one.caption for one in results(tmp_path)]
     assert [("redrawn" in one, "fixed over" in one) for one in captions] == [(True, False), (False, True)]
-    assert "fixed_hparams as usual and True" in report(collect([tmp_path])).apart[0]
+    assert "fixed_hparams default and True" in report(collect([tmp_path])).apart[0]
 
 
 def test_captions_say_what_was_held_fixed_and_how_many_trials_there_are(tmp_path):
