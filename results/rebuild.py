@@ -78,17 +78,18 @@ def write_tables(whole: Report, folder: Path) -> None:
 
 
 def by_environment(result: Result) -> str:
-    """A Markdown table of paired differences with Student's 95 % intervals: by environment, and over all of them.
+    """A Markdown table of paired differences with Student's 95 % intervals: by environment, by shot, over all pairs.
 
     The last column uses the environments' means as the sample, for claims about other environments.
     """
-    names = result.section.own_columns
-    header = ["Variant - base", *names, "All pairs", "Environments as the sample"]
+    names, shots = result.section.own_columns, result.section.shots
+    header = ["Variant - base", *names, *shots, "All pairs", "Environments as the sample"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for one in result.comparisons:
         means = [one.columns[name].mean for name in names]
         known = [mean for mean in means if mean is not None]
-        cells = [shown(each.mean, each.t) for each in (*(one.columns[name] for name in names), one.overall)]
+        own = (*(one.columns[name] for name in names), *(one.shots[name] for name in shots), one.overall)
+        cells = [shown(each.mean, each.t) for each in own]
         lines.append([one.name, *cells, shown(sum(known) / len(known), t_interval(known))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

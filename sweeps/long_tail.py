@@ -8,6 +8,7 @@ It runs RotatedDigits and, with the images of PACS in DATA, a head on the featur
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -31,28 +32,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     own.add_argument("--output_dir", required=True)
     own.add_argument("--data_dir")
     given, flags = own.parse_known_args(sys.argv[1:] if argv is None else argv)
-    folders, statuses = [], []
-    for dataset in FLAGS if given.data_dir else ("RotatedDigits",):
-        for kind in KINDS:
-            folders.append(str(Path(given.output_dir) / f"{dataset}-{kind}"))
-            launch = [
-                "sweep",
-                "launch",
-                "--datasets",
-                dataset,
-                "--algorithms",
-                *ALGORITHMS,
-                "--output_dir",
-                folders[-1],
-            ]
-            launch += ["--n_hparams", "1", "--n_trials", "10", "--imbalance", "0.02", "--imbalance_kind", kind]
-            launch += ["--skip_model_save", "--skip_confirmation", *FLAGS[dataset], *flags]
-            launch += ["--data_dir", given.data_dir] if given.data_dir else []
-            statuses.append(cli.main(launch))
-            if statuses[-1] > 1:
-                return statuses[-1]
+    datasets = tuple(FLAGS) if given.data_dir else ("RotatedDigits",)
+    statuses, folders = [], []
+    for dataset, kind in itertools.product(datasets, KINDS):
+        statuses.append(cli.main([*launch(dataset, kind, given.output_dir, given.data_dir), *flags]))
+        folders.append(folder_of(dataset, kind, given.output_dir))
+        if statuses[-1] > 1:
+            return statuses[-1]
     table = Path(given.output_dir) / "selection.md"
     return cli.guarded(lambda: show(folders, table)) or max(statuses)
+
+
+def folder_of(dataset: str, kind: str, output_dir: str) -> str:
+    """The folder of a sweep."""
+    return str(Path(output_dir) / f"{dataset}-{kind}")
+
+
+def launch(dataset: str, kind: str, output_dir: str, data_dir: str | None) -> list[str]:
+    """The command of the sweep of a dataset with one order of the classes."""
+    words = ["sweep", "launch", "--datasets", dataset, "--algorithms", *ALGORITHMS]
+    words += ["--output_dir", folder_of(dataset, kind, output_dir), "--n_hparams", "1", "--n_trials", "10"]
+    words += ["--imbalance", "0.02", "--imbalance_kind", kind, "--skip_model_save", "--skip_confirmation"]
+    return [*words, *FLAGS[dataset], *(["--data_dir", data_dir] if data_dir else [])]
 
 
 if __name__ == "__main__":

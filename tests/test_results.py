@@ -14,6 +14,7 @@ import rebuild
 from dg_batchformer import ALGORITHMS, flags
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.sweeps import long_tail
 
 RESULTS = Path(rebuild.__file__).parent
 PUBLISHED = [path.name for path in rebuild.published()]
@@ -100,7 +101,8 @@ def test_the_network_is_fine_tuned_under_two_protocols(tmp_path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_plan_what_can_be_run(name, tmp_path):
     jobs = [job for sweep in planned(name, tmp_path) for job in plan(sweep)]
-    assert {job.arguments.steps for job in jobs} == {501 if name.endswith("-pilot") else 1001}
+    steps = {"PACS-tf_efficientnet_lite0-pilot": {501}, "long-tail": {201, 401}}
+    assert {job.arguments.steps for job in jobs} == steps.get(name, {1001})
     assert len({job.folder for job in jobs}) == len(jobs)
 
 
@@ -122,11 +124,24 @@ def planned(name, folder):
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     sweeps = []
     for module, words in [(call[1], call[2:]) for call in calls if call[0] == "-m"]:
-        if module == "dg_batchformer.sweeps.pacs":
-            words = ["sweep", "launch", "--datasets", "PACS", *words]
-        elif module != "dg_batchformer":
-            continue
-        given = flags.parser().parse_args(words)
-        own = {**flags.arguments_of(Sweep, given), "algorithms": given.algorithms or ALGORITHMS}
-        sweeps.append(Sweep(**own, common=RunArguments(**flags.arguments_of(RunArguments, given))))
+        launches = {
+            "dg_batchformer": [words],
+            "dg_batchformer.sweeps.pacs": [["sweep", "launch", "--datasets", "PACS", *words]],
+            "dg_batchformer.sweeps.long_tail": long_tail_launches(words),
+        }
+        for launch in launches.get(module, []):
+            given = flags.parser().parse_args(launch)
+            own = {**flags.arguments_of(Sweep, given), "algorithms": given.algorithms or ALGORITHMS}
+            sweeps.append(Sweep(**own, common=RunArguments(**flags.arguments_of(RunArguments, given))))
     return sweeps
+
+
+def long_tail_launches(words):
+    """The commands that the script of the long tails gives."""
+    given = dict(zip(words[::2], words[1::2], strict=False))
+    return [
+        long_tail.launch(dataset, kind, given["--output_dir"], given["--data_dir"])
+        for dataset in long_tail.FLAGS
+        for kind in long_tail.KINDS
+        if "--data_dir" in given
+    ]
