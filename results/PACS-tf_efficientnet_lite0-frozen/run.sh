@@ -4,11 +4,7 @@
 # RUNS/records.tar.xz. Needs dg-batchformer[offline]. Run it again to resume.
 set -eu
 data=$1 runs=$2
-for folder in "$data" "$runs"; do
-    case $folder in /*) echo "$folder: expected a relative path, since the records contain it" >&2; exit 2 ;; esac
-done
-mkdir -p "$runs"
-[ -e "$runs/machine.txt" ] || sh "$(dirname "$0")/../machine.sh" > "$runs/machine.txt"
+. "$(dirname "$0")/../begin.sh"
 common='"backbone": "timm:tf_efficientnet_lite0", "weights": "offline", "freeze_backbone": true, "lr": 0.001'
 
 # setting NAME HPARAMS ALGORITHM... [FLAG...]: one sweep, each of the four environments left out in five trials.

@@ -5,11 +5,7 @@
 set -eu
 data=$1 runs=$2
 shift 2
-for folder in "$data" "$runs"; do
-    case $folder in /*) echo "$folder: expected a relative path, since the records contain it" >&2; exit 2 ;; esac
-done
-mkdir -p "$runs"
-[ -e "$runs/machine.txt" ] || sh "$(dirname "$0")/../machine.sh" > "$runs/machine.txt"
+. "$(dirname "$0")/../begin.sh"
 
 # sweep PROTOCOL FLAG...: each of the four environments left out in three trials; the images are 224 x 224.
 sweep() {
