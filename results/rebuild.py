@@ -88,8 +88,7 @@ def by_environment(result: Result) -> str:
     for one in result.comparisons:
         means = [one.columns[name].mean for name in names]
         known = [mean for mean in means if mean is not None]
-        own = (*(one.columns[name] for name in names), *(one.shots[name] for name in shots), one.overall)
-        cells = [shown(each.mean, each.t) for each in own]
+        cells = [shown(each.mean, each.t) for each in (*one.parts.values(), one.overall)]
         lines.append([one.name, *cells, shown(sum(known) / len(known), t_interval(known))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -124,24 +124,21 @@ def planned(name, folder):
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     sweeps = []
     for module, words in [(call[1], call[2:]) for call in calls if call[0] == "-m"]:
-        launches = {
-            "dg_batchformer": [words],
-            "dg_batchformer.sweeps.pacs": [["sweep", "launch", "--datasets", "PACS", *words]],
-            "dg_batchformer.sweeps.long_tail": long_tail_launches(words),
-        }
-        for launch in launches.get(module, []):
+        for launch in launches(module, words):
             given = flags.parser().parse_args(launch)
             own = {**flags.arguments_of(Sweep, given), "algorithms": given.algorithms or ALGORITHMS}
             sweeps.append(Sweep(**own, common=RunArguments(**flags.arguments_of(RunArguments, given))))
     return sweeps
 
 
-def long_tail_launches(words):
-    """The commands that the script of the long tails gives."""
-    given = dict(zip(words[::2], words[1::2], strict=False))
-    return [
-        long_tail.launch(dataset, kind, given["--output_dir"], given["--data_dir"])
-        for dataset in long_tail.FLAGS
-        for kind in long_tail.KINDS
-        if "--data_dir" in given
-    ]
+def launches(module, words):
+    """The commands of `sweep launch` that a module gives."""
+    if module == "dg_batchformer":
+        return [words]
+    if module == "dg_batchformer.sweeps.pacs":
+        return [["sweep", "launch", "--datasets", "PACS", *words]]
+    if module != "dg_batchformer.sweeps.long_tail":
+        return []
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    places = given["--output_dir"], given["--data_dir"]
+    return [long_tail.launch(dataset, kind, *places) for dataset in long_tail.FLAGS for kind in long_tail.KINDS]

@@ -93,8 +93,7 @@ def _changes(result: Result) -> Grid:
     kinds = {"given hyper-parameter" if one.modifier == HYPER_PARAMETER else "modifier" for one in result.comparisons}
     lines = []
     for one in result.comparisons:
-        by_name = {**one.columns, **one.shots}
-        means = [by_name[column].mean for column in columns]
+        means = [one.parts[column].mean for column in columns]
         texts = change_texts(means, vars(one.overall), one.p_holm, one.as_selected)
         lines.append(Line([one.name], list(map(Printed, texts))))
     return Grid(

@@ -140,6 +140,11 @@ class Comparison:
         return f"{self.variant} - {self.base}"
 
     @property
+    def parts(self) -> dict[str, Difference]:
+        """The differences by column, then by shot."""
+        return {**self.columns, **self.shots}
+
+    @property
     def title(self) -> str:
         """The name of the comparison: "BatchFormer on ERM"."""
         return f"{self.change} on {self.base}"
@@ -152,10 +157,9 @@ class Comparison:
             return "no pair of runs to compare"
         found = [f"{overall.mean:+.1f} points"]
         if overall.t:
-            found.append(f"95 % {overall.t[0]:+.1f} to {overall.t[1]:+.1f}")
+            found.append(_in_words(overall.t))
         if (few := self.shots.get(FEW)) and few.mean is not None:
-            interval = f" (95 % {few.t[0]:+.1f} to {few.t[1]:+.1f})" if few.t else ""
-            found.append(f"few-shot {few.mean:+.1f}{interval}")
+            found.append(f"few-shot {few.mean:+.1f}" + (f" ({_in_words(few.t)})" if few.t else ""))
         found.append(f"{overall.n} pair{'s' * (overall.n > 1)}")
         return f"{', '.join(found)}: {self._verdict}"
 
@@ -169,6 +173,10 @@ class Comparison:
             return "better" if overall.mean > 0 else "worse"
         corrected = f" (p {self.p_holm:.3f} after correction for {self.n_comparisons} comparisons)"
         return "inconclusive" + corrected * (overall.p < SIGNIFICANT)
+
+
+def _in_words(limits: Interval) -> str:
+    return f"95 % {limits[0]:+.1f} to {limits[1]:+.1f}"
 
 
 def compare(section: Section) -> list[Comparison]:
@@ -235,7 +243,8 @@ def _comparison(modifier: str, change: str, row: Row, base: Row, section: Sectio
         for column in section.own_columns
     }
     by_shot = {
-        shot: Difference.from_units(_units(row.accuracies_of(shot), base.accuracies_of(shot))) for shot in section.shots
+        shot: Difference.from_units(_units(row.accuracies_by_shot[shot], base.accuracies_by_shot[shot]))
+        for shot in section.shots
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
     as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean

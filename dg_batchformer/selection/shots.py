@@ -69,8 +69,8 @@ def by_shot(cells: Iterable[ClassCell], thresholds: Thresholds) -> dict[str, flo
     found: dict[str, list[float]] = {}
     for cell in cells:
         found.setdefault(thresholds.shot(cell.n_images), []).append(cell.accuracy)
-    worst = [min(map(min, found.values()))] if found else []
-    return {name: float(np.mean(own)) for name, own in (*found.items(), *((WORST_CELL, worst),) * bool(worst))}
+    means = {name: float(np.mean(own)) for name, own in found.items()}
+    return {**means, WORST_CELL: min(map(min, found.values()))} if found else {}
 
 
 def columns_of(runs: Iterable[FinishedRun], thresholds: Thresholds) -> tuple[str, ...]:

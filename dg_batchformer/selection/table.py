@@ -72,13 +72,15 @@ class Row:
         """The accuracies of the candidates in [0, 1], by unit and hparams_seed."""
         return {unit: {one.hparams_seed: one.accuracy for one in own} for unit, own in self.candidates.items()}
 
-    def accuracies_of(self, shot: str) -> dict[Unit, dict[int, float]]:
-        """The same over the classes of a shot, for units that have such classes."""
-        found = {
-            unit: {one.hparams_seed: shots.by_shot(shots.class_cells(one), self.thresholds).get(shot) for one in own}
-            for unit, own in self.candidates.items()
-        }
-        return {unit: {seed: value for seed, value in own.items() if value is not None} for unit, own in found.items()}
+    @cached_property
+    def accuracies_by_shot(self) -> dict[str, dict[Unit, dict[int, float]]]:
+        """The same over the classes of each shot, for units that have such classes."""
+        found: dict[str, dict[Unit, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        for unit, own in self.candidates.items():
+            for one in own:
+                for shot, accuracy in shots.by_shot(shots.class_cells(one), self.thresholds).items():
+                    found[shot][unit][one.hparams_seed] = accuracy
+        return found
 
 
 @dataclass(frozen=True)

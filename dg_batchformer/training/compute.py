@@ -14,6 +14,7 @@ from torch import Tensor
 from dg_batchformer import machine
 from dg_batchformer.data.batches import Split
 from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
+from dg_batchformer.data.imbalance import class_counts
 from dg_batchformer.errors import InputError
 from dg_batchformer.networks import optimizers_by_name
 from dg_batchformer.runs import Run
@@ -111,19 +112,15 @@ def correct_and_loss(algorithm: Any, dataset: Dataset, samples: Samples, compute
         return logits.argmax(1) == labels, F.cross_entropy(logits, labels, reduction="sum")
 
 
-def macro_accuracy(correct: Tensor, labels: Tensor) -> float:
-    """Mean accuracy over the classes in `labels` (n,); `correct` is bool (n,)."""
-    n_labels = torch.bincount(labels)
-    n_correct = torch.bincount(labels[correct], minlength=len(n_labels))
-    occurs = n_labels > 0
-    return float((n_correct[occurs].double() / n_labels[occurs]).mean())
-
-
 def class_accuracies(correct: Tensor, labels: Tensor, n_classes: int) -> list[float | None]:
     """The accuracy of each class, None for one that is not in `labels` (n,); `correct` is bool (n,)."""
-    n_labels = torch.bincount(labels, minlength=n_classes).tolist()
-    n_correct = torch.bincount(labels[correct], minlength=n_classes).tolist()
-    return [right / n if n else None for right, n in zip(n_correct, n_labels, strict=True)]
+    counts = zip(class_counts(labels[correct], n_classes), class_counts(labels, n_classes), strict=True)
+    return [right / n if n else None for right, n in counts]
+
+
+def macro_accuracy(by_class: Sequence[float | None]) -> float:
+    """The mean of the accuracies of the classes that occur."""
+    return float(torch.tensor([one for one in by_class if one is not None], dtype=torch.float64).mean())
 
 
 def evaluate(
@@ -161,10 +158,10 @@ def evaluate(
             # Counted by class on the CPU, which has the labels: on a GPU `bincount` would wait.
             correct, loss = torch.cat(hits).cpu(), float(torch.stack(sums).double().sum())
             values[f"env{i}_{name}_acc"] = int(correct.sum()) / len(indices)
-            labels = dataset.environments[i].labels[indices]
-            values[f"env{i}_{name}_macro_acc"] = macro_accuracy(correct, labels)
+            of_classes = class_accuracies(correct, dataset.environments[i].labels[indices], dataset.num_classes)
+            values[f"env{i}_{name}_macro_acc"] = macro_accuracy(of_classes)
             if by_class and name == "in":
-                values[f"env{i}_in_by_class"] = class_accuracies(correct, labels, dataset.num_classes)
+                values[f"env{i}_in_by_class"] = of_classes
         if i not in test_envs:
             losses.append(loss / len(split.out))
     algorithm.train()

@@ -20,9 +20,7 @@ def render(report: Report) -> str:
         for one in result.comparisons:
             names = {**of_table(result.section), "change": one.change, "variant": one.variant, "base": one.base}
             lines.append({**names, **_flat(one.overall), "p_holm": one.p_holm})
-            lines += [
-                {**names, "environment": name, **_flat(own)} for name, own in {**one.columns, **one.shots}.items()
-            ]
+            lines += [{**names, "environment": name, **_flat(own)} for name, own in one.parts.items()]
     return csv_of(COLUMNS, lines)
 
 
