@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dg_batchformer import machine
-from dg_batchformer.errors import InputError
+from dg_batchformer.errors import InputError, Problems
 from dg_batchformer.flags import DATASETS, arguments_of, parser
 from dg_batchformer.jobs import confirmed, launch, status
 from dg_batchformer.jobs.folder import find
@@ -69,12 +69,17 @@ def data(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Trains one run in this process."""
+    from dg_batchformer.data import find_benchmark
     from dg_batchformer.errors import DivergedError
     from dg_batchformer.runs.claim import LostError, TakenError
     from dg_batchformer.training.trainer import run
 
+    given = arguments_of(RunArguments, arguments)
+    if given["test_envs"] is None:
+        benchmark = Problems().attempt(find_benchmark, given["dataset"])  # `run` reports an invalid dataset
+        given["test_envs"] = [] if benchmark and benchmark.tests else [0]
     try:
-        run(RunArguments(**arguments_of(RunArguments, arguments)), overwrite=arguments.overwrite)
+        run(RunArguments(**given), overwrite=arguments.overwrite)
     except (DivergedError, LostError, TakenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -159,10 +164,12 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     return publish(leaderboard.leaderboard(collected, published, *how), arguments)
 
 
-def thresholds(arguments: argparse.Namespace) -> Thresholds:
-    """The numbers of training images that divide many-, medium- and few-shot classes."""
+def thresholds(arguments: argparse.Namespace) -> Thresholds | None:
+    """The given numbers of training images that divide many-, medium- and few-shot classes; None: the datasets'."""
     from dg_batchformer.selection.shots import Thresholds
 
+    if arguments.shots is None:
+        return None
     many, few = arguments.shots
     if not 0 <= few <= many:
         raise InputError(f"--shots is {many} {few}: expected MANY FEW with 0 <= FEW <= MANY, such as 100 20")

@@ -14,7 +14,6 @@ from dg_batchformer.jobs.plan import Sweep
 from dg_batchformer.runs.arguments import FIELDS, Role, RunArguments, names_of
 from dg_batchformer.selection import formats
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
-from dg_batchformer.selection.shots import USUAL
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
 
@@ -96,7 +95,12 @@ def _run_flags(
 
 def _train_parser(p: argparse.ArgumentParser) -> None:
     p.description = "Trains one algorithm with some environments left out. An interrupted run resumes."
-    files = _run_flags(p, list(FIELDS))["files"]
+    left_out = {
+        "nargs": "*",
+        "default": None,
+        "help": f"{FIELDS['test_envs'].metadata['help']} (default 0; none of mdlt:)",
+    }
+    files = _run_flags(p, list(FIELDS), test_envs=left_out)["files"]
     files.add_argument("--overwrite", action="store_true", help="replace a finished run in the output folder")
 
 
@@ -119,7 +123,11 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
     runs.add_argument("--n_hparams_from", type=int, default=0, help="first row (default 0)")
     runs.add_argument("--n_trials", type=int, default=3, help="trials, each with its own splits (default 3)")
     runs.add_argument("--pairs", action="store_true", help="also leave out two environments, for cross-validation")
-    runs.add_argument("--single_test_envs", action="store_true", help="leave out single environments: the default")
+    runs.add_argument(
+        "--single_test_envs",
+        action="store_true",
+        help="leave out single environments: the default, but for datasets with test splits",
+    )
     _run_flags(
         p,
         OF_A_SWEEP,
@@ -182,9 +190,9 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         "--shots",
         nargs=2,
         type=int,
-        default=USUAL,
         metavar=("MANY", "FEW"),
-        help="many-shot classes have more than MANY training images, few-shot ones at most FEW (default 100 20)",
+        help="many-shot classes have more than MANY training images, few-shot ones at most FEW (default: the "
+        "dataset's, 100 20 for most)",
     )
     p.add_argument("--format", default="text", choices=formats.names(), help="(default %(default)s)")
     p.add_argument(
@@ -208,7 +216,7 @@ def _data_parser(p: argparse.ArgumentParser) -> None:
         cache  decodes the images into the cache that runs read
         info   shows the environments, classes, images and caches""")
     p.add_argument("action", choices=["check", "cache", "info"])
-    p.add_argument("--dataset", required=True, help="a benchmark, or folder:PATH")
+    p.add_argument("--dataset", required=True, help=FIELDS["dataset"].metadata["help"])
     _run_flags(p, [*names_of(Role.DATA), "skip_corrupt"])
 
 

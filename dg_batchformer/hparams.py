@@ -95,6 +95,8 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         lr = Hyperparameter("lr", 5e-5, lambda r: 10 ** r.uniform(-5, -3.5), minimum=0)
         most = 5 if dataset == "DomainNet" else 5.5
         batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, most)), minimum=1)
+    if dataset in CATALOGUE and (own := CATALOGUE[dataset].batch_size):
+        batch_size = Hyperparameter("batch_size", own, minimum=1)
     return (
         Hyperparameter("data_augmentation", True),
         Hyperparameter("val_augment", False),

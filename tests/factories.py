@@ -87,6 +87,18 @@ def image_tree(root: Path, environments=("a", "b", "c"), classes=("cat", "dog"),
     return root
 
 
+def manifest(root: Path, environments=("a", "b", "c"), *, splits=True, name="listed.csv") -> Path:
+    """A CSV file in the folder of an `image_tree`; with splits each class has images of train, train, val and test."""
+    paths = sorted(image_tree(root, environments).glob("*/*/*.jpg"))
+    lines = ["env,label,path" + ",split" * splits]
+    for path in paths:
+        environment, label, file = path.relative_to(root).parts
+        split = f",{('train', 'train', 'val', 'test')[int(path.stem)]}" if splits else ""
+        lines.append(f"{environment},{label},{environment}/{label}/{file}{split}")
+    (root / name).write_text("\n".join(lines) + "\n")
+    return root / name
+
+
 def args(test_envs, algorithm="ERM", dataset="PACS", trial=0, hparams_seed=0) -> dict[str, Any]:
     """The `args` of a record."""
     return {
@@ -217,9 +229,12 @@ def texts(problems: Sequence[Problem], kind="") -> list[str]:
     return [problem.text for problem in problems if kind in ("", problem.kind)]
 
 
+VARIED = ("n_hparams_from", "n_hparams", "n_trials", "pairs", "single_test_envs")
+
+
 def sweep_of(output_dir: Path, datasets=("Debug28",), algorithms=("ERM",), **given: Any) -> Sweep:
     """A sweep, of the defaults in one trial unless said otherwise."""
-    own = {name: given.pop(name) for name in ("n_hparams_from", "n_hparams", "n_trials", "pairs") if name in given}
+    own = {name: given.pop(name) for name in VARIED if name in given}
     common = RunArguments(output_dir=str(output_dir), **given)
     return Sweep(datasets, algorithms, **{"n_hparams": 1, "n_trials": 1, **own}, common=common)
 

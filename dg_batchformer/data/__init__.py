@@ -1,15 +1,25 @@
 """The catalogue of benchmarks and how to load them: a new benchmark of image folders is an entry here.
 
 Sources: PACS (Li et al., ICCV 2017), VLCS (Fang et al., ICCV 2013), OfficeHome (Venkateswara et al., CVPR 2017),
-TerraIncognita (Beery et al., ECCV 2018), in the folders and the order of environments of DomainBed.
+TerraIncognita (Beery et al., ECCV 2018), in the folders and the order of environments of DomainBed; those named `mdlt:`
+have the long-tail splits of Yang et al. (ECCV 2022, https://arxiv.org/abs/2203.09513).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dg_batchformer.data.folders import FOLDER_PREFIX, Benchmark, Source, images_root, path_free, subfolders
+from dg_batchformer.data.folders import (
+    FOLDER_PREFIX,
+    MANIFEST_PREFIX,
+    Benchmark,
+    Source,
+    images_root,
+    path_free,
+    subfolders,
+)
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.machine import available_cores
 
@@ -46,7 +56,7 @@ def image_folders(name: str, root: str, folders: dict[str, str], *published: tup
     return Benchmark(name, tuple(folders), root=root, folders=tuple(folders.values()), published=published, load=images)
 
 
-CATALOGUE = {
+_KNOWN = {
     benchmark.name: benchmark
     for benchmark in (
         Benchmark("Debug28", ("0", "1", "2"), checkpoint_freq=100, small=True, load=noise),
@@ -84,20 +94,48 @@ CATALOGUE = {
     )
 }
 
+_MULTI_DOMAIN_LONG_TAILS = (
+    dataclasses.replace(
+        _KNOWN[name],
+        name=f"mdlt:{name}",
+        checkpoint_freq=100,
+        published=_KNOWN[name].published[:1],
+        manifest=f"{name}.csv",
+        tests=True,
+        batch_size=24,
+        shots=shots,
+    )
+    for name, shots in {
+        "PACS": (100, 20),
+        "VLCS": (100, 20),
+        "OfficeHome": (60, 20),
+        "TerraIncognita": (100, 25),
+    }.items()
+)
+"""The benchmarks of Yang et al. (ECCV 2022, multi-domain-imbalance 2efbfef): batches, checkpoints and shots."""
+
+CATALOGUE = {**_KNOWN, **{benchmark.name: benchmark for benchmark in _MULTI_DOMAIN_LONG_TAILS}}
+
 BENCHMARKS = {name: benchmark for name, benchmark in CATALOGUE.items() if benchmark.load}
 """The benchmarks that this package can load."""
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark `name`, or for `folder:PATH` the folder's, whose subfolders are the environments."""
+    """The benchmark `name`; the subfolders of `folder:PATH` and the column env of `manifest:FILE` are environments."""
     if name.startswith(FOLDER_PREFIX):
         root = Path(name.removeprefix(FOLDER_PREFIX))
         if name == FOLDER_PREFIX or not root.is_dir():
             raise InputError(f"dataset {name!r} is not a folder: expected folder:PATH of an existing one")
         environments = tuple(path.name for path in subfolders(root)[0])
         return Benchmark(name, environments, root=str(root), load=images)
+    if name.startswith(MANIFEST_PREFIX):
+        from dg_batchformer.data.manifests import described
+
+        environments, tests = described(name)
+        file = name.removeprefix(MANIFEST_PREFIX)
+        return Benchmark(name, environments, folders=environments, manifest=file, tests=tests, load=images)
     if name not in BENCHMARKS:
-        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} (folder:PATH loads your own images)")
+        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} (folder:PATH or manifest:FILE loads your own images)")
     return BENCHMARKS[name]
 
 

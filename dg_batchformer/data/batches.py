@@ -5,13 +5,12 @@ Both also exist as in Transfer-Learning-Library.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
+from dg_batchformer.data.environments import Dataset, Samples, Split, augmentation, sent
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
 
@@ -22,13 +21,6 @@ Step = list[list[Samples]]
 """The samples of a step, by minibatch and environment."""
 
 
-class Split(NamedTuple):
-    """Indices of one environment: the in-split is for training and test accuracy, the out-split for selection."""
-
-    inside: Tensor
-    out: Tensor
-
-
 def split_environments(sizes: Sequence[int], holdout_fraction: float, trial_seed: int) -> list[Split]:
     """The split of each environment, from the sizes; both parts must have an image."""
     splits = []
@@ -36,6 +28,19 @@ def split_environments(sizes: Sequence[int], holdout_fraction: float, trial_seed
         out, inside = split_indices(size, int(size * holdout_fraction), seed_hash(trial_seed, i))
         splits.append(_checked(i, inside, out, holdout_fraction))
     return splits
+
+
+def given_splits(splits: Sequence[Split], test_envs: Sequence[int]) -> list[Split]:
+    """The splits of a dataset that has its own; one test environment or more changes their use.
+
+    The in-split of a left-out environment is its test split; the test splits of the others are not used then.
+    """
+    if not test_envs:
+        return list(splits)
+    return [
+        Split(own.test if i in test_envs and own.test is not None else own.inside, own.out)
+        for i, own in enumerate(splits)
+    ]
 
 
 def split_with_one_seed(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -96,6 +96,17 @@ class ImageEnvironment:
 Environment = TensorEnvironment | ImageEnvironment
 
 
+class Split(NamedTuple):
+    """Indices of one environment: the in-split is for training and test accuracy, the out-split for selection.
+
+    With a `test` split the in-split is for training only.
+    """
+
+    inside: Tensor
+    out: Tensor
+    test: Tensor | None = None
+
+
 def augmentation(environment: Environment, n: int, generator: torch.Generator) -> Tensor | None:
     """Uniform numbers (n, n_draws) that augment n samples; None if the environment is never augmented."""
     return torch.rand(n, environment.n_draws, generator=generator) if environment.n_draws else None
@@ -111,6 +122,7 @@ class Store(Protocol):
 class Dataset:
     """A loaded benchmark: its environments in DomainBed's order, with their properties.
 
+    `splits` are the dataset's own splits by environment, each with a test split; None: a run divides it at random.
     `skipped` are the skipped corrupt images, `cache` the folder of the decoded files, `resident` the decoded images on
     a GPU, `interpolation` the resize method without augmentation. `fingerprint` is a hash of the content of the data,
     equal for every copy; for image files, of their content when the cache was built.
@@ -120,6 +132,7 @@ class Dataset:
     environments: list[Environment]
     input_shape: tuple[int, ...]
     classes: tuple[str, ...]
+    splits: list[Split] | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     cache: Path | None = None

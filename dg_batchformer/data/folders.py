@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 FOLDER_PREFIX = "folder:"
 """The dataset `folder:PATH` has the images in `PATH/<environment>/<class>/`."""
 
+MANIFEST_PREFIX = "manifest:"
+"""The dataset `manifest:FILE` has the images that a CSV file lists."""
+
 CACHE = ".dg-batchformer-cache"
 """The folder of decoded images, beside the folder of a benchmark."""
 
@@ -38,7 +41,9 @@ class Benchmark:
 
     `environments` are DomainBed's names, `folders` the folders below `root`, in the same order; `published` are the
     image counts of the known versions, by environment. `small` benchmarks have DomainBed's hyper-parameters for small
-    images. `load` makes the dataset; it is missing if only DomainBed can load it.
+    images. `manifest` is the CSV file that lists the images, if there is one; with `tests` it has splits too, so that
+    all environments can be trained and tested. `batch_size` replaces DomainBed's; `shots` are the numbers of training
+    images that divide many- and few-shot classes. `load` makes the dataset; without it only DomainBed can load it.
     """
 
     name: str
@@ -49,25 +54,33 @@ class Benchmark:
     folders: tuple[str, ...] = ()
     published: tuple[tuple[int, ...], ...] = ()
     small: bool = False
+    manifest: str = ""
+    tests: bool = False
+    batch_size: int | None = None
+    shots: tuple[int, int] = (100, 20)
     load: Callable[[Benchmark, Source], Dataset] | None = None
 
 
 class Folder(NamedTuple):
-    """One environment on the disk: image files in ImageFolder's order and the class index of each."""
+    """One environment on the disk: its image files, with the class index and the given split of each, if any.
+
+    Without a manifest the files are in ImageFolder's order.
+    """
 
     name: str
     paths: list[Path]
     labels: list[int]
+    splits: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Tree:
-    """All environments below `root`, their common classes, and the ignored folders."""
+    """All environments below `root`, their classes, and notes for the user."""
 
     root: Path
     folders: list[Folder]
     classes: list[str]
-    ignored: list[str]
+    notes: list[str]
 
     @property
     def paths(self) -> list[Path]:
@@ -76,9 +89,10 @@ class Tree:
 
 
 def path_free(name: str) -> str:
-    """The name of a dataset without the path of `folder:PATH`: moved data is the same data."""
-    if name.startswith(FOLDER_PREFIX):
-        return FOLDER_PREFIX + Path(name.removeprefix(FOLDER_PREFIX)).resolve().name
+    """The name of a dataset without the path of `folder:PATH` or `manifest:FILE`: moved data is the same data."""
+    for prefix in (FOLDER_PREFIX, MANIFEST_PREFIX):
+        if name.startswith(prefix):
+            return prefix + Path(name.removeprefix(prefix)).resolve().name
     return name
 
 
@@ -141,7 +155,8 @@ def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
         folders.append(Folder(path.name, [file for files in images.values() for file in files], labels))
     if problems:
         raise InputError("\n".join(problems))
-    return Tree(root, folders, classes[paths[0]], ignored)
+    notes = [f"ignored folders: {', '.join(ignored)}"] if ignored else []
+    return Tree(root, folders, classes[paths[0]], notes)
 
 
 def plain_name(name: str) -> str:

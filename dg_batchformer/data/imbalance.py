@@ -11,8 +11,7 @@ from dg_batchformer.hparams import seed_hash
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dg_batchformer.data.batches import Split
-    from dg_batchformer.data.environments import Dataset
+    from dg_batchformer.data.environments import Dataset, Split
 
 KINDS = ("forward", "alternating", "shuffled")
 

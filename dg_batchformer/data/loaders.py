@@ -1,6 +1,8 @@
 """The loaders of benchmarks: image files, decoded once into a cache; and RotatedDigits and noise without files."""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,10 +10,19 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
+from dg_batchformer.data import manifests
 from dg_batchformer.data.augment import SIZE
 from dg_batchformer.data.cache import decoded, open_cache, place_of
-from dg_batchformer.data.environments import Dataset, Environment, ImageEnvironment, TensorEnvironment, fingerprint
-from dg_batchformer.data.folders import Benchmark, Source, Tree, images_root, path_free, scan
+from dg_batchformer.data.environments import (
+    Dataset,
+    Environment,
+    ImageEnvironment,
+    Split,
+    TensorEnvironment,
+    fingerprint,
+)
+from dg_batchformer.data.folders import Benchmark, Folder, Source, Tree, images_root, path_free, scan
+from dg_batchformer.data.manifests import SPLITS
 from dg_batchformer.errors import InputError
 
 
@@ -25,6 +36,7 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
         raise InputError(corrupt_images(tree.root, skipped))
     pool = ThreadPoolExecutor(source.threads, initializer=torch.set_num_threads, initargs=(1,))
     environments: list[Environment] = []
+    splits: list[Split] = []
     start = 0
     for name, folder in zip(benchmark.environments, tree.folders, strict=True):
         end = start + len(folder.paths)
@@ -33,15 +45,36 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
         if len(sound) < end - start:
             images, originals, labels = images[sound], [originals[i] for i in sound], labels[sound]
         environments.append(ImageEnvironment(name, images, originals, labels, pool))
+        if folder.splits:
+            splits.append(split_of([folder.splits[i] for i in sound]))
         start = end
-    notes = [f"ignored folders: {', '.join(tree.ignored)}"] if tree.ignored else []
+    notes = list(tree.notes)
     notes.append(compared(benchmark, tuple(len(environment.labels) for environment in environments)))
     if skipped:
         notes.append(f"WARNING: skipped {len(skipped)} corrupt image(s): {'; '.join(skipped)}")
     shape, classes = (3, SIZE, SIZE), tuple(tree.classes)
     return Dataset(
-        benchmark.name, environments, shape, classes, notes, skipped, cache.folder, fingerprint=cache.fingerprint
+        benchmark.name,
+        environments,
+        shape,
+        classes,
+        splits or None,
+        notes,
+        skipped,
+        cache.folder,
+        fingerprint=with_manifest(cache.fingerprint, tree) if benchmark.manifest else cache.fingerprint,
     )
+
+
+def split_of(names: Sequence[str]) -> Split:
+    """The split of an environment from the names of its images' splits."""
+    return Split(*(torch.tensor([i for i, own in enumerate(names) if own == name]) for name in SPLITS))
+
+
+def with_manifest(content: str, tree: Tree) -> str:
+    """The fingerprint of images with their labels and splits: paths do not tell them."""
+    rows = ((folder.name, folder.labels, list(folder.splits)) for folder in tree.folders)
+    return fingerprint([content.encode(), *(repr(row).encode() for row in rows)])
 
 
 def compared(benchmark: Benchmark, counts: tuple[int, ...]) -> str:
@@ -101,15 +134,23 @@ def info(benchmark: Benchmark, source: Source) -> list[str]:
 
 def tree_of(benchmark: Benchmark, source: Source) -> Tree:
     """The image files of a benchmark; InputError if it has none."""
+    if benchmark.manifest:
+        return manifests.tree_of(benchmark, source.data_dir)
     if not benchmark.root:
         raise InputError(f"{benchmark.name} has no image files: there is nothing to check or cache")
     return scan(images_root(benchmark, source.data_dir), benchmark.folders)
 
 
 def contents(tree: Tree) -> list[str]:
-    """Image counts by environment, and the classes."""
-    counts = [f"{folder.name}: {len(folder.paths)} images" for folder in tree.folders]
-    return [*counts, f"{len(tree.classes)} classes: {', '.join(tree.classes)}"]
+    """Image counts by environment and split, the classes, and notes."""
+    counts = [f"{folder.name}: {len(folder.paths)} images{in_splits(folder)}" for folder in tree.folders]
+    return [*counts, f"{len(tree.classes)} classes: {', '.join(tree.classes)}", *tree.notes]
+
+
+def in_splits(folder: Folder) -> str:
+    """The image counts of an environment by split, in brackets, if the splits are given."""
+    counts = Counter(folder.splits)
+    return f" ({', '.join(f'{name} {counts[name]}' for name in SPLITS)})" if counts else ""
 
 
 def megabytes(place: Path) -> str:

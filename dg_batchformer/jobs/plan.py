@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from dg_batchformer.data import find_benchmark, path_free
+from dg_batchformer.data import Benchmark, find_benchmark, path_free
 from dg_batchformer.errors import Problems
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import ALGORITHMS, hyperparameters
@@ -30,6 +30,7 @@ class Sweep:
     n_hparams: int = 20
     n_trials: int = 3
     pairs: bool = False
+    single_test_envs: bool = False
     common: RunArguments = dataclasses.field(default_factory=RunArguments)
 
 
@@ -57,10 +58,16 @@ class Job:
         return f"{self.name} ({self.folder.name})"
 
 
-def test_env_sets(n: int, *, pairs: bool) -> list[list[int]]:
-    """Each environment left out alone; with `pairs` also each pair, for leave-one-domain-out cross-validation."""
-    sets = [[i] for i in range(n)]
-    return sets + [list(pair) for pair in combinations(range(n), 2)] if pairs else sets
+def test_env_sets(benchmark: Benchmark, *, pairs: bool, single: bool) -> list[list[int]]:
+    """Each environment left out alone; with `pairs` also each pair, for leave-one-domain-out cross-validation.
+
+    A benchmark with test splits is trained on all environments, unless one of both is asked for.
+    """
+    if benchmark.tests and not (pairs or single):
+        return [[]]
+    numbers = range(len(benchmark.environments))
+    sets = [[i] for i in numbers]
+    return sets + [list(pair) for pair in combinations(numbers, 2)] if pairs else sets
 
 
 def plan(sweep: Sweep) -> list[Job]:
@@ -75,7 +82,7 @@ def plan(sweep: Sweep) -> list[Job]:
         _job(run, test_envs, hparams_seed, trial_seed)
         for trial_seed in range(sweep.n_trials)
         for run in resolved.values()
-        for test_envs in test_env_sets(len(run.benchmark.environments), pairs=sweep.pairs)
+        for test_envs in test_env_sets(run.benchmark, pairs=sweep.pairs, single=sweep.single_test_envs)
         for hparams_seed in range(sweep.n_hparams_from, sweep.n_hparams)
     ]
 

@@ -50,6 +50,11 @@ class Run:
         return Imbalance(given.imbalance, given.imbalance_kind, given.imbalance_max) if given.imbalance else None
 
     @property
+    def is_by_class(self) -> bool:
+        """Whether records have accuracies by class: under a long tail, and on benchmarks with own splits."""
+        return bool(self.imbalance or self.benchmark.tests)
+
+    @property
     def job_id(self) -> str:
         """Hash of the given arguments that change the result, without the paths of data and output."""
         what = {
@@ -86,7 +91,9 @@ def resolve(arguments: RunArguments) -> Run:
         problems.append(unknown("precision", arguments.precision, PRECISIONS))
     benchmark = problems.attempt(find_benchmark, arguments.dataset)
     if benchmark:
-        problems += test_env_problems(arguments.test_envs, benchmark.environments)
+        problems += test_env_problems(arguments.test_envs, benchmark)
+        if benchmark.tests and arguments.holdout_fraction != FIELDS["holdout_fraction"].default:
+            problems.append(f"--holdout_fraction is given, but {arguments.dataset} has its own splits: omit it")
     algorithm = problems.attempt(get_algorithm_class, arguments.algorithm)
     given = problems.attempt(parse_hparams, arguments.hparams) or {}
     if protocol and given.get("class_balanced") and not protocol.balances:
@@ -154,8 +161,9 @@ def imbalance_problems(arguments: RunArguments) -> list[str]:
     return problems
 
 
-def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
-    """The errors of test environments: unknown, repeated, or all of them."""
+def test_env_problems(test_envs: list[int], benchmark: Benchmark) -> list[str]:
+    """The errors of test environments: unknown, repeated, all of them, or none without test images elsewhere."""
+    environments = benchmark.environments
     listed = ", ".join(f"{i} ({name})" for i, name in enumerate(environments))
     problems = [
         f"test environment {i} is out of range: expected one of {listed}"
@@ -164,7 +172,7 @@ def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> li
     ]
     if len(set(test_envs)) < len(test_envs):
         problems.append(f"--test_envs {test_envs} names an environment twice")
-    if not problems and not test_envs:
+    if not problems and not test_envs and not benchmark.tests:
         problems.append(f"no test environment is given: expected one of {listed}")
     if not problems and len(test_envs) == len(environments):
         problems.append(f"--test_envs {test_envs} leaves no environment to train on, of {listed}")

@@ -55,7 +55,9 @@ def argument(group: str, role: Role, help: str, default: Any, *, late: bool = Fa
 class RunArguments:
     """The arguments of one run; None means the default of the dataset or of the protocol."""
 
-    dataset: str = argument("data", Role.VARIED, "a benchmark, or folder:PATH", "RotatedDigits", resolved=True)
+    dataset: str = argument(
+        "data", Role.VARIED, "a benchmark, folder:PATH or manifest:FILE", "RotatedDigits", resolved=True
+    )
     algorithm: str = argument("algorithm", Role.VARIED, "such as CORAL_BatchFormer, or module:Class", "ERM")
     test_envs: list[int] = argument("data", Role.VARIED, "numbers of the left-out environments", [0])
     data_dir: str | None = argument("data", Role.DATA, "folder that contains the folders of the benchmarks", None)

@@ -17,8 +17,8 @@ from dg_batchformer.registry import split_name
 
 # What imports torch is imported where it is used: the table and a sweep's status need none of it.
 if TYPE_CHECKING:
-    from dg_batchformer.data.batches import Split, Step, Training
-    from dg_batchformer.data.environments import Dataset
+    from dg_batchformer.data.batches import Step, Training
+    from dg_batchformer.data.environments import Dataset, Split
 
 
 DOMAINBED = "domainbed"

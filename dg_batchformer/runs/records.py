@@ -32,6 +32,9 @@ Accuracies = list[Accuracy | None]
 BY_CLASS = "_by_class"
 """The end of the names of `Accuracies` in a record."""
 
+TEST = "test"
+"""The part of an environment with its own test images, in the names of a record."""
+
 NEEDED_ARGS = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
 
 
@@ -115,7 +118,11 @@ DESCRIPTION: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """A complete record, the key of its run, and its number of environments."""
+    """A complete record, the key of its run, and its number of environments.
+
+    `is_usable` is false if the reported accuracies are not on test data: a run that leaves no environment out must have
+    test splits, and no other run may.
+    """
 
     record: Record
     key: RunKey
@@ -124,6 +131,10 @@ class About:
     @classmethod
     def from_record(cls, record: Record) -> About:
         return cls(record, RunKey.from_args(record["args"]), count_environments(record))
+
+    @property
+    def is_usable(self) -> bool:
+        return (tested_part(self.record) == TEST) == (not self.key.test_envs)
 
     @functools.cached_property
     def invalid(self) -> list[str]:
@@ -135,8 +146,9 @@ class About:
 class Checkpoint(NamedTuple):
     """A record of a run, with its accuracies in a fixed order.
 
-    `accuracies` in [0, 1] are by environment: on the in-splits, on the out-splits, and both averaged over classes (NaN
-    if not recorded). `by_class` has those of each class on the in-splits, by environment; empty if not recorded.
+    `accuracies` in [0, 1] are by environment: on the in-splits (or the test splits), on the out-splits, and both
+    averaged over classes (NaN if not recorded). `by_class` has those of each class on the first, by environment; empty
+    if not recorded.
     """
 
     step: int
@@ -148,29 +160,34 @@ class Checkpoint(NamedTuple):
     def from_record(cls, record: Record) -> Checkpoint:
         """The checkpoint of a record without a `record_problem`."""
         about = About.from_record(record)
-        names = accuracy_names(about.n_environments)
+        names = accuracy_names(about.n_environments, tested_part(record))
         by_class = tuple(record[name] for name in class_names(about.n_environments, record))
         return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about, by_class)
 
 
 def count_environments(names: Container[str]) -> int:
     """The number of environments with both accuracies among the names of a record, counted as in DomainBed."""
-    n = 0
-    while f"env{n}_in_acc" in names and f"env{n}_out_acc" in names:
+    n, tested = 0, tested_part(names)
+    while f"env{n}_{tested}_acc" in names and f"env{n}_out_acc" in names:
         n += 1
     return n
 
 
+def tested_part(names: Container[str]) -> str:
+    """The part of the environments with the reported accuracies: "in", or "test" if there are test splits."""
+    return TEST if f"env0_{TEST}_acc" in names else "in"
+
+
 @functools.cache
-def accuracy_names(n_environments: int) -> tuple[str, ...]:
+def accuracy_names(n_environments: int, tested: str = "in") -> tuple[str, ...]:
     """The names of a record's accuracies, in their order."""
-    parts = ("in_acc", "out_acc", "in_macro_acc", "out_macro_acc")
+    parts = (f"{tested}_acc", "out_acc", f"{tested}_macro_acc", "out_macro_acc")
     return tuple(f"env{i}_{part}" for part in parts for i in range(n_environments))
 
 
 def class_names(n_environments: int, names: Container[str]) -> tuple[str, ...]:
     """The names of a record's accuracies by class, in their order; none if one is missing."""
-    own = tuple(f"env{i}_in{BY_CLASS}" for i in range(n_environments))
+    own = tuple(f"env{i}_{tested_part(names)}{BY_CLASS}" for i in range(n_environments))
     return own if all(name in names for name in own) else ()
 
 
@@ -238,7 +255,7 @@ def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ..
     ]
     record = msgspec.defstruct("Typed", fields, bases=(TypedRecord,), forbid_unknown_fields=True, gc=False)
     n = count_environments(names)
-    accuracies = [own.get(name, "absent") for name in accuracy_names(n)]
+    accuracies = [own.get(name, "absent") for name in accuracy_names(n, tested_part(names))]
     by_class = [own[name] for name in class_names(n, names)]
     decoder = msgspec.json.Decoder(record)
     return decoder, operator.attrgetter(*accuracies), lambda row: tuple(getattr(row, name) for name in by_class)

@@ -24,7 +24,7 @@ from dg_batchformer.selection.settings import RowKey, Setting, environment_names
 UNFINISHED = "unfinished runs"
 UNUSABLE = "finished runs without a valid record"
 STRANGERS = "records of another run"
-INCOMPLETE = "records with a wrong number of environments"
+INCOMPLETE = "records without the right accuracies"
 NO_ARGS = "invalid job.json"
 ILL_DESCRIBED = "records with invalid metadata"
 LEFT_OUT = "invalid test_envs"
@@ -189,14 +189,19 @@ def _countable(folder: RunFolder, key: RunKey, rows: Sequence[Checkpoint], readi
     n = len(environment_names(key.dataset)) or max((row.about.n_environments for row in described), default=0)
     whole = [row for row in described if row.about.n_environments == n]
     reading.note_skipped(INCOMPLETE, folder, len(described) - len(whole), f"without exactly {n} environments")
-    return [] if not n or _left_out_problem(key.test_envs, n) else whole
+    usable = [row for row in whole if row.about.is_usable]
+    how = (
+        "with test splits although an environment is left out" if key.test_envs else "without accuracies on test splits"
+    )
+    reading.note_skipped(INCOMPLETE, folder, len(whole) - len(usable), how)
+    return [] if not n or _left_out_problem(key.test_envs, n) else usable
 
 
 def _left_out_problem(test_envs: Sequence[int], n_environments: int) -> str:
     """Why no table has a run with these left-out environments, or ""; `n_environments` is 0 if unknown."""
-    if len(set(test_envs)) < len(test_envs) or len(test_envs) not in (1, 2):
-        return f"leaves out {list(test_envs)} (expected one or two environments)"
-    if n_environments and (max(test_envs) >= n_environments or len(test_envs) == n_environments):
+    if len(set(test_envs)) < len(test_envs) or len(test_envs) > 2:
+        return f"leaves out {list(test_envs)} (expected at most two environments)"
+    if n_environments and test_envs and (max(test_envs) >= n_environments or len(test_envs) == n_environments):
         return f"leaves out {list(test_envs)} of {n_environments} environments"
     return ""
 

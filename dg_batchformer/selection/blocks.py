@@ -123,12 +123,20 @@ def legend(report: Report) -> list[str]:
     ]
     if "tllib" in protocols:
         sentences.insert(1, "Under protocol tllib accuracies are on all images of the left-out environment.")
+    if not all(section.setting.leaves_out for section in sections):
+        sentences.insert(
+            1,
+            "With test_envs none, accuracies are on the test splits of the environments, all of which are trained on; "
+            "the validation splits of all select.",
+        )
     if any("imbalance" in dict(section.setting.others) for section in sections):
+        sentences.append("Under --imbalance all accuracies, those of the selection too, are averaged over classes.")
+    if any(section.shots for section in sections):
         sentences.append(
-            "Under --imbalance all accuracies, those of the selection too, are averaged over classes. Many, Medium, "
-            "Few: classes by their images in all training environments (--shots; default: above 100, between, at most "
-            "20). Worst cell: the lowest accuracy of a class in a left-out environment. A difference by shot is over "
-            "the pairs of runs that have such classes."
+            "Many, Medium, Few, Zero: classes by their training images, in all training environments or, if none is "
+            "left out, in their own (--shots; default: above 100, between, 1 to 20, none). Worst cell: the lowest "
+            "accuracy of a class in a test environment. A difference by shot is over the pairs of runs that have such "
+            "classes."
         )
     if any(result.comparisons for result in report.results):
         sentences.append(

@@ -19,7 +19,7 @@ from dg_batchformer.selection import Collected
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN, Cell
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.settings import RowKey, Setting, environment_names
-from dg_batchformer.selection.shots import USUAL, Thresholds
+from dg_batchformer.selection.shots import Thresholds
 from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
@@ -149,7 +149,7 @@ def leaderboard(
     references: Sequence[Reference],
     ddof: int = 0,
     selections: Iterable[str] = (TRAINING_DOMAIN,),
-    thresholds: Thresholds = USUAL,
+    thresholds: Thresholds | None = None,
 ) -> Report:
     """The report of collected runs with published rows among them, each table ranked by its average.
 

@@ -2,7 +2,8 @@
 
 Each method takes the finished runs of one algorithm in one trial that leave environment `env` out, alone (`singles`) or
 with another (`pairs`). It returns for each single, where possible, the selected checkpoint and its validation value.
-The reported accuracy is always on the in-split of `env`. The first, second and last method are DomainBed's; ties go, as
+The reported accuracy is always on the in-split of `env`. Runs that leave no environment out are singles of every one,
+tested on its test split. The first, second and last method are DomainBed's; ties go, as
 there, to the earliest checkpoint and to the highest hparams_seed.
 """
 
@@ -32,10 +33,10 @@ MADE = (
 class FinishedRun:
     """A finished run with its checkpoints by rising step.
 
-    `steps` is (checkpoints,). Accuracies in [0, 1] are (checkpoints, environments): on the in-splits, on the
-    out-splits, and `macro`, averaged over classes on the in-splits (NaN if not recorded). Under --imbalance all are
-    averaged over classes. `args`, `hparams` and the values of `MADE` are from the last checkpoint; `by_class` has the
-    accuracies of each checkpoint by environment and class, if recorded.
+    `steps` is (checkpoints,). Accuracies in [0, 1] are (checkpoints, environments): on the in-splits (on the test
+    splits if no environment is left out), on the out-splits, and `macro`, the first averaged over classes (NaN if not
+    recorded). Under --imbalance all are averaged over classes. `args`, `hparams` and the values of `MADE` are from the
+    last checkpoint; `by_class` has the accuracies of each checkpoint by environment and class, if recorded.
     """
 
     key: RunKey
@@ -78,7 +79,7 @@ class FinishedRun:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A run without environment `env`, and its checkpoint number `index`, chosen by the value `validation`."""
+    """A run tested on environment `env`, and its checkpoint number `index`, chosen by the value `validation`."""
 
     run: FinishedRun
     env: int
@@ -87,7 +88,7 @@ class Choice:
 
     @functools.cached_property
     def accuracy(self) -> float:
-        """The accuracy in [0, 1] on the in-split of the left-out environment."""
+        """The accuracy in [0, 1] on the test data of the environment."""
         return float(self.run.inside[self.index, self.env])
 
     @property
@@ -109,7 +110,7 @@ Method = Callable[[Sequence[FinishedRun], Sequence[FinishedRun], int], list[Choi
 
 def training_domain(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The checkpoint of the highest mean accuracy on the training environments' out-splits."""
-    means = [(run, mean_validation(run, env)) for run in singles]
+    means = [(run, mean_validation(run)) for run in singles]
     return [Choice(run, env, int(np.argmax(own)), float(np.max(own))) for run, own in means]
 
 
@@ -137,7 +138,7 @@ def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[Finishe
 
 def last(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
     """The last checkpoint; the mean accuracy on the training environments' out-splits decides between runs."""
-    return [Choice(run, env, len(run.steps) - 1, float(mean_validation(run, env)[-1])) for run in singles]
+    return [Choice(run, env, len(run.steps) - 1, float(mean_validation(run)[-1])) for run in singles]
 
 
 def oracle(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
@@ -145,9 +146,9 @@ def oracle(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: in
     return [Choice(run, env, len(run.steps) - 1, float(run.out[-1, env])) for run in singles]
 
 
-def mean_validation(run: FinishedRun, env: int) -> Floats:
-    """Mean accuracy on the out-splits of all environments but one, by checkpoint."""
-    return _row_means(run.out[:, [i for i in range(run.n_environments) if i != env]])
+def mean_validation(run: FinishedRun) -> Floats:
+    """Mean accuracy on the out-splits of all training environments, by checkpoint."""
+    return _row_means(run.out[:, [i for i in range(run.n_environments) if i not in run.key.test_envs]])
 
 
 def _row_means(values: Floats) -> Floats:
@@ -187,6 +188,9 @@ METHODS: dict[str, Method] = {
     "last": last,
     ORACLE: oracle,
 }
+
+NEED_LEFT_OUT = (LEAVE_ONE_DOMAIN_OUT, ORACLE)
+"""Methods that mean nothing if no environment is left out."""
 
 TITLES = {
     TRAINING_DOMAIN: "training-domain validation",

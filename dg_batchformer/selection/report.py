@@ -17,7 +17,7 @@ from dg_batchformer.selection import Collected
 from dg_batchformer.selection.compare import Comparison, compare
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, Choice, FinishedRun
 from dg_batchformer.selection.settings import Setting, given_in_words
-from dg_batchformer.selection.shots import USUAL, Thresholds
+from dg_batchformer.selection.shots import Thresholds
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 
 NEVER_LEFT_OUT = "algorithms without runs for some environments"
@@ -170,7 +170,7 @@ def report(
     collected: Collected,
     ddof: int = 0,
     selections: Iterable[str] = tuple(METHODS),
-    thresholds: Thresholds = USUAL,
+    thresholds: Thresholds | None = None,
 ) -> Report:
     """The report of collected runs under some selection methods; `thresholds` divide classes by training images."""
     sections = build(collected, ddof, selections, thresholds)

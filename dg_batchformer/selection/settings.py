@@ -38,6 +38,9 @@ USUAL = {name: FIELDS[name].default for name in names_of(Role.SETTING) if name !
 NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
 """hparams that choose the network: they belong to the setting, not to the row."""
 
+NONE_LEFT_OUT = ("test_envs", "none")
+"""In a setting: all environments are trained on and tested."""
+
 NONE_GIVEN = "{}"
 
 
@@ -96,6 +99,11 @@ class Setting(NamedTuple):
         named = [("protocol", self.protocol), ("backbone", self.backbone), *self.others]
         return ", ".join(f"{name} {value}" for name, value in named)
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether its runs leave environments out."""
+        return NONE_LEFT_OUT not in self.others
+
     def with_other(self, name: str, value: str) -> Setting:
         """The same setting with one more difference from the defaults."""
         return self._replace(others=tuple(sorted((*self.others, (name, value)))))
@@ -147,7 +155,8 @@ def _usual_freeze_bn(protocol: str, algorithm: str, dataset: str) -> bool:
 def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
     """The setting of a run according to its arguments; the backbone is known once the run is done."""
     values = tuple(str(args.get(name, usual)) for name, usual in USUAL.items())
-    return _planned(dataset, args.get("protocol", DOMAINBED), values, given_hparams(args).network)
+    planned = _planned(dataset, args.get("protocol", DOMAINBED), values, given_hparams(args).network)
+    return planned if args["test_envs"] else planned.with_other(*NONE_LEFT_OUT)
 
 
 @functools.lru_cache(maxsize=1024)

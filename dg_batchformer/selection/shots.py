@@ -6,42 +6,50 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dg_batchformer.data import BENCHMARKS
 from dg_batchformer.selection.methods import Cell, Choice, FinishedRun, standard_error
 
-MANY, MEDIUM, FEW, WORST_CELL = "Many", "Medium", "Few", "Worst cell"
-COLUMNS = (MANY, MEDIUM, FEW, WORST_CELL)
+MANY, MEDIUM, FEW, ZERO, WORST_CELL = "Many", "Medium", "Few", "Zero", "Worst cell"
+COLUMNS = (MANY, MEDIUM, FEW, ZERO, WORST_CELL)
 
 
 class Thresholds(NamedTuple):
-    """Many-shot classes have more than `many` training images, few-shot ones at most `few` (Yang et al., ECCV 2022)."""
+    """Many-shot classes have more than `many` training images, few-shot ones 1 to `few` (Yang et al., ECCV 2022)."""
 
     many: int = 100
     few: int = 20
 
     def shot(self, count: int) -> str:
+        if not count:
+            return ZERO
         return MANY if count > self.many else FEW if count <= self.few else MEDIUM
 
 
-USUAL = Thresholds()
+def usual(dataset: str) -> Thresholds:
+    """The thresholds of a dataset: published ones, else the default."""
+    return Thresholds(*BENCHMARKS[dataset].shots) if dataset in BENCHMARKS else Thresholds()
 
 
 class ClassCell(NamedTuple):
-    """A class of a left-out environment: its images in all training environments, and its accuracy in [0, 1]."""
+    """A class of a test environment: its training images, and its accuracy in [0, 1]."""
 
     name: str
     n_images: int
     accuracy: float
 
 
-def training_images(run: FinishedRun) -> list[int]:
-    """The training images of each class over all training environments; empty if not recorded."""
-    counts = run.made.get("class_counts") or {}
-    return [sum(own) for own in zip(*counts.values(), strict=True)]
+def training_images(run: FinishedRun, env: int) -> list[int]:
+    """The training images of each class for the test environment `env`; empty if not recorded.
+
+    Those of all training environments if it is left out, else its own.
+    """
+    counts = list((run.made.get("class_counts") or {}).values())
+    return [sum(own) for own in zip(*(counts if run.key.test_envs else counts[env : env + 1]), strict=True)]
 
 
 def class_cells(choice: Choice) -> list[ClassCell]:
-    """The classes of the left-out environment at the chosen checkpoint; empty if not recorded."""
-    by_class, counts = choice.run.by_class[choice.index], training_images(choice.run)
+    """The classes of the test environment at the chosen checkpoint; empty if not recorded."""
+    by_class, counts = choice.run.by_class[choice.index], training_images(choice.run, choice.env)
     if not by_class:
         return []
     names = choice.run.made.get("classes") or map(str, range(len(counts)))
@@ -75,14 +83,19 @@ def by_shot(cells: Iterable[ClassCell], thresholds: Thresholds) -> dict[str, flo
 
 def columns_of(runs: Iterable[FinishedRun], thresholds: Thresholds) -> tuple[str, ...]:
     """The columns of the shots that occur in some runs."""
-    shots = {thresholds.shot(count) for run in runs for count in training_images(run)}
+    shots = {
+        thresholds.shot(count)
+        for run in runs
+        for env in run.key.test_envs or range(run.n_environments)
+        for count in training_images(run, env)
+    }
     return tuple(name for name in COLUMNS if name in shots or (name == WORST_CELL and shots))
 
 
 def shot_cells(
     chosen: Sequence[Mapping[int, Choice]], columns: Sequence[str], thresholds: Thresholds, missing: str, ddof: int
 ) -> dict[str, Cell]:
-    """The cells over all left-out environments, from the choices of each environment by trial.
+    """The cells over all test environments, from the choices of each environment by trial.
 
     A trial counts if all environments have a choice; its value is the mean over all classes of a shot in all of them.
     """

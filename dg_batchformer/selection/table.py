@@ -12,6 +12,7 @@ from dg_batchformer.selection import Collected, shots
 from dg_batchformer.selection.methods import (
     LEAVE_ONE_DOMAIN_OUT,
     METHODS,
+    NEED_LEFT_OUT,
     Cell,
     Choice,
     FinishedRun,
@@ -61,7 +62,7 @@ class Row:
     source: str = ""
     command: str = ""
     rank: int | None = None
-    thresholds: shots.Thresholds = shots.USUAL
+    thresholds: shots.Thresholds = field(default_factory=shots.Thresholds)
 
     @property
     def algorithm(self) -> str:
@@ -119,16 +120,21 @@ def build(
     collected: Collected,
     ddof: int = 0,
     selections: Iterable[str] = tuple(METHODS),
-    thresholds: shots.Thresholds = shots.USUAL,
+    thresholds: shots.Thresholds | None = None,
 ) -> list[Section]:
     """All tables, by selection method and setting; averages over datasets come last.
 
-    `ddof` is for the standard errors: 0 as in DomainBed, or 1. `thresholds` divide classes by their training images.
+    `ddof` is for the standard errors: 0 as in DomainBed, or 1. `thresholds` divide classes by their training images
+    (None: those of the dataset).
     """
     groups = _groups(collected)
     sections = []
     for selection in selections:
-        own = [_section(selection, setting, groups[setting], ddof, thresholds) for setting in sorted(groups)]
+        own = [
+            _section(selection, setting, groups[setting], ddof, thresholds or shots.usual(setting.dataset))
+            for setting in sorted(groups)
+            if setting.leaves_out or selection not in NEED_LEFT_OUT
+        ]
         alike: dict[Setting, list[Section]] = defaultdict(list)
         for section in own:
             alike[section.setting._replace(dataset=AVERAGE)].append(section)
@@ -145,17 +151,17 @@ class Group:
 
     @cached_property
     def by_place(self) -> dict[tuple[int, int, int], list[FinishedRun]]:
-        """Finished runs by the number of left-out environments, one of these, and the trial."""
+        """Finished runs by the number of left-out environments, one of these (or any if none is), and the trial."""
         runs = defaultdict(list)
         for run in self.runs:
-            for env in run.key.test_envs:
+            for env in run.key.test_envs or range(run.n_environments):
                 runs[len(run.key.test_envs), env, run.key.trial_seed].append(run)
         return runs
 
     def candidates(self, selection: str, env: int, trial: int) -> list[Choice]:
         """The possible choices for an environment in a trial."""
-        singles, pairs = (self.by_place.get((n, env, trial), []) for n in (1, 2))
-        return METHODS[selection](singles, pairs, env)
+        none, singles, pairs = (self.by_place.get((n, env, trial), []) for n in (0, 1, 2))
+        return METHODS[selection](none or singles, pairs, env)
 
     @cached_property
     def left_out(self) -> tuple[Counter[frozenset[int]], Counter[frozenset[int]]]:
@@ -186,11 +192,13 @@ class Group:
         """The numbers of finished and of expected runs behind the columns of some environments.
 
         Each of these environments that some run leaves out is expected alone, and with each of `others`, in the whole
-        grid of trials and rows of the search: DomainBed's folders show only the runs that have begun.
+        grid of trials and rows of the search: DomainBed's folders show only the runs that have begun. A run that leaves
+        none out stands behind all columns.
         """
         done, planned = self.left_out
         alone = [env for env in envs if frozenset([env]) in planned]
         wanted = {frozenset((env, other)) for env in alone for other in (env, *others)}
+        wanted |= {frozenset[int]()} & planned.keys()
         n_rows = len({key.hparams_seed for key in self.planned})
         return sum(done[envs] for envs in wanted), len(wanted) * n_trials * n_rows
 
@@ -265,11 +273,12 @@ def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Sectio
         for row in section.rows:
             rows[row.key][section.dataset] = row
     datasets = [section.dataset for section in sections]
+    derived = *DERIVED, *(name for name in shots.COLUMNS if all(name in section.columns for section in sections))
     not_run = Cell(missing="not run")
     found = []
     for key, label in labels(rows).items():
         own = rows[key]
-        parts = {name: [own[d].cells[name] if d in own else not_run for d in datasets] for name in DERIVED}
+        parts = {name: [own[d].cells[name] if d in own else not_run for d in datasets] for name in derived}
         cells = dict(zip(datasets, parts[AVERAGE], strict=True))
         cells |= {name: average(part, ddof) for name, part in parts.items()}
         candidates = {
@@ -280,4 +289,4 @@ def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Sectio
         modes = {row.seeds for row in own.values()}
         seeds = REDRAWN if REDRAWN in modes else FIXED if FIXED in modes else ""
         found.append(Row(key, label, cells, candidates, seeds))
-    return Section(sections[0].selection, setting, (*datasets, *DERIVED), tuple(found))
+    return Section(sections[0].selection, setting, (*datasets, *derived), tuple(found))

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dg_batchformer import machine
-from dg_batchformer.data.batches import Split
-from dg_batchformer.data.environments import Dataset, Samples, augmentation, sent
+from dg_batchformer.data.environments import Dataset, Samples, Split, augmentation, sent
 from dg_batchformer.data.imbalance import class_counts
 from dg_batchformer.errors import InputError
 from dg_batchformer.networks import optimizers_by_name
@@ -136,18 +135,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """`env{i}_in_acc`, `env{i}_in_macro_acc` and the same of `out` of every environment, and `validation_loss`.
 
-    Macro accuracies are means over the classes that occur in a split; `by_class` adds `env{i}_in_by_class`, a list.
-    `validation_loss` is the mean over the training environments of the cross-entropy on their out-splits. `progress` is
-    called after each batch with the images done and their number; if `augment` is given, it augments the images of the
-    training environments, as DomainBed does.
+    Environments with a test split have `test` instead of `in`. Macro accuracies are means over the classes that occur
+    in a split; `by_class` adds `env{i}_in_by_class` (or `test`), a list. `validation_loss` is the mean over the
+    training environments of the cross-entropy on their out-splits. `progress` is called after each batch with the
+    images done and their number; if `augment` is given, it augments the images of the training environments, as
+    DomainBed does.
     """
     algorithm.eval()
-    n_done, n_images = 0, sum(len(split.inside) + len(split.out) for split in splits)
+    parts = [("in", one.inside) if one.test is None else ("test", one.test) for one in splits]
+    n_done, n_images = 0, sum(len(own) + len(split.out) for (_, own), split in zip(parts, splits, strict=True))
     values: dict[str, Any] = {}
     losses = []
     for i, split in enumerate(splits):
         generator = augment if i not in test_envs else None
-        for name, indices in (("in", split.inside), ("out", split.out)):
+        for name, indices in (parts[i], ("out", split.out)):
             evaluated = []
             for chunk in torch.split(indices, EVALUATION_BATCH[compute.device]):
                 draws = augmentation(dataset.environments[i], len(chunk), generator) if generator else None
@@ -160,8 +161,8 @@ def evaluate(
             values[f"env{i}_{name}_acc"] = int(correct.sum()) / len(indices)
             of_classes = class_accuracies(correct, dataset.environments[i].labels[indices], dataset.num_classes)
             values[f"env{i}_{name}_macro_acc"] = macro_accuracy(of_classes)
-            if by_class and name == "in":
-                values[f"env{i}_in_by_class"] = of_classes
+            if by_class and name != "out":
+                values[f"env{i}_{name}_by_class"] = of_classes
         if i not in test_envs:
             losses.append(loss / len(split.out))
     algorithm.train()

@@ -17,6 +17,7 @@ from dg_batchformer import machine
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import ERR, OUT
 from dg_batchformer.runs.folder import Live, RunFolder
+from dg_batchformer.runs.records import tested_part
 
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
 """Signals that stop a run; SIGUSR1 is SLURM's warning before the end, SIGINT is Ctrl-C."""
@@ -129,7 +130,8 @@ class Progress:
         """Prints the run, its data and its device, before the step `first`."""
         self.first = first
         self.started = self.last = self.counted_from = time.monotonic()
-        print(f"{arguments.algorithm} on {arguments.dataset}, test environments {arguments.test_envs}")
+        left_out = f"test environments {arguments.test_envs}" if arguments.test_envs else "no environment left out"
+        print(f"{arguments.algorithm} on {arguments.dataset}, {left_out}")
         for note in notes:
             print(f"  {note}")
         runs_on = {**{k: v for k, v in identity.items() if k != "versions"}, **identity["versions"]}
@@ -168,13 +170,18 @@ class Progress:
 
     def checkpoint(self, record: dict[str, Any], test_envs: Sequence[int]) -> None:
         """Prints accuracies on in- and out-splits in percent; marks the test environments."""
+        tested = tested_part(record)
         if self.header_due:
             marked = [f"{name}*" if i in test_envs else name for i, name in enumerate(self.environments)]
             print(f"{'step':>6} {'epoch':>7} {'loss':>9}  " + "  ".join(f"{name:^11}" for name in marked))
-            print(f"{'':>6} {'':>7} {'':>9}  " + "  ".join(f"{'in':>5} {'out':>5}" for _ in marked) + "  (* test)")
+            print(
+                f"{'':>6} {'':>7} {'':>9}  "
+                + "  ".join(f"{tested:>5} {'out':>5}" for _ in marked)
+                + "  (* test)" * (tested == "in")
+            )
             self.header_due = False
         cells = [
-            f"{100 * record[f'env{i}_in_acc']:5.1f} {100 * record[f'env{i}_out_acc']:5.1f}"
+            f"{100 * record[f'env{i}_{tested}_acc']:5.1f} {100 * record[f'env{i}_out_acc']:5.1f}"
             for i in range(len(self.environments))
         ]
         # Not every external algorithm returns a "loss".

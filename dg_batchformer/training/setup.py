@@ -21,8 +21,8 @@ from torch import Tensor
 from dg_batchformer import machine
 from dg_batchformer.backbones import make_backbone
 from dg_batchformer.data import load_dataset
-from dg_batchformer.data.batches import Minibatches, Split, Training, load
-from dg_batchformer.data.environments import Dataset, Environment, Samples, TensorEnvironment
+from dg_batchformer.data.batches import Minibatches, Training, given_splits, load
+from dg_batchformer.data.environments import Dataset, Environment, Samples, Split, TensorEnvironment
 from dg_batchformer.data.imbalance import class_counts, long_tailed
 from dg_batchformer.data.resident import Resident, on_gpu, resident_images
 from dg_batchformer.errors import InputError
@@ -62,9 +62,7 @@ class Setup:
         """
         arguments = run.arguments
         dataset = with_features(run.protocol.prepared(dataset or load_data(arguments)), run.hparams)
-        splits = run.protocol.splits(
-            dataset.sizes, arguments.holdout_fraction, arguments.trial_seed, arguments.test_envs
-        )
+        splits = run_splits(run, dataset)
         if run.imbalance:
             splits = long_tailed(dataset, splits, run.training_envs, run.imbalance, arguments.trial_seed)
         compute = Compute.from_run(run)
@@ -99,6 +97,14 @@ class Setup:
         )
         steps = self.run.protocol.steps(training, self.run.arguments.algorithm, hparams)
         return load(self.dataset, itertools.islice(steps, first, None), self.compute.device)
+
+
+def run_splits(run: Run, dataset: Dataset) -> list[Split]:
+    """The split of each environment: the dataset's own, or the protocol's."""
+    given = run.arguments
+    if dataset.splits:
+        return given_splits(dataset.splits, given.test_envs)
+    return run.protocol.splits(dataset.sizes, given.holdout_fraction, given.trial_seed, given.test_envs)
 
 
 def make_algorithm(run: Run, dataset: Dataset) -> Any:

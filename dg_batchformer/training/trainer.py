@@ -51,7 +51,7 @@ class Trainer:
             **(describe(featurizer, self.hparams) if featurizer is not None else {}),
             "data_fingerprint": self.dataset.fingerprint,
             **({"skipped_images": self.dataset.skipped} if self.dataset.skipped else {}),
-            **({"classes": self.dataset.classes, "class_counts": setup.class_counts} if self.run.imbalance else {}),
+            **({"classes": self.dataset.classes, "class_counts": setup.class_counts} if self.run.is_by_class else {}),
             "device": machine.device_name(),
             "versions": machine.versions(),
         }
@@ -184,7 +184,7 @@ class Trainer:
             self.progress.evaluation(n_done, n_images)
 
         what = self.algorithm, self.dataset, self.splits, self.arguments.test_envs, self.compute
-        return evaluate(*what, progress, augment, by_class=bool(self.run.imbalance))
+        return evaluate(*what, progress, augment, by_class=self.run.is_by_class)
 
     def _finish(self) -> None:
         """Makes the final model of an algorithm with `finish()`, and writes its record."""

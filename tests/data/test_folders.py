@@ -31,10 +31,10 @@ def test_stray_folders_are_ignored_and_said(tmp_path):
         (root / "a" / stray).mkdir()
     tree = scan(root)
     assert [folder.name for folder in tree.folders] == ["a", "b", "c"]
-    assert tree.ignored == [".git", "__MACOSX"]
+    assert tree.notes == ["ignored folders: .git, __MACOSX"]
     named = scan(root, ["c", "a"])
     assert [folder.name for folder in named.folders] == ["c", "a"]
-    assert named.ignored == [".git", "__MACOSX", "b"]
+    assert named.notes == ["ignored folders: .git, __MACOSX, b"]
 
 
 @pytest.mark.parametrize("on_disk", ["Real World", "Real_World", "RealWorld", "real world"])

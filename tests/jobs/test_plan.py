@@ -5,6 +5,7 @@ import json
 import pytest
 from factories import image_tree, sweep_of
 
+from dg_batchformer.data import find_benchmark
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
 from dg_batchformer.jobs.plan import plan, test_env_sets
@@ -17,8 +18,13 @@ def sweep(tmp_path, **changes):
 
 
 def test_environments_left_out():
-    assert test_env_sets(3, pairs=False) == [[0], [1], [2]]
-    assert test_env_sets(4, pairs=True) == [[0], [1], [2], [3], [0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    benchmark = find_benchmark("Debug28")
+    assert test_env_sets(benchmark, pairs=False, single=False) == [[0], [1], [2]]
+    assert test_env_sets(benchmark, pairs=True, single=False) == [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
+    with_tests = find_benchmark("mdlt:PACS")
+    assert test_env_sets(with_tests, pairs=False, single=False) == [[]]
+    assert test_env_sets(with_tests, pairs=False, single=True) == [[0], [1], [2], [3]]
+    assert len(test_env_sets(with_tests, pairs=True, single=False)) == 4 + 6
 
 
 def test_all_combinations_each_once_with_domainbeds_seeds(tmp_path):

@@ -8,8 +8,7 @@ import torch
 from sklearn.metrics import recall_score
 from torch import nn
 
-from dg_batchformer.data.batches import Split
-from dg_batchformer.data.environments import Dataset, TensorEnvironment
+from dg_batchformer.data.environments import Dataset, Split, TensorEnvironment
 from dg_batchformer.training.compute import Compute, class_accuracies, evaluate, macro_accuracy
 
 

@@ -138,7 +138,7 @@ def curve(choice: Choice) -> Document:
         about = run.key, run.n_environments
         rows = [row for row in records.read(progress)[0] if (row.about.key, row.about.n_environments) == about]
         run = FinishedRun.from_records(run.folder, rows) if rows else run
-    validation, test = mean_validation(run, choice.env), run.inside[:, choice.env]
+    validation, test = mean_validation(run), run.inside[:, choice.env]
     return {
         "steps": run.steps.tolist(),
         "validation": [round(100 * share, 4) for share in validation.tolist()],
