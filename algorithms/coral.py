@@ -40,7 +40,7 @@ class CORAL(ERM):
     own forward pass, which matters if batch norm is not frozen.
     """
 
-    hyperparameters = (Hyperparameter("mmd_gamma", 1.0, lambda r: 10 ** r.uniform(-1, 1)),)
+    hyperparameters: tuple[Hyperparameter, ...] = (Hyperparameter("mmd_gamma", 1.0, lambda r: 10 ** r.uniform(-1, 1)),)
 
     def features_by_environment(self, featurizer: nn.Module, minibatches: Minibatches) -> list[Tensor]:
         return [featurizer(x) for x, _ in minibatches]

@@ -111,6 +111,22 @@ def correct_and_loss(algorithm: Any, dataset: Dataset, samples: Samples, compute
         return logits.argmax(1) == labels, F.cross_entropy(logits, labels, reduction="sum")
 
 
+@torch.no_grad()
+def training_features(
+    algorithm: Any, dataset: Dataset, splits: Sequence[Split], environments: Sequence[int], compute: Compute
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Features (n_d, C) and labels (n_d,) of all training images of each training environment d, in evaluation mode."""
+    algorithm.eval()
+    features, labels = [], []
+    for i in environments:
+        parts = [Samples(i, chunk) for chunk in splits[i].inside.split(EVALUATION_BATCH[compute.device])]
+        with compute.autocast():
+            features.append(torch.cat([algorithm.featurizer(*dataset.inputs([one], compute.device)) for one in parts]))
+        labels.append(sent(dataset.environments[i].labels[splits[i].inside], compute.device))
+    algorithm.train()
+    return [own.float() for own in features], labels
+
+
 def class_accuracies(correct: Tensor, labels: Tensor, n_classes: int) -> list[float | None]:
     """The accuracy of each class, None for one that is not in `labels` (n,); `correct` is bool (n,)."""
     counts = zip(class_counts(labels[correct], n_classes), class_counts(labels, n_classes), strict=True)

@@ -21,7 +21,7 @@ from dg_batchformer.runs import files, resolve
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.claim import Claim, LostError
 from dg_batchformer.training import state as saved
-from dg_batchformer.training.compute import Schedule, evaluate
+from dg_batchformer.training.compute import Schedule, evaluate, training_features
 from dg_batchformer.training.process import SIGNALS, Asked, Interrupted, Progress, captured, handled
 from dg_batchformer.training.setup import Setup
 from dg_batchformer.training.state import RunState
@@ -115,6 +115,9 @@ class Trainer:
 
     def _update(self, step: int, minibatches: Minibatches) -> None:
         state = self.state
+        if getattr(self.algorithm, "awaits_features", False):
+            what = self.dataset, self.splits, self.run.training_envs, self.compute
+            self.algorithm.see_features(*training_features(self.algorithm, *what))
         with self.compute.autocast():
             state.values[step] = self.algorithm.update(minibatches)
         if state.schedule:

@@ -29,6 +29,8 @@ HPARAMS = {
     "vrex_penalty_anneal_iters": 4,
     "swad_n_converge": 1,
     "swad_n_tolerance": 2,
+    "boda_start_step": 3,
+    "boda_feature_freq": 2,
 }
 
 
@@ -37,7 +39,7 @@ class Killed(BaseException):
 
 
 def arguments(folder, algorithm="ERM", **given):
-    known = {"ERM": ("batch_size",), "IRM": ("irm",), "VREx": ("vrex",), "SWAD": ("swad",)}
+    known = {"IRM": ("irm",), "VREx": ("vrex",), "SWAD": ("swad",), "BoDA": ("boda",)}
     prefixes = ("batch_size", *(prefix for name, own in known.items() if name in algorithm for prefix in own))
     hparams = {name: value for name, value in HPARAMS.items() if name.startswith(prefixes)}
     usual = {"dataset": "Debug28", "steps": 9, "checkpoint_freq": 2, "checkpoint_minutes": 0.0}
@@ -67,7 +69,7 @@ def killed_at(monkeypatch, n, *args, **given):
     monkeypatch.setattr(cls, "update", original)
 
 
-CASES = [(name, "domainbed") for name in [*ALGORITHMS, "VREx_MixStyle_BatchFormer_SWAD"]]
+CASES = [(name, "domainbed") for name in [*ALGORITHMS, "VREx_MixStyle_BatchFormer_SWAD", "BoDA_BatchFormer_SWAD"]]
 
 
 @pytest.mark.parametrize(("algorithm", "protocol"), [*CASES, ("ERM", "tllib"), ("IRM_BatchFormer", "tllib")])
