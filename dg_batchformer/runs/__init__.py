@@ -14,7 +14,7 @@ from dg_batchformer.data.imbalance import KINDS, Imbalance
 from dg_batchformer.errors import Problems, unknown
 from dg_batchformer.hparams import problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import default_hparams, get_algorithm_class, hyperparameters, random_hparams
-from dg_batchformer.runs.arguments import FIELDS, IDENTITY, PRECISIONS, RunArguments, names_of, parse_hparams
+from dg_batchformer.runs.arguments import FIELDS, IDENTITY, PRECISIONS, STAGES, RunArguments, names_of, parse_hparams
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.protocols import Protocol, find_protocol
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run resolved from its arguments: benchmark, protocol, algorithm class, hyper-parameters and length."""
+    """A run resolved from its arguments: benchmark, protocol, algorithm class, hyper-parameters and length.
+
+    `steps` are those of all stages, `first_stage` those of the first.
+    """
 
     arguments: RunArguments
     benchmark: Benchmark
@@ -33,6 +36,7 @@ class Run:
     hparams: dict[str, Any]
     steps: int
     checkpoint_freq: int
+    first_stage: int
 
     @property
     def folder(self) -> RunFolder:
@@ -72,8 +76,15 @@ class Run:
         what = {
             name: getattr(self.arguments, name) for name in names_of(*IDENTITY) if not FIELDS[name].metadata["resolved"]
         }
-        data = [path_free(self.arguments.dataset), dataset.sizes, dataset.fingerprint, *filter(None, [self.imbalance])]
-        length = self.steps, self.checkpoint_freq
+        data: list[Any] = [
+            path_free(self.arguments.dataset),
+            dataset.sizes,
+            dataset.fingerprint,
+            *filter(None, [self.imbalance]),
+        ]
+        length = [self.steps, self.checkpoint_freq]
+        if self.arguments.stage:
+            data += [self.arguments.stage, self.first_stage]
         text = json.dumps([what, self._with_weights(self.hparams), length, data], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
@@ -96,8 +107,10 @@ def resolve(arguments: RunArguments) -> Run:
             problems.append(f"--holdout_fraction is given, but {arguments.dataset} has its own splits: omit it")
     algorithm = problems.attempt(get_algorithm_class, arguments.algorithm)
     given = problems.attempt(parse_hparams, arguments.hparams) or {}
-    if protocol and given.get("class_balanced") and not protocol.balances:
-        problems.append(f"hparam 'class_balanced' is true, and protocol {protocol.name} draws without replacement")
+    if protocol and not protocol.balances:
+        how = f"and protocol {protocol.name} draws without replacement"
+        problems += [f"hparam 'class_balanced' is true, {how}"] * bool(given.get("class_balanced"))
+        problems += [f"--stage needs balanced classes, {how}"] * bool(arguments.stage)
     if algorithm:
         problems += problems_with(given, hyperparameters(algorithm, arguments.dataset)) or backbone_problems(
             {**default_hparams(algorithm, arguments.dataset), **given}
@@ -107,14 +120,17 @@ def resolve(arguments: RunArguments) -> Run:
     assert protocol is not None  # else there was a problem
     assert benchmark is not None
     steps, checkpoint_freq = protocol.length(benchmark)
+    first_stage = arguments.steps or steps
+    second_stage = (arguments.stage_steps or first_stage) if arguments.stage else 0
     return Run(
         arguments,
         benchmark,
         protocol,
         algorithm,
         {**drawn_hparams(arguments, algorithm, protocol), **given},
-        arguments.steps or steps,
+        first_stage + second_stage,
         arguments.checkpoint_freq or checkpoint_freq,
+        first_stage,
     )
 
 
@@ -134,10 +150,14 @@ def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -
 def number_problems(arguments: RunArguments) -> list[str]:
     """The errors of counts and fractions out of range."""
     problems = []
-    for name in ("steps", "checkpoint_freq"):
+    for name in ("steps", "checkpoint_freq", "stage_steps"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             problems.append(f"--{name} is {value}: expected at least 1")
+    if arguments.stage not in (None, *STAGES):
+        problems.append(unknown("stage", arguments.stage, STAGES))
+    if arguments.stage_steps and not arguments.stage:
+        problems.append("--stage_steps needs --stage: expected a stage too")
     if not 0 <= arguments.seed < 2**32:
         problems.append(f"--seed is {arguments.seed}: expected a number from 0 to {2**32 - 1}")
     if not arguments.checkpoint_minutes >= 0:

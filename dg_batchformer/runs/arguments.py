@@ -14,6 +14,7 @@ from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.runs.records import RunKey
 
 PRECISIONS = ("fp32", "bf16")
+STAGES = ("crt",)
 
 
 class DataArguments(NamedTuple):
@@ -76,6 +77,22 @@ class RunArguments:
     )
     checkpoint_freq: int | None = argument(
         "schedule", Role.SETTING, "steps between evaluations; default: the dataset's", None, resolved=True
+    )
+    stage: str | None = argument(
+        "schedule",
+        Role.RESULT,
+        "second stage: crt trains a new classifier on the frozen features, with balanced classes (default: none)",
+        None,
+        late=True,
+        resolved=True,
+    )
+    stage_steps: int | None = argument(
+        "schedule",
+        Role.RESULT,
+        "updates of the second stage; default: as many as of the first",
+        None,
+        late=True,
+        resolved=True,
     )
     imbalance: float | None = argument(
         "data",

@@ -57,6 +57,10 @@ def environment_names(dataset: str, runs: Sequence[FinishedRun] = ()) -> tuple[s
     return tuple(map(str, range(runs[0].n_environments))) if runs else ()
 
 
+OF_STAGE = ("stage", "stage_steps")
+"""Arguments that a row shows like given hparams."""
+
+
 class Given(NamedTuple):
     """The given hparams of a run, of its algorithm and of its network, as JSON with sorted names."""
 
@@ -65,12 +69,13 @@ class Given(NamedTuple):
 
 
 def given_hparams(args: Mapping[str, Any]) -> Given:
-    given = args.get("hparams")
-    return _divided(given if isinstance(given, str) and given else json.dumps(str(given)) if given else NONE_GIVEN)
+    given, stage = args.get("hparams"), args.get("stage")
+    text = given if isinstance(given, str) and given else json.dumps(str(given)) if given else NONE_GIVEN
+    return _divided(text, tuple((name, args[name]) for name in OF_STAGE if args.get(name)) if stage else ())
 
 
 @functools.lru_cache(maxsize=1024)
-def _divided(text: str) -> Given:
+def _divided(text: str, stage: tuple[tuple[str, Any], ...]) -> Given:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
@@ -78,7 +83,7 @@ def _divided(text: str) -> Given:
     if not isinstance(given, dict):
         return Given(json.dumps(given))
     of_network = {name: given[name] for name in sorted(given) if name in NETWORK_HPARAMS}
-    own = {name: given[name] for name in sorted(given) if name not in of_network}
+    own = {name: given[name] for name in sorted(given) if name not in of_network} | dict(stage)
     return Given(json.dumps(own), json.dumps(of_network))
 
 

@@ -30,6 +30,7 @@ from dg_batchformer.hparams import weights_identity
 from dg_batchformer.runs import Run
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
+from dg_batchformer.training.retraining import check_stage
 from dg_batchformer.weights import backbone_name
 
 
@@ -83,8 +84,11 @@ class Setup:
             for i in self.run.training_envs
         }
 
-    def minibatches(self, first: int = 0) -> Iterator[Minibatches]:
-        """The endless minibatches from step `first` on; they depend on the seed and the step only."""
+    def minibatches(self, first: int = 0, *, balanced: bool = False) -> Iterator[Minibatches]:
+        """The endless minibatches from step `first` on; they depend on the seed and the step only.
+
+        With `balanced` all classes have equal shares, as with hparam `class_balanced`.
+        """
         hparams = self.run.hparams
         training = Training(
             self.dataset,
@@ -92,7 +96,7 @@ class Setup:
             self.run.training_envs,
             hparams["batch_size"],
             self.run.arguments.seed,
-            balanced=hparams["class_balanced"],
+            balanced=balanced or hparams["class_balanced"],
             augment=hparams["data_augmentation"],
         )
         steps = self.run.protocol.steps(training, self.run.arguments.algorithm, hparams)
@@ -115,6 +119,8 @@ def make_algorithm(run: Run, dataset: Dataset) -> Any:
     except NotImplementedError as error:  # the error of DomainBed's networks
         raise InputError(f"{name} has no network for the inputs {dataset.input_shape} of {dataset.name}") from error
     run.protocol.check(name, algorithm)
+    if run.arguments.stage:
+        check_stage(name, algorithm)
     return algorithm
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,18 +10,18 @@ import numpy as np
 import torch
 
 from dg_batchformer import machine
-from dg_batchformer.batchformer import without_batchformer
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import DivergedError, InputError, details, sentence
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.networks import describe
 from dg_batchformer.runs import files, resolve
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.claim import Claim, LostError
 from dg_batchformer.training import state as saved
 from dg_batchformer.training.compute import Schedule, evaluate, training_features
+from dg_batchformer.training.outputs import origin, save_model
 from dg_batchformer.training.process import SIGNALS, Asked, Interrupted, Progress, captured, handled
+from dg_batchformer.training.retraining import ClassifierRetraining
 from dg_batchformer.training.setup import Setup
 from dg_batchformer.training.state import RunState
 
@@ -36,37 +35,48 @@ class Trainer:
         self.setup, self.asked, self.claim = setup, asked, claim
         self.arguments, self.hparams, self.protocol = self.run.arguments, self.run.hparams, self.run.protocol
         self.folder = self.run.folder
-        schedule = None
-        if self.protocol.has_schedule:
-            schedule = Schedule(self.algorithm, self.protocol.learning_rate, self.run.steps)
-        self.state = RunState(self.algorithm, schedule)
+        rate = self.protocol.learning_rate if self.protocol.has_schedule else None
+        self.state = RunState(self.algorithm, rate and Schedule(self.algorithm, rate, self.run.first_stage))
+        self.is_second_stage = False
         self.saved = time.monotonic()
         if self.compute.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        self.yields_one_model = hasattr(self.algorithm, "finish")
-        featurizer = getattr(self.algorithm, "featurizer", None)
         self.environments = [environment.name for environment in self.dataset.environments]
         self.progress = Progress(self.folder, self.run.steps, self.environments)
-        self.identity: dict[str, Any] = {
-            **(describe(featurizer, self.hparams) if featurizer is not None else {}),
-            "data_fingerprint": self.dataset.fingerprint,
-            **({"skipped_images": self.dataset.skipped} if self.dataset.skipped else {}),
-            **({"classes": self.dataset.classes, "class_counts": setup.class_counts} if self.run.is_by_class else {}),
-            "device": machine.device_name(),
-            "versions": machine.versions(),
-        }
+        self.origin = origin(setup)
 
     def train(self) -> None:
-        """The remaining steps, with the checkpoints of the protocol and one after the last step."""
+        """The remaining steps, with the checkpoints of the protocol and one after the last step of a stage."""
         state = self.state
-        self.progress.start(self.arguments, self.hparams, self.dataset.notes, self.identity, state.n_updates)
+        self.progress.start(self.arguments, self.hparams, self.dataset.notes, self.origin, state.n_updates)
+        if not self.is_second_stage:
+            self._train_stage(self.run.first_stage)
+        if not self.is_last_stage:
+            self._start_second_stage()
+        if self.is_second_stage:
+            self._train_stage(self.run.steps)
+        if not self.arguments.skip_model_save:
+            save_model(self.folder / files.MODEL, self.setup, self.algorithm)
+
+    @property
+    def yields_one_model(self) -> bool:
+        """Whether only the algorithm's final model counts, and not its checkpoints."""
+        return hasattr(self.algorithm, "finish")
+
+    @property
+    def is_last_stage(self) -> bool:
+        return self.is_second_stage or self.run.first_stage == self.run.steps
+
+    def _train_stage(self, end: int) -> None:
+        """The remaining steps of a stage, which ends before step `end`."""
+        state = self.state
         minibatches = self._minibatches()
         try:
             if state.checkpoint_due:
                 self._checkpoint(state.n_updates - 1)
-            for step in range(state.n_updates, self.run.steps):
+            for step in range(state.n_updates, end):
                 self._update(step, next(minibatches))
-                if self.protocol.is_checkpoint(step, self.run.checkpoint_freq) or step == self.run.steps - 1:
+                if self.protocol.is_checkpoint(step, self.run.checkpoint_freq) or step == end - 1:
                     state.checkpoint_due = True
                     self._checkpoint(step)
                 if time.monotonic() - self.saved >= 60 * self.arguments.checkpoint_minutes:
@@ -77,8 +87,14 @@ class Trainer:
             raise
         if self.yields_one_model:
             self._finish()
-        if not self.arguments.skip_model_save:
-            self._save_model(files.MODEL)
+
+    def _start_second_stage(self) -> None:
+        """Replaces the algorithm by a new classifier on its features."""
+        self.is_second_stage = True
+        algorithm = ClassifierRetraining(self.algorithm.featurizer, self.dataset.num_classes, self.hparams)
+        self.algorithm = self.state.algorithm = self.compute.place(algorithm)
+        self.state.schedule = None
+        print(f"second stage: a new classifier on the frozen features, from step {self.state.n_updates}", flush=True)
 
     def resume(self) -> list[str]:
         """Restores the last saved state in the folder, if there is one; returns notes about it."""
@@ -91,12 +107,14 @@ class Trainer:
             for path in self.folder.saved_states():
                 saved.set_aside(path)
             return [*notes, f"{lacking}: starting from the beginning"]
+        if state.get("is_second_stage"):
+            self._start_second_stage()
         self.state.load_state_dict(state)
         return [*notes, f"resuming after {self.state.n_updates} updates"]
 
     def _save_state(self) -> None:
         self.claim.keep()
-        state = {**self.state.state_dict(), "files": self.folder.record_sizes()}
+        state = self.state.state_dict() | {"is_second_stage": self.is_second_stage, "files": self.folder.record_sizes()}
         saved.save(self.folder, self.state.n_updates, self.run.identity(self.dataset), state)
         self.saved = time.monotonic()
 
@@ -107,6 +125,8 @@ class Trainer:
 
     def _minibatches(self) -> Iterator[Minibatches]:
         """The minibatches of the remaining steps; the algorithm observes again the earlier ones that it needs."""
+        if self.is_second_stage:
+            return self.setup.minibatches(self.state.n_updates - self.run.first_stage, balanced=True)
         remembered = min(getattr(self.algorithm, "remembers", 0), self.state.n_updates)
         minibatches = self.setup.minibatches(self.state.n_updates - remembered)
         for _ in range(remembered):
@@ -152,7 +172,7 @@ class Trainer:
             **evaluated,
             "mem_gb": machine.gpu_gb() or 0.0,
             "run_seconds": time.monotonic() - state.started,
-            **self.identity,
+            **self.origin,
             "environments": self.environments,
             "hparams": self.hparams,
             "args": dataclasses.asdict(self.arguments),
@@ -160,9 +180,9 @@ class Trainer:
         self.claim.keep()
         if hasattr(self.algorithm, "on_validation"):
             self.algorithm.on_validation(step, evaluated["validation_loss"])
-        files.append(self.folder / (files.PROGRESS if self.yields_one_model else files.RESULTS), state.record)
+        files.append(self.folder / self._records_file(is_final=not self.yields_one_model), state.record)
         if self.arguments.save_model_every_checkpoint:
-            self._save_model(f"model_step{step}.pkl")
+            save_model(self.folder / f"model_step{step}.pkl", self.setup, self.algorithm)
         self.progress.checkpoint(state.record, self.arguments.test_envs)
         state.values = {}
         state.segment_started, state.segment_images = time.monotonic(), 0
@@ -197,26 +217,12 @@ class Trainer:
         if hasattr(self.algorithm, "swad_window"):
             record["swad_window"] = self.algorithm.swad_window
         self.claim.keep()
-        files.append(self.folder / files.RESULTS, record)
+        files.append(self.folder / self._records_file(is_final=True), record)
         self.progress.checkpoint(record, self.arguments.test_envs)
 
-    def _save_model(self, name: str) -> None:
-        """Writes the model for inference in DomainBed's format: tensors and plain values only, without BatchFormer.
-
-        `torch.load(path, weights_only=True)` opens it; `model_dict` loads into the base algorithm, ours or DomainBed's.
-        """
-        weights = without_batchformer(self.algorithm.state_dict().items())
-        content = {
-            "args": dataclasses.asdict(self.arguments),
-            "model_input_shape": self.dataset.input_shape,
-            "model_num_classes": self.dataset.num_classes,
-            "model_num_domains": len(self.run.training_envs),
-            "model_hparams": self.hparams,
-            "model_dict": {name: tensor.detach().cpu() for name, tensor in weights.items()},
-        }
-        partial = self.folder / f"{name}.partial"
-        torch.save(content, partial)
-        os.replace(partial, self.folder / name)
+    def _records_file(self, *, is_final: bool) -> str:
+        """The file of a record: results have only those of the last stage that may be selected."""
+        return files.RESULTS if is_final and self.is_last_stage else files.PROGRESS
 
     def _stop_if_diverged(self, step: int, values: dict[str, float]) -> None:
         if not all(math.isfinite(value) for value in values.values()):

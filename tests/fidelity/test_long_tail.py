@@ -10,6 +10,7 @@ from factories import minibatches
 from dg_batchformer import default_hparams, get_algorithm_class
 from dg_batchformer.selection.shots import ClassCell, Thresholds, by_shot
 from dg_batchformer.training.compute import class_accuracies
+from dg_batchformer.training.retraining import ClassifierRetraining
 
 pytestmark = [pytest.mark.domainbed, pytest.mark.filterwarnings("ignore")]
 
@@ -89,3 +90,19 @@ def test_accuracies_by_shot_are_theirs(multi_domain_imbalance):
     assert [found[name] for name in ("Many", "Medium", "Few", "Zero")] == pytest.approx(
         [np.mean(own) for own in expected]
     )
+
+
+def test_the_second_stage_is_theirs(multi_domain_imbalance):
+    """cRT: the classifier's loss and gradients, and no others."""
+    hparams = {**default_hparams("ERM", "RotatedMNIST"), "lr": 1e-2}
+    torch.manual_seed(0)
+    base = get_algorithm_class("ERM")(SHAPE, CLASSES, len(COUNTS), hparams)
+    ours = ClassifierRetraining(base.featurizer, CLASSES, hparams)
+    theirs = multi_domain_imbalance.CRT(SHAPE, CLASSES, 3, hparams, LABELS)
+    theirs.load_state_dict(ours.state_dict())
+    for seed in range(10):
+        batches = minibatches((8, 8, 8), SHAPE, seed)
+        assert ours.update(batches)["loss"] == pytest.approx(theirs.update(batches)["loss"], rel=1e-5)
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert own.requires_grad == other.requires_grad
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
