@@ -23,5 +23,5 @@ setup(
         "dg_batchformer.algorithms": "algorithms",
         "dg_batchformer.sweeps": "sweeps",
     },
-    package_data={"dg_batchformer": ["py.typed", "paper_tables.csv", "page/*"]},
+    package_data={"dg_batchformer": ["py.typed", "paper_long_tails.csv", "paper_tables.csv", "page/*"]},
 )

@@ -221,8 +221,11 @@ def _data_parser(p: argparse.ArgumentParser) -> None:
 
 
 def _paper_parser(p: argparse.ArgumentParser) -> None:
-    p.description = "The domain-generalization rows of BatchFormer's tables, each with the command that reproduces it."
-    p.add_argument("--table", type=int, help="6, 7, 14 or 15 (default: all)")
+    p.description = (
+        "The rows of BatchFormer's tables on domain generalization, each with the command that reproduces it, and on "
+        "long tails, each with what stands here for it."
+    )
+    p.add_argument("--table", type=int, help="1 to 4, 6, 7, 14, 15, 19 or 20 (default: all)")
     p.add_argument("--data_dir", default="DATA", help="data folder in the printed commands (default %(default)s)")
 
 

@@ -1,15 +1,17 @@
-"""The domain-generalization results of BatchFormer's paper, each with the command that reproduces it.
+"""The results of BatchFormer's paper (Hou et al., CVPR 2022) on domain generalization and on long tails.
 
-`paper_tables.csv` has them as printed (Hou et al., CVPR 2022, tables 6, 7, 14 and 15): mean and standard deviation in
-percent by environment, with remarks.
+`paper_tables.csv` has tables 6, 7, 14 and 15 as printed: mean and standard deviation in percent by environment, with
+remarks; each row has the command that reproduces it. `paper_long_tails.csv` has tables 1 to 4, 19 and 20: accuracies in
+percent by shot. Their datasets have one environment, so each row says what stands here for its system.
 """
 
 import csv
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from dg_batchformer.errors import InputError
 
@@ -79,12 +81,98 @@ class Row:
         words += ["--hparams", json.dumps(self.hparams), "--data_dir", data_dir]
         return shlex.join([*words, "--output_dir", f"paper/{self.protocol}-{self.backbone}-{self.dataset}"])
 
+    def lines(self, data_dir: str) -> list[str]:
+        """The row as printed, its remarks, and its command."""
+        where = f"table {self.table}, {self.dataset}, {self.backbone}"
+        remarks = [f"  ({remark})" for remark in self.remarks]
+        return [f"{where}: {self.algorithm}: {self.accuracies()}", *remarks, f"  {self.command(data_dir)}", ""]
+
+
+class Here(NamedTuple):
+    """What stands here for a system of the paper: the flags of a sweep ("": nothing), and a remark."""
+
+    flags: str
+    remark: str = ""
+
+
+LONG_TAIL_SYSTEMS = {
+    "Balanced Softmax": Here("--algorithms BalancedSoftmax"),
+    "BALMS": Here("--algorithms BalancedSoftmax", "without its meta sampler"),
+    "PaCo without its contrastive loss": Here("--algorithms BalancedSoftmax", "without PaCo's strong augmentation"),
+    "cRT": Here("--algorithms ERM --stage crt"),
+    "RIDE": Here("", "it has several experts, each with its own last layers, not one featurizer and classifier"),
+    "RIDE as published": Here("", "see RIDE"),
+    "RIDE in two stages": Here("", "its first stage is a RIDE too; see RIDE"),
+    "PaCo": Here("", "it needs two views of an image, a momentum encoder and a queue of features"),
+    "OLTR": Here("", "it needs a memory of class centroids and attention over maps"),
+    "LFME": Here("", "several teachers, one for each shot, teach a student"),
+    "BBN": Here("", "it has two branches with different samplers"),
+    "tau-normalized": Here("", "it rescales a trained classifier: there is no training to compare"),
+}
+
+
+@dataclass(frozen=True)
+class LongTailRow:
+    """One row of a long-tail table; `layers` are BatchFormer's, 0 without it. A missing accuracy is ""."""
+
+    table: str
+    dataset: str
+    backbone: str
+    system: str
+    layers: int
+    accuracies: dict[str, str]
+
+    @property
+    def here(self) -> Here:
+        return LONG_TAIL_SYSTEMS[self.system]
+
+    def command(self, data_dir: str) -> str:
+        """A sweep of the system on a long tail over the environments of PACS; "" if it is not here."""
+        if not self.here.flags:
+            return ""
+        words = ["dg-batchformer", "sweep", "launch", *self.here.flags.split()]
+        if self.layers:
+            # The paper trains BatchFormer at a tenth of the learning rate with balanced softmax.
+            hparams = {"batchformer_lr_scale": 0.1, "batchformer_layers": self.layers}
+            words = [f"{word}_BatchFormer" if word == "BalancedSoftmax" else word for word in words]
+            words += ["--hparams", json.dumps(hparams)]
+        words += ["--datasets", "PACS", "--data_dir", data_dir, "--imbalance", "0.02", "--n_hparams", "1"]
+        return shlex.join([*words, "--output_dir", "paper/long-tail-PACS"])
+
+    def lines(self, data_dir: str) -> list[str]:
+        """The row as printed, and what stands here for it."""
+        name = self.system + (f" + BatchFormer, {self.layers} layer{'s' * (self.layers > 1)}" if self.layers else "")
+        where = ", ".join(filter(None, [self.dataset, self.backbone]))
+        numbers = ", ".join(f"{shot.capitalize()} {value}" for shot, value in self.accuracies.items() if value)
+        remark = f"not here: {self.here.remark}" if not self.here.flags else self.here.remark
+        found = [f"table {self.table}, {where}: {name}: {numbers}", *[f"  ({remark})"] * bool(remark)]
+        if command := self.command(data_dir):
+            found += ["  (the dataset has one environment; the same system on a long tail over several:)"]
+            found += [f"  {command}"]
+        return [*found, ""]
+
+
+def _entries(name: str) -> Iterator[PrintedCell]:
+    """The lines of a file in this package."""
+    return csv.DictReader((files("dg_batchformer") / name).read_text(encoding="utf-8").splitlines())
+
+
+def long_tail_rows() -> list[LongTailRow]:
+    """All rows of the long-tail tables, in their order."""
+    return [
+        LongTailRow(
+            *(entry[name] for name in ("table", "dataset", "backbone", "system")),
+            int(entry["layers"] or 0),
+            {shot: entry[shot] for shot in ("all", "many", "medium", "few")},
+        )
+        for entry in _entries("paper_long_tails.csv")
+    ]
+
 
 def rows() -> list[Row]:
-    """All rows, in the order of the tables."""
-    text = (files("dg_batchformer") / "paper_tables.csv").read_text(encoding="utf-8")
+    """All rows on domain generalization, in the order of the tables."""
     grouped: dict[tuple[str, str, str, str, str, bool], list[PrintedCell]] = {}
-    for entry in csv.DictReader(text.splitlines()):
+    for entry in _entries("paper_tables.csv"):
         table, protocol, backbone = entry["table"], entry["protocol"], entry["backbone"]
         key = (table, protocol, backbone, entry["dataset"], entry["method"], entry["batchformer"] == "1")
         grouped.setdefault(key, []).append(entry)
@@ -93,14 +181,9 @@ def rows() -> list[Row]:
 
 def listing(table: int | None, data_dir: str) -> str:
     """The rows of one table, or of all, with their commands."""
-    found = rows()
+    found: list[Row | LongTailRow] = [*rows(), *long_tail_rows()]
     tables = sorted({int(row.table) for row in found})
     if table is not None and table not in tables:
         raise InputError(f"--table is {table}: expected one of {', '.join(map(str, tables))}")
-    lines = []
-    for row in found:
-        if table in (None, int(row.table)):
-            lines.append(f"table {row.table}, {row.dataset}, {row.backbone}: {row.algorithm}: {row.accuracies()}")
-            lines += [f"  ({remark})" for remark in row.remarks]
-            lines += [f"  {row.command(data_dir)}", ""]
-    return "\n".join(lines)
+    chosen = [row for row in found if table in (None, int(row.table))]
+    return "\n".join(line for row in sorted(chosen, key=lambda row: int(row.table)) for line in row.lines(data_dir))

@@ -1,6 +1,7 @@
 """The paper's rows: as printed, and every command one that can be run."""
 
 import shlex
+from collections import Counter
 
 import pytest
 from factories import jobs_of
@@ -8,7 +9,7 @@ from factories import jobs_of
 from dg_batchformer import cli
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import parser
-from dg_batchformer.paper import listing, rows
+from dg_batchformer.paper import LONG_TAIL_SYSTEMS, listing, long_tail_rows, rows
 
 
 def test_the_rows_are_those_of_the_tables():
@@ -31,6 +32,30 @@ def test_every_command_plans_the_rows_runs(row, tmp_path):
     assert f'"backbone": "{row.backbone}"' in jobs[0].arguments.hparams
 
 
+def test_the_long_tail_rows_are_those_of_the_tables():
+    found = long_tail_rows()
+    assert Counter(row.table for row in found) == {"1": 9, "2": 16, "3": 6, "4": 6, "19": 5, "20": 4}
+    assert {row.system for row in found} == set(LONG_TAIL_SYSTEMS)
+    (row,) = (row for row in found if row.backbone == "ResNet-10" and row.system == "Balanced Softmax" and row.layers)
+    assert row.accuracies == {"all": "43.2", "many": "52.8", "medium": "40.7", "few": "24.9"}
+
+
+@pytest.mark.parametrize("row", long_tail_rows(), ids=lambda row: f"{row.table}-{row.system}-{row.layers}")
+def test_every_long_tail_row_has_an_answer(row, tmp_path):
+    first, *others = row.lines(str(tmp_path))
+    assert first.startswith(f"table {row.table}, {row.dataset}")
+    if not row.here.flags:
+        assert others == [f"  (not here: {row.here.remark})", ""]
+        return
+    given = parser().parse_args(shlex.split(others[-2])[1:])
+    own = {"hparams": given.hparams, "imbalance": given.imbalance, "stage": given.stage}
+    arguments = [job.arguments for job in jobs_of(tmp_path / "out", given.datasets, given.algorithms, **own)]
+    assert len(arguments) == 4
+    assert {one.algorithm.endswith("_BatchFormer") for one in arguments} == {bool(row.layers)}
+    if row.layers:
+        assert f'"batchformer_layers": {row.layers}' in arguments[0].hparams
+
+
 def test_what_is_odd_about_a_row_is_said(capsys):
     assert cli.main(["paper", "--table", "6", "--data_dir", "mine"]) == 0
     printed = capsys.readouterr().out
@@ -43,5 +68,5 @@ def test_what_is_odd_about_a_row_is_said(capsys):
 
 
 def test_an_unknown_table_is_refused():
-    with pytest.raises(InputError, match="--table is 5: expected one of 6, 7, 14, 15"):
+    with pytest.raises(InputError, match="--table is 5: expected one of 1, 2, 3, 4, 6, 7, 14, 15, 19, 20"):
         listing(5, "DATA")
