@@ -161,7 +161,10 @@ def long_tail_rows() -> list[LongTailRow]:
     """All rows of the long-tail tables, in their order."""
     return [
         LongTailRow(
-            *(entry[name] for name in ("table", "dataset", "backbone", "system")),
+            entry["table"],
+            entry["dataset"],
+            entry["backbone"],
+            entry["system"],
             int(entry["layers"] or 0),
             {shot: entry[shot] for shot in ("all", "many", "medium", "few")},
         )

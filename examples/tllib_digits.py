@@ -28,9 +28,8 @@ from dg_batchformer.tllib import BatchFormerPool, by_environment, duplicate_labe
 WIDTH = 64
 
 
-def make_classifier(seed: int, dataset: Dataset, batchformer: bool) -> Classifier:
-    """A small convolutional network; backbone and head start from the same weights with BatchFormer as without."""
-    torch.manual_seed(seed)
+def make_backbone(dataset: Dataset) -> nn.Module:
+    """A small convolutional network that ends in a map."""
     layers: list[nn.Module] = []
     channels = dataset.input_shape[0]
     for width, stride in ((32, 2), (WIDTH, 2), (WIDTH, 1)):
@@ -38,6 +37,13 @@ def make_classifier(seed: int, dataset: Dataset, batchformer: bool) -> Classifie
         channels = width
     backbone = nn.Sequential(*layers)
     backbone.out_features = WIDTH  # required by Classifier
+    return backbone
+
+
+def make_classifier(seed: int, dataset: Dataset, batchformer: bool) -> Classifier:
+    """The library's classifier; backbone and head start from the same weights with BatchFormer as without."""
+    torch.manual_seed(seed)
+    backbone = make_backbone(dataset)
     head = nn.Linear(WIDTH, dataset.num_classes)
     pool = BatchFormerPool(WIDTH) if batchformer else None
     return Classifier(backbone, dataset.num_classes, head=head, finetune=False, pool_layer=pool)

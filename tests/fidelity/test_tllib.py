@@ -183,17 +183,32 @@ def test_irm_without_regrouping_compares_other_things(scripts):
     assert not torch.isclose(mean_penalty(rows, y), mean_penalty(by_environment(rows, DOMAINS), by_environment(y, 3)))
 
 
-@pytest.mark.parametrize("algorithm", ["coral", "irm"])
-def test_example_trains(tllib, checkout, algorithm):
+def printed_by(example, checkout, *flags):
+    """The two accuracies of each line that an example prints."""
     paths = [str(checkout), os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "tllib_digits.py"), "--algorithm", algorithm, "--steps", "100"],
+        [sys.executable, str(ROOT / "examples" / example), *flags],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "PYTHONWARNINGS": "ignore"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    rows = re.findall(r"^(plain|BatchFormer) +([\d.]+) +([\d.]+)$", result.stdout, re.MULTILINE)
-    assert [row[0] for row in rows] == ["plain", "BatchFormer"]
-    assert all(float(trained) > 60 for _, trained, _ in rows), result.stdout
+    rows = re.findall(r"^(plain|BatchFormer|source only) +([\d.]+) +([\d.]+)$", result.stdout, re.MULTILINE)
+    return {name: (float(trained), float(other)) for name, trained, other in rows}
+
+
+@pytest.mark.parametrize("algorithm", ["coral", "irm"])
+def test_example_trains(tllib, checkout, algorithm):
+    rows = printed_by("tllib_digits.py", checkout, "--algorithm", algorithm, "--steps", "100")
+    assert list(rows) == ["plain", "BatchFormer"]
+    assert all(trained > 60 for trained, _ in rows.values()), rows
+
+
+@pytest.mark.parametrize("algorithm", ["dann", "cdan"])
+def test_example_of_domain_adaptation_trains(tllib, checkout, algorithm):
+    """On the rotation without labels it is better than the classifier that never saw it."""
+    rows = printed_by("tllib_adaptation.py", checkout, "--algorithm", algorithm)
+    assert list(rows) == ["source only", "plain", "BatchFormer"]
+    assert all(source > 80 for source, _ in rows.values()), rows
+    assert all(rows[name][1] > rows["source only"][1] for name in ("plain", "BatchFormer")), rows
