@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from dg_batchformer import cli
 
+LONG_TAIL = Path(__file__).parents[2] / "shared" / "data" / "mdlt" / "PACS.csv"
 MINI = Path(__file__).parents[2] / "shared" / "data" / "pacs" / "pacs-mini.tar"
 
 pytestmark = [
@@ -35,3 +37,20 @@ def test_trains_on_pacs(tmp_path, capsys, algorithm):
     assert last["step"] == 1
     assert last["backbone"] == "resnet18"
     assert all(0 <= last[f"env{i}_{split}_acc"] <= 1 for i in range(4) for split in ("in", "out"))
+
+
+@pytest.mark.skipif(not LONG_TAIL.exists(), reason=f"needs {LONG_TAIL.name} of the published long tails")
+def test_finds_the_published_long_tail(tmp_path, capsys):
+    """All 9,991 images; the file names those of sketch .png, and here they are .jpg."""
+    for tar in sorted(MINI.parent.glob("pacs-*.tar")):
+        if tar != MINI:
+            with tarfile.open(tar) as opened:
+                opened.extractall(tmp_path, filter="data")
+    shutil.copyfile(LONG_TAIL, tmp_path / "PACS" / "PACS.csv")
+    assert cli.main(["data", "info", "--dataset", "mdlt:PACS", "--data_dir", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    counts = {"art_painting": 1523, "cartoon": 1819, "photo": 1145, "sketch": 3404}
+    for name, n in counts.items():
+        assert f"{name}: {n + 525} images (train {n}, val 175, test 350)" in printed
+    assert "7 classes: dog, elephant, giraffe, guitar, horse, house, person" in printed
+    assert "3929 files have another extension than in" in printed
