@@ -150,7 +150,7 @@ def collect(arguments: argparse.Namespace) -> int:
     from dg_batchformer.selection.report import report
 
     collected = read_runs([arguments.input_dir])
-    return publish(report(collected, arguments.ddof, arguments.selection, thresholds(arguments)), arguments)
+    return publish(report(collected, *how(arguments)), arguments)
 
 
 @machine.without_garbage_collection()
@@ -160,8 +160,28 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
     published = [row for name in arguments.reference for row in leaderboard.load(name)]
     collected = read_runs(arguments.runs)
-    how = arguments.ddof, arguments.selection, thresholds(arguments)
-    return publish(leaderboard.leaderboard(collected, published, *how), arguments)
+    return publish(leaderboard.leaderboard(collected, published, *how(arguments)), arguments)
+
+
+@machine.without_garbage_collection()
+def power(arguments: argparse.Namespace) -> int:
+    """The power of the comparisons of a sweep."""
+    from dg_batchformer.selection import report
+
+    if not arguments.effect > 0:
+        raise InputError(f"--effect is {arguments.effect}: expected a difference above 0 points, such as 0.7")
+    made = report.report(read_runs([arguments.input_dir]), selections=[arguments.selection])
+    say_problems(made)
+    lines = report.power(made, arguments.effect)
+    print("\n".join(lines) or "no comparison: the sweep needs an algorithm with and without a modifier, and two trials")
+    return 0
+
+
+def how(arguments: argparse.Namespace) -> tuple[int, Sequence[str], Thresholds | None, float]:
+    """The arguments of a report."""
+    if not arguments.rope >= 0:
+        raise InputError(f"--rope is {arguments.rope}: expected at least 0 points, such as 0.5")
+    return arguments.ddof, arguments.selection, thresholds(arguments), arguments.rope
 
 
 def thresholds(arguments: argparse.Namespace) -> Thresholds | None:
@@ -234,6 +254,7 @@ COMMANDS = {
     "sweep": sweep,
     "collect": collect,
     "leaderboard": leaderboard,
+    "power": power,
     "data": data,
     "paper": paper,
 }

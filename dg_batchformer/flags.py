@@ -13,6 +13,7 @@ from dg_batchformer.jobs.launchers import launchers, options
 from dg_batchformer.jobs.plan import Sweep
 from dg_batchformer.runs.arguments import FIELDS, Role, RunArguments, names_of
 from dg_batchformer.selection import formats
+from dg_batchformer.selection.inference import ROPE
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
@@ -37,6 +38,10 @@ EXAMPLES = {
     "leaderboard": (
         "leaderboard sweep older_sweep --reference paper",
         "leaderboard sweep --command PACS/ERM_BatchFormer/A",
+    ),
+    "power": (
+        "power --input_dir sweep",
+        "power --input_dir sweep --effect 0.7",
     ),
     "data": (
         "data check --dataset PACS --data_dir DATA",
@@ -194,6 +199,13 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         help="many-shot classes have more than MANY training images, few-shot ones at most FEW (default: the "
         "dataset's, 100 20 for most)",
     )
+    p.add_argument(
+        "--rope",
+        type=float,
+        default=ROPE,
+        metavar="POINTS",
+        help="region of practical equivalence: smaller differences count as none (default %(default)s)",
+    )
     p.add_argument("--format", default="text", choices=formats.names(), help="(default %(default)s)")
     p.add_argument(
         "--verbose", action="store_true", help="text: all selection methods, differences by environment, explanations"
@@ -208,6 +220,15 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
     p.add_argument(
         "--figures", metavar="DIR", help="draw figures into this folder, as PNG, SVG and PDF (extra `plots`)"
     )
+
+
+def _power_parser(p: argparse.ArgumentParser) -> None:
+    p.description = textwrap.dedent("""\
+        How large a difference the trials of a sweep can find, and how many trials find a given one.
+        Found means: with a probability of 80 %, corrected for all comparisons of a modifier.""")
+    p.add_argument("--input_dir", required=True, help="folder of a sweep, ours or DomainBed's")
+    p.add_argument("--effect", type=float, default=1.0, help="true difference in points (default %(default)s)")
+    p.add_argument("--selection", choices=list(METHODS), default=TRAINING_DOMAIN, help="(default %(default)s)")
 
 
 def _data_parser(p: argparse.ArgumentParser) -> None:
@@ -234,6 +255,7 @@ COMMANDS = {
     "sweep": (_sweep_parser, "many runs: launch, status, delete_incomplete"),
     "collect": (_collect_parser, "the selection table of a sweep"),
     "leaderboard": (_leaderboard_parser, "a ranking of many sweeps and published rows"),
+    "power": (_power_parser, "how many trials a sweep needs"),
     "data": (_data_parser, "the images of a benchmark: check, cache, info"),
     "paper": (_paper_parser, "BatchFormer's published results, each with its command"),
 }

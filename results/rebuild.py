@@ -18,10 +18,10 @@ from pathlib import Path
 
 from dg_batchformer.charts import draw
 from dg_batchformer.selection import collect
-from dg_batchformer.selection.blocks import interval, signed
-from dg_batchformer.selection.compare import Interval, t_interval
+from dg_batchformer.selection.blocks import about_new, interval, signed
 from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.formats.json import document
+from dg_batchformer.selection.inference import Interval
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report, Result, report
 
@@ -78,18 +78,17 @@ def write_tables(whole: Report, folder: Path) -> None:
 
 
 def by_environment(result: Result) -> str:
-    """A Markdown table of paired differences with Student's 95 % intervals: by environment, by shot, over all pairs.
+    """A Markdown table of paired differences with 95 % intervals: by environment, by shot, over all environments.
 
-    The last column uses the environments' means as the sample, for claims about other environments.
+    Those by environment and by shot are not corrected for several comparisons.
     """
-    names, shots = result.section.own_columns, result.section.shots
-    header = ["Variant - base", *names, *shots, "All pairs", "Environments as the sample"]
+    columns = (*result.section.own_columns, *result.section.shots)
+    header = ["Variant - base", *columns, "These environments", "Verdict", "New environments"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for one in result.comparisons:
-        means = [one.columns[name].mean for name in names]
-        known = [mean for mean in means if mean is not None]
-        cells = [shown(each.mean, each.t) for each in (*one.parts.values(), one.overall)]
-        lines.append([one.name, *cells, shown(sum(known) / len(known), t_interval(known))])
+        parts = [one.parts.get(name) for name in columns]
+        cells = [shown(each.mean, each.these.interval() if each.these else None) if each else "" for each in parts]
+        lines.append([one.name, *cells, shown(one.overall.mean, one.interval), one.verdict, about_new(one)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -18,7 +18,7 @@ from dg_batchformer.runs import claim, records
 from dg_batchformer.runs.folder import State
 from dg_batchformer.runs.protocols import PROTOCOLS
 from dg_batchformer.selection import formats, leaderboard, report
-from dg_batchformer.selection.compare import RESAMPLES, SIGNIFICANT
+from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, LEVEL, ROPE
 from dg_batchformer.selection.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -150,8 +150,10 @@ def test_methods_formats_and_problems_are_those_that_there_are():
     assert first_cells("`--selection`", WHICH) == list(METHODS)
     assert sorted(first_cells("`--format`", SELECTION)) == sorted(formats.names())
     assert all(f"`{name}`" in SELECTION for name in (*leaderboard.NEEDED, *leaderboard.OPTIONAL))
-    assert f"{RESAMPLES:,} resamples" in WHICH
-    assert f"corrected p is below {SIGNIFICANT}" in WHICH
+    comparisons = PAGES["comparisons.md"]
+    assert f"at least {FEWEST_ENVIRONMENTS} environments" in comparisons
+    assert f"{100 * (1 - LEVEL):.0f} %" in comparisons
+    assert f"`--rope` (default {ROPE} points)" in comparisons
 
 
 def test_all_kinds_of_problems_are_listed():

@@ -101,7 +101,7 @@ def test_the_network_is_fine_tuned_under_two_protocols(tmp_path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_plan_what_can_be_run(name, tmp_path):
     jobs = [job for sweep in planned(name, tmp_path) for job in plan(sweep)]
-    steps = {"PACS-tf_efficientnet_lite0-pilot": {501}, "long-tail": {201, 401}}
+    steps = {"PACS-tf_efficientnet_lite0-pilot": {501}, "long-tail": {201, 401}, "mdlt-PACS": {801}}
     assert {job.arguments.steps for job in jobs} == steps.get(name, {1001})
     assert len({job.folder for job in jobs}) == len(jobs)
 

@@ -9,7 +9,8 @@ import altair as alt
 
 from dg_batchformer.charts import BLUE, CONFIG, FAINT, INK, Chart, Look, counts
 from dg_batchformer.selection.blocks import p_value
-from dg_batchformer.selection.compare import HYPER_PARAMETER, SIGNIFICANT
+from dg_batchformer.selection.compare import HYPER_PARAMETER
+from dg_batchformer.selection.inference import LEVEL
 
 ACCURACIES = (
     "Accuracy in percent; each panel has its own axis, which does not start at 0. Filled: with BatchFormer; hollow: "
@@ -17,9 +18,9 @@ ACCURACIES = (
     "published. *: some of the runs are missing."
 )
 FOREST = (
-    "Runs of equal environment, trial and hparams_seed are compared. Diamond: mean; thick: 95 % bootstrap interval; "
-    "thin: 95 % Student's t; dots: the pairs. Right: wins/ties/losses of the change, and p of the paired t-test, "
-    f"corrected (Holm) for all comparisons of a table; in blue where p < {SIGNIFICANT}."
+    "Runs of equal environment, trial and hparams_seed are compared. Diamond: mean; thick: 95 % interval for these "
+    "environments; thin: for new environments; dots: the pairs. Right: wins/ties/losses of the change, and p for these "
+    f"environments; intervals and p are for all comparisons of a modifier together; in blue where p < {LEVEL}."
 )
 CURVES = (
     "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "
@@ -72,7 +73,7 @@ def accuracy_rows(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Itera
 
 def difference_rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A row for the mean of a comparison, with its intervals, and a row for each pair of runs."""
-    overall, p = comparison["overall"], comparison["p_holm"]
+    overall, p = comparison["overall"], comparison["p"]
     # A row with more given hparams may have several bases; otherwise the modifier above names the difference.
     is_given = comparison["modifier"] == HYPER_PARAMETER
     name = f"{comparison['change']}, {comparison['base']}" if is_given else comparison["variant"]
@@ -80,10 +81,11 @@ def difference_rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     common = {"names": names, "label": label(name), "modifier": comparison["modifier"], "counts": "", "p": ""}
     yield {
         **common,
-        **{name: overall[name] for name in ("mean", "bootstrap", "t")},
+        "mean": overall["mean"],
+        **{name: comparison[name] for name in ("interval", "new_interval")},
         "counts": counts(overall),
         "p": "" if p is None else p_value(p),
-        "colour": BLUE if p is not None and p < SIGNIFICANT else FAINT,
+        "colour": BLUE if p is not None and p < LEVEL else FAINT,
     }
     for unit in overall["units"]:
         yield {**common, **unit}
@@ -142,8 +144,8 @@ def forest_of(step: int) -> dict[str, Any]:
     told_of_pair = ["environment:N", "trial_seed:N", alt.Tooltip("difference:Q", format="+.1f")]
     layers = [
         alt.Chart().mark_rule(color=INK).encode(x=alt.datum(0)),
-        base.mark_rule().encode(x="t[0]:Q", x2="t[1]:Q"),
-        base.mark_rule(size=3).encode(x="bootstrap[0]:Q", x2="bootstrap[1]:Q"),
+        base.mark_rule().encode(x="new_interval[0]:Q", x2="new_interval[1]:Q"),
+        base.mark_rule(size=3).encode(x="interval[0]:Q", x2="interval[1]:Q"),
         pair.encode(x="difference:Q", color=alt.value("#9a9a9a"), tooltip=told_of_pair),
         base.mark_point(shape="diamond", size=55, filled=True).encode(x=mean, tooltip=tooltip),
         beside.encode(x=alt.value(WIDTH + 42), text="counts:N"),

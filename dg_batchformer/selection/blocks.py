@@ -1,17 +1,18 @@
 """A report as blocks, which text, Markdown and LaTeX render; and the wording of its values."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dg_batchformer.selection.compare import FEWEST_TO_RESAMPLE, HYPER_PARAMETER, Interval
+from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison
+from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, Interval
 from dg_batchformer.selection.methods import ORACLE, Cell
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.table import Section
 
 ORACLE_FENCE = "Selected on test data, for comparison only: do not report these as results"
 
-COMPARISON_COLUMNS = ("Mean", "95 %", "W/T/L", "p", "Chosen")
+COMPARISON_COLUMNS = ("Mean", "These environments", "p", "New environments", "Improves", "80 % power", "Chosen")
 """Right of the columns of the table whose rows are compared."""
 
 
@@ -93,8 +94,8 @@ def _changes(result: Result) -> Grid:
     kinds = {"given hyper-parameter" if one.modifier == HYPER_PARAMETER else "modifier" for one in result.comparisons}
     lines = []
     for one in result.comparisons:
-        means = [one.parts[column].mean for column in columns]
-        texts = change_texts(means, vars(one.overall), one.p_holm, one.as_selected)
+        means = [one.parts[column].mean if column in one.parts else None for column in columns]
+        texts = [*map(signed, means), *over_all(one)]
         lines.append(Line([one.name], list(map(Printed, texts))))
     return Grid(
         f"What each {' and '.join(sorted(kinds, reverse=True))} changed",
@@ -140,11 +141,14 @@ def legend(report: Report) -> list[str]:
         )
     if any(result.comparisons for result in report.results):
         sentences.append(
-            "Differences are in points, between runs with equal environment, trial and hparams_seed. '95 %': bootstrap "
-            f"interval of the mean over trials and environments (needs {FEWEST_TO_RESAMPLE} pairs); the sentences give "
-            "Student's interval. W/T/L: wins, ties, losses. p: paired t-test, corrected (Holm) for all comparisons of "
-            "a table. 'Chosen': difference of the two Avg above, each with its own selected hyper-parameters. The test "
-            "treats pairs as independent; a claim about other environments needs more environments."
+            "Differences are in points, between runs with equal environment, trial and hparams_seed; rows of a search "
+            "are averaged. These environments: 95 % interval with trials as the sample, each the mean over "
+            "environments; p: of the same t-test. New environments: 95 % interval with environments and trials as the "
+            f"sample, from {FEWEST_ENVIRONMENTS} environments on. Both hold for all comparisons of a modifier in a "
+            "table together (Bonferroni). Improves: probability that a run of the variant is better. 80 % power: "
+            "smallest difference that is found with a probability of 80 %. Chosen: difference of the two Avg above, "
+            "each with its own selected hyper-parameters. Better, worse: the interval excludes 0. Equivalent: it lies "
+            "within the differences that count as none. See docs/comparisons.md."
         )
     if any(cell.error_kind == "std" and cell.error is not None for section in sections for cell in section.cells):
         sentences.append("SD is a standard deviation over runs, as published.")
@@ -173,21 +177,24 @@ def places(section: Section) -> dict[tuple[str, str], int]:
     return found
 
 
-def change_texts(
-    means: Iterable[float | None], overall: Mapping[str, Any], p_holm: float | None, as_selected: float | None
-) -> list[str]:
-    """A line of a table of differences: by column, then over all columns under `COMPARISON_COLUMNS`.
+def over_all(comparison: Comparison) -> list[str]:
+    """The texts of a comparison under `COMPARISON_COLUMNS`."""
+    one = comparison
+    return [
+        signed(one.overall.mean),
+        interval(one.interval),
+        "" if one.p is None else p_value(one.p),
+        about_new(one),
+        "" if one.improvement is None else f"{100 * one.improvement:.0f} %",
+        "" if one.detectable is None else f"{one.detectable:.1f}",
+        signed(one.as_selected),
+    ]
 
-    `overall` has the attributes of a `Difference` by name.
-    """
-    p = "" if p_holm is None else p_value(p_holm)
-    by_column = map(signed, (*means, overall["mean"]))
-    return [*by_column, interval(overall["bootstrap"]), counts(overall), p, signed(as_selected)]
 
-
-def counts(difference: Mapping[str, Any]) -> str:
-    """Wins, ties and losses."""
-    return "/".join(str(difference[name]) for name in ("wins", "ties", "losses"))
+def about_new(one: Comparison) -> str:
+    """The interval for new environments, or the number of environments if it is too small."""
+    n = one.overall.n_environments
+    return f"too few ({n})" if n < FEWEST_ENVIRONMENTS else interval(one.new_interval)
 
 
 def signed(value: float | None) -> str:
@@ -197,7 +204,7 @@ def signed(value: float | None) -> str:
 
 def interval(limits: Interval | None) -> str:
     """The two ends of an interval."""
-    return "too few" if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}"
+    return "" if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}"
 
 
 def p_value(p: float) -> str:

@@ -3,116 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from dg_batchformer.registry import MODIFIER_ORDER, split_name
+from dg_batchformer.registry import MODIFIER_ORDER
+from dg_batchformer.selection import inference
+from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, LEVEL, ROPE, SAME, Estimate, Interval, Probabilities
 from dg_batchformer.selection.methods import Floats
-from dg_batchformer.selection.settings import in_words
+from dg_batchformer.selection.pairs import ByUnit, added_hparam, base_of, units_of
 from dg_batchformer.selection.shots import FEW
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
-
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-SIGNIFICANT = 0.05
-
-FEWEST_TO_RESAMPLE = 6
-"""With fewer values even the interval from lowest to highest misses the median in more than 5 % of cases."""
-
-SAME = 1e-9
-"""Values that differ by no more than this are equal up to rounding."""
 
 HYPER_PARAMETER = "hyper-parameter"
 """Stands for the modifier if a given hyper-parameter changed."""
 
-Interval = tuple[float, float]
-
-
-def bootstrap_interval(values: Sequence[float]) -> Interval | None:
-    """The percentile bootstrap interval of the mean, from 10,000 resamples of a generator with seed 0.
-
-    None for fewer than six values, where it is far too short: of two, it covers the mean half of the time.
-    """
-    if len(values) < FEWEST_TO_RESAMPLE:
-        return None
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(_resampling(len(values)) @ np.array(values), [tail, 100 - tail])
-    return float(low), float(high)
-
-
-@functools.lru_cache(maxsize=64)
-def _resampling(n: int) -> Floats:
-    """The weight of each of n values in each resample, (resamples, n)."""
-    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-
-
-def t_interval(values: Sequence[float]) -> Interval | None:
-    """Student's interval of the mean; None for fewer than two values, or for equal values."""
-    from scipy.special import stdtrit
-
-    if (error := _standard_error(values)) is None:
-        return None
-    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
-    mean = float(np.mean(values))
-    return mean - half, mean + half
-
-
-def t_test(values: Sequence[float]) -> float | None:
-    """The two-sided p-value of Student's test that the mean is 0; None if there is no `t_interval`."""
-    from scipy.special import stdtr
-
-    error = _standard_error(values)
-    return None if error is None else float(2 * stdtr(len(values) - 1, -abs(np.mean(values)) / error))
-
-
-def _standard_error(values: Sequence[float]) -> float | None:
-    if len(values) < 2 or np.ptp(values) <= SAME:
-        return None
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm, 1979); None values do not count."""
-    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, (p, i) in enumerate(order):
-        corrected[i] = highest = max(highest, min(1.0, (len(order) - rank) * p))
-    return corrected
-
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences in points by unit, with 95 % intervals and a two-sided p-value of their mean.
+    """Differences in points by unit: a trial of an environment, averaged over the rows of the search.
 
-    A unit is a trial of an environment; with several rows of the search it is the mean of their differences. The
-    intervals (bootstrap over the units, and Student's t) and the p-value are None for too few units; Student's and the
-    p-value also if all units are equal.
+    `grids` are those of the complete trials, one for each dataset: trials that have all its environments. `these` and
+    `new` say what they tell about these environments, and about new ones; None if that is too little.
     """
 
     units: Mapping[Unit, float]
+    grids: Sequence[Floats] = dataclasses.field(compare=False)
     mean: float | None
-    bootstrap: Interval | None
-    t: Interval | None
-    p: float | None
+    these: Estimate | None
+    new: Estimate | None
     wins: int
     ties: int
     losses: int
 
     @classmethod
-    def from_units(cls, units: Mapping[Unit, float]) -> Difference:
+    def from_units(cls, units: Mapping[Unit, float], *, over_datasets: bool = False) -> Difference:
+        """`over_datasets`: the columns of the units are datasets, which weigh the same."""
         values = list(units.values())
         wins, losses = sum(value > SAME for value in values), sum(value < -SAME for value in values)
-        mean = float(np.mean(values)) if values else None
-        tests = bootstrap_interval(values), t_interval(values), t_test(values)
-        return cls(units, mean, *tests, wins, len(values) - wins - losses, losses)
+        grids = grids_of(units, over_datasets=over_datasets)
+        mean = float(np.mean([grid.mean() for grid in grids] if grids else values)) if values else None
+        estimates = inference.on_these(grids), inference.on_new(grids)
+        return cls(units, grids, mean, *estimates, wins, len(values) - wins - losses, losses)
 
     @property
     def n(self) -> int:
+        """The number of pairs of runs, with rows of a search as one."""
         return len(self.units)
+
+    @property
+    def n_trials(self) -> int:
+        """The number of complete trials, the fewest of a dataset."""
+        return min((grid.shape[1] for grid in self.grids), default=0)
+
+    @property
+    def n_environments(self) -> int:
+        return sum(len(grid) for grid in self.grids)
+
+
+def grids_of(units: Mapping[Unit, float], *, over_datasets: bool) -> list[Floats]:
+    """The grids (environments, complete trials) of the datasets; none if a dataset has no complete trial."""
+    datasets: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for unit, value in units.items():
+        datasets[unit.column if over_datasets else ""][unit.environment][unit.trial_seed] = value
+    grids = []
+    for own in datasets.values():
+        trials = sorted(set.intersection(*map(set, own.values())))
+        grids.append(np.array([[of_trial[trial] for trial in trials] for of_trial in own.values()], dtype=np.float64))
+    return grids if all(grid.size for grid in grids) else []
 
 
 @dataclass(frozen=True)
@@ -120,8 +81,11 @@ class Comparison:
     """A variant minus its base: over all columns, by column, and by shot if the runs are on a long tail.
 
     `modifier` is the additional modifier of the variant, or HYPER_PARAMETER; `change` names it, or the hyper-parameter
-    and its value. `p_holm` is the p-value corrected for all `n_comparisons` of a section. `as_selected` is the
-    difference of the two averages in the table, each with its own selected hyper-parameters.
+    and its value. The family of a comparison are the `n_comparisons` of its modifier in a table: its interval, p-value
+    and verdict hold for all of them together. `rope` is half the width of the region of practical equivalence.
+    `as_selected` is the difference of the two averages in the table, each with its own selected hyper-parameters, and
+    `chosen` what it tells about these environments. `improvement` is the probability that a run of the variant is
+    better. `is_searched`: there are several rows of a search.
     """
 
     modifier: str
@@ -130,10 +94,13 @@ class Comparison:
     base: str
     overall: Difference
     columns: Mapping[str, Difference]
-    as_selected: float | None
-    p_holm: float | None = None
-    n_comparisons: int = 1
+    as_selected: float | None = None
+    chosen: Estimate | None = None
+    improvement: float | None = None
+    is_searched: bool = False
     shots: Mapping[str, Difference] = dataclasses.field(default_factory=dict)
+    rope: float = ROPE
+    n_comparisons: int = 1
 
     @property
     def name(self) -> str:
@@ -150,37 +117,93 @@ class Comparison:
         return f"{self.change} on {self.base}"
 
     @property
+    def level(self) -> float:
+        """The chance of a wrong claim of this comparison: those of a family have LEVEL together."""
+        return LEVEL / self.n_comparisons
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval for these environments, simultaneous for the family."""
+        return self.overall.these.interval(self.level) if self.overall.these else None
+
+    @property
+    def p(self) -> float | None:
+        """The p-value for these environments, corrected for the family."""
+        these = self.overall.these
+        return inference.corrected(these.p, self.n_comparisons) if these else None
+
+    @property
+    def probabilities(self) -> Probabilities | None:
+        return self.overall.these.probabilities(self.rope) if self.overall.these else None
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest difference that these trials find with a probability of 80 %."""
+        return self.overall.these.detectable(self.level) if self.overall.these else None
+
+    def trials_needed(self, effect: float) -> int | None:
+        """The fewest trials that find a true difference of `effect` points with a probability of 80 %."""
+        these = self.overall.these
+        return inference.trials_needed(these, self.overall.n_trials, effect, self.level) if these else None
+
+    @property
+    def verdict(self) -> str:
+        """What the runs say about these environments."""
+        these, n = self.overall.these, self.overall.n
+        if these:
+            return inference.verdict(these, self.rope, self.level)
+        why = "all differences are equal" if self.overall.n_trials > 1 else "one trial" if n else "no pair of runs"
+        return f"{inference.INCONCLUSIVE} ({why}, so no test)"
+
+    @property
+    def new_interval(self) -> Interval | None:
+        """The 95 % interval for new environments, simultaneous for the family."""
+        return self.overall.new.interval(self.level) if self.overall.new else None
+
+    @property
+    def new_verdict(self) -> str:
+        """What the runs say about new environments, or why nothing."""
+        n, new = self.overall.n_environments, self.overall.new
+        if n < FEWEST_ENVIRONMENTS:
+            return f"too few ({n}, at least {FEWEST_ENVIRONMENTS})"
+        return inference.verdict(new, self.rope, self.level) if new else "one trial, or all differences are equal"
+
+    @cached_property
+    def sign_flip(self) -> float | None:
+        """The p-value of flipped signs of environments, not corrected; None for too few environments."""
+        return inference.sign_flip(self.overall.grids) if self.overall.n_environments >= FEWEST_ENVIRONMENTS else None
+
+    @property
     def words(self) -> str:
-        """The outcome: mean difference, Student's 95 % interval, number of pairs, and a verdict."""
+        """The outcome in a sentence: for these environments, then for new ones."""
         overall = self.overall
         if overall.mean is None:
             return "no pair of runs to compare"
         found = [f"{overall.mean:+.1f} points"]
-        if overall.t:
-            found.append(_in_words(overall.t))
+        if self.interval:
+            found.append(_in_words(self.interval))
         if (few := self.shots.get(FEW)) and few.mean is not None:
-            found.append(f"few-shot {few.mean:+.1f}" + (f" ({_in_words(few.t)})" if few.t else ""))
-        found.append(f"{overall.n} pair{'s' * (overall.n > 1)}")
-        return f"{', '.join(found)}: {self._verdict}"
+            found.append(f"few-shot {few.mean:+.1f}" + (f" ({_in_words(few.these.interval())})" if few.these else ""))
+        if self.is_searched and self.as_selected is not None:
+            own = f" ({_in_words(self.chosen.interval(self.level))})" if self.chosen else ""
+            found.append(f"as chosen {self.as_selected:+.1f}{own}")
+        found.append(f"{overall.n_trials} trial{'s' * (overall.n_trials != 1)}: {self.verdict}")
+        seen = f"; 80 % power from {self.detectable:.1f} points on" if self.detectable else ""
+        return f"{', '.join(found)}{seen}; new environments: {self._about_new}"
 
     @property
-    def _verdict(self) -> str:
-        """ "better" or "worse" where the corrected p is below 0.05, else "inconclusive"."""
-        overall = self.overall
-        if overall.mean is None or overall.p is None or self.p_holm is None:
-            return f"inconclusive ({'one pair' if overall.n == 1 else 'all pairs are equal'}, so no test)"
-        if self.p_holm < SIGNIFICANT:
-            return "better" if overall.mean > 0 else "worse"
-        corrected = f" (p {self.p_holm:.3f} after correction for {self.n_comparisons} comparisons)"
-        return "inconclusive" + corrected * (overall.p < SIGNIFICANT)
+    def _about_new(self) -> str:
+        if self.overall.n_environments < FEWEST_ENVIRONMENTS or not self.new_interval:
+            return self.new_verdict
+        return f"{_in_words(self.new_interval)}: {self.new_verdict}"
 
 
 def _in_words(limits: Interval) -> str:
     return f"95 % {limits[0]:+.1f} to {limits[1]:+.1f}"
 
 
-def compare(section: Section) -> list[Comparison]:
-    """The comparisons of a section: each modifier, then each given hparam; p-values are corrected for all of them.
+def compare(section: Section, rope: float = ROPE) -> list[Comparison]:
+    """The comparisons of a section: each modifier, then each given hparam; at last BatchFormer on all algorithms.
 
     Pairs have equal environment, trial and hparams_seed; the section's method selects the checkpoint of each run.
     """
@@ -195,58 +218,76 @@ def compare(section: Section) -> list[Comparison]:
     changes += [
         (HYPER_PARAMETER, added, row, base) for row in rows for base in rows if (added := added_hparam(row, base))
     ]
-    found = [_comparison(*change, section) for change in changes]
-    corrected = holm([comparison.overall.p for comparison in found])
-    n = sum(p is not None for p in corrected)
-    return [dataclasses.replace(one, p_holm=p, n_comparisons=n) for one, p in zip(found, corrected, strict=True)]
+    found = [_comparison(*change, section, rope) for change in changes]
+    tested = [one.modifier for one in found if one.overall.these]
+    found = [dataclasses.replace(one, n_comparisons=max(1, tested.count(one.modifier))) for one in found]
+    # One for each algorithm, without hyper-parameters of BatchFormer.
+    plain: dict[str, Comparison] = {}
+    for (modifier, _, row, base), one in zip(changes, found, strict=True):
+        if modifier == "BatchFormer" and row.key.given == base.key.given and one.overall.units:
+            plain.setdefault(base.algorithm, one)
+    return [*found, *_over_algorithms(list(plain.values()), section, rope)]
 
 
-def base_of(row: Row, modifier: str, among: Sequence[Row]) -> Row | None:
-    """The row of the same algorithm and hparams without a modifier and its hparams, in any spelling."""
-
-    def parts(one: Row) -> tuple[str, set[str], dict[str, str]]:
-        objective, modifiers = split_name(one.algorithm)
-        others = {name: value for name, value in one.key.by_name.items() if not name.startswith(f"{modifier.lower()}_")}
-        return objective, set(modifiers), others
-
-    objective, modifiers, given = parts(row)
-    wanted = objective, modifiers - {modifier}, given
-    return next((other for other in among if parts(other) == wanted), None) if modifier in modifiers else None
+def _over_algorithms(own: Sequence[Comparison], section: Section, rope: float) -> Iterator[Comparison]:
+    """BatchFormer on the mean of several algorithms; a comparison of its own family."""
+    shared = set.intersection(*(set(one.overall.units) for one in own)) if len(own) > 1 else set()
+    if shared:
+        units = {unit: float(np.mean([one.overall.units[unit] for one in own])) for unit in sorted(shared)}
+        names = f"{len(own)} variants", f"{len(own)} algorithms"
+        yield Comparison("BatchFormer", "BatchFormer", *names, *_differences(units, section), rope=rope)
 
 
-def added_hparam(row: Row, base: Row) -> str:
-    """The hparam that only one of two rows of an algorithm was given, if they differ in nothing else."""
-    own, of_base = row.key.by_name, base.key.by_name
-    added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
-    if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:
-        return ""
-    return in_words(added)
-
-
-ByUnit = Mapping[Unit, Mapping[int, float]]
-
-
-def _units(accuracies: ByUnit, of_base: ByUnit) -> dict[Unit, float]:
-    """The difference in points of each unit, averaged over the rows of the search that both have."""
-    units = {}
-    for unit in sorted(accuracies.keys() & of_base.keys()):
-        own, theirs = accuracies[unit], of_base[unit]
-        if differences := [value - theirs[seed] for seed, value in own.items() if seed in theirs]:
-            units[unit] = float(100 * np.mean(differences))
-    return units
-
-
-def _comparison(modifier: str, change: str, row: Row, base: Row, section: Section) -> Comparison:
-    units = _units(row.accuracies, base.accuracies)
+def _differences(units: Mapping[Unit, float], section: Section) -> tuple[Difference, dict[str, Difference]]:
+    """The difference over all columns, and by column."""
     by_column = {
         column: Difference.from_units({unit: value for unit, value in units.items() if unit.column == column})
         for column in section.own_columns
     }
+    return Difference.from_units(units, over_datasets=section.is_over_datasets), by_column
+
+
+def _comparison(modifier: str, change: str, row: Row, base: Row, section: Section, rope: float) -> Comparison:
     by_shot = {
-        shot: Difference.from_units(_units(row.accuracies_by_shot[shot], base.accuracies_by_shot[shot]))
+        shot: Difference.from_units(
+            units_of(row.accuracies_by_shot[shot], base.accuracies_by_shot[shot]),
+            over_datasets=section.is_over_datasets,
+        )
         for shot in section.shots
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean
-    as_selected = None if mean is None or of_base_mean is None else mean - of_base_mean
-    names = modifier, change, row.label, base.label
-    return Comparison(*names, Difference.from_units(units), by_column, as_selected, shots=by_shot)
+    return Comparison(
+        modifier,
+        change,
+        row.label,
+        base.label,
+        *_differences(units_of(row.accuracies, base.accuracies), section),
+        as_selected=None if mean is None or of_base_mean is None else mean - of_base_mean,
+        chosen=_chosen(row, base, section),
+        improvement=_improvement(row.accuracies, base.accuracies),
+        is_searched=any(len(own) > 1 for own in row.accuracies.values()),
+        shots=by_shot,
+        rope=rope,
+    )
+
+
+def _chosen(row: Row, base: Row, section: Section) -> Estimate | None:
+    """What the difference of the cells of a table tells about these environments."""
+    units = {
+        Unit(column, column, trial): value - base.cells[column].values[trial]
+        for column in section.own_columns
+        for trial, value in row.cells[column].values.items()
+        if trial in base.cells[column].values
+    }
+    return inference.on_these(grids_of(units, over_datasets=section.is_over_datasets)) if units else None
+
+
+def _improvement(accuracies: ByUnit, of_base: ByUnit) -> float | None:
+    """The probability of improvement over the environments that both have."""
+    by_environment: dict[tuple[str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for place, own in enumerate((accuracies, of_base)):
+        for unit, by_seed in own.items():
+            if by_seed:
+                by_environment[unit.column, unit.environment][place].append(float(np.mean(list(by_seed.values()))))
+    both = [pair for pair in by_environment.values() if all(pair)]
+    return inference.improvement(both) if both else None

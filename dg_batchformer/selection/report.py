@@ -15,6 +15,7 @@ from dg_batchformer.runs.arguments import command_line
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection import Collected
 from dg_batchformer.selection.compare import Comparison, compare
+from dg_batchformer.selection.inference import ROPE
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, Choice, FinishedRun
 from dg_batchformer.selection.settings import Setting, given_in_words
 from dg_batchformer.selection.shots import Thresholds
@@ -90,11 +91,12 @@ class Result:
     """A table with its comparisons and edges; these are computed on first use, since not every format shows them."""
 
     section: Section
+    rope: float = ROPE
 
     @cached_property
     def comparisons(self) -> Sequence[Comparison]:
         """The paired differences of each modifier and given hyper-parameter; none for the oracle."""
-        return [] if self.section.selection == ORACLE else compare(self.section)
+        return [] if self.section.selection == ORACLE else compare(self.section, self.rope)
 
     @cached_property
     def edges(self) -> Mapping[str, Sequence[Edge]]:
@@ -120,7 +122,10 @@ class Result:
         own = [row.cells[AVERAGE] for row in section.rows]
         done, expected = sum(cell.done for cell in own), sum(cell.expected for cell in own)
         runs = f"{'all' if done == expected else f'{done} of'} {expected} runs done" if expected else ""
-        return "; ".join(part for part in (section.setting.words, given, trials, _seeds(section.rows), runs) if part)
+        rope = f"differences of less than {self.rope:g} points count as none" if self.comparisons else ""
+        return "; ".join(
+            part for part in (section.setting.words, given, trials, _seeds(section.rows), runs, rope) if part
+        )
 
     @property
     def lacking(self) -> str | None:
@@ -171,12 +176,33 @@ def report(
     ddof: int = 0,
     selections: Iterable[str] = tuple(METHODS),
     thresholds: Thresholds | None = None,
+    rope: float = ROPE,
 ) -> Report:
-    """The report of collected runs under some selection methods; `thresholds` divide classes by training images."""
+    """The report of collected runs under some selection methods.
+
+    `thresholds` divide classes by training images; differences below `rope` points count as equivalent.
+    """
     sections = build(collected, ddof, selections, thresholds)
     problems = [*collected.problems, *_never_left_out(sections), *_mixed_versions(collected)]
-    results = [Result(section) for section in sections]
+    results = [Result(section, rope) for section in sections]
     return Report("Selection table", collected.folders, len(collected.runs), results, problems, ddof)
+
+
+def power(report: Report, effect: float) -> list[str]:
+    """For each comparison: what its trials can find, and how many would find a difference of `effect` points."""
+    lines = []
+    for result in report.results:
+        if result.comparisons:
+            lines.append(f"{result.section.setting}")
+        for one in result.comparisons:
+            own = f"  {one.title}: "
+            if one.detectable is None:
+                lines.append(f"{own}unknown with {one.overall.n_trials} trial(s): {one.verdict}")
+                continue
+            n = one.trials_needed(effect)
+            needed = f"{n} trials find" if n else "more than 1,000 trials are needed for"
+            lines.append(f"{own}{one.overall.n_trials} trials find {one.detectable:.1f} points; {needed} {effect:g}")
+    return lines
 
 
 def _never_left_out(sections: Sequence[Section]) -> list[Problem]:

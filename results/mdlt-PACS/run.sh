@@ -11,7 +11,7 @@ network='"backbone": "timm:tf_efficientnet_lite0", "weights": "offline", "freeze
 launch() { # the name of the sweep, more hparams, then flags
     name=$1 hparams=$2
     shift 2
-    dg-batchformer sweep launch --datasets mdlt:PACS --data_dir "$data" --output_dir "$runs/$name" --n_hparams 1 \
+    python -m dg_batchformer sweep launch --datasets mdlt:PACS --data_dir "$data" --output_dir "$runs/$name" --n_hparams 1 \
         --n_trials 10 --steps 801 --checkpoint_freq 100 --skip_model_save --skip_confirmation \
         --hparams "{$network$hparams}" "$@"
 }

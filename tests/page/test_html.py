@@ -9,6 +9,7 @@ import pytest
 from page.documents import NASTY, document, embedded, minimal
 
 from dg_batchformer.charts import FAINT, HUES
+from dg_batchformer.selection.blocks import COMPARISON_COLUMNS
 from dg_batchformer.selection.formats.html import html, vega_bundle
 
 FETCHING = {"src", "srcset", "href", "action", "data", "poster"}
@@ -78,11 +79,11 @@ def test_differences_are_in_the_words_of_the_other_formats():
     made = document()
     table = embedded(html(made))["differences"][0]
     one = made["results"][0]["comparisons"][0]
-    assert table["head"] == ["Variant - base", "A", "C", "P", "S", "Mean", "95 %", "W/T/L", "p", "Chosen"]
-    name, *_, mean, interval, counts, p, chosen = table["lines"][0]["cells"]
-    assert (name, mean, p, chosen) == ("ERM_BatchFormer - ERM", f"{one['overall']['mean']:+.1f}", "0.410", mean)
-    assert interval == "{:+.1f} to {:+.1f}".format(*one["overall"]["bootstrap"])
-    assert counts == "{wins}/{ties}/{losses}".format(**one["overall"])
+    assert table["head"] == ["Variant - base", "A", "C", "P", "S", *COMPARISON_COLUMNS]
+    name, *means = table["lines"][0]["cells"]
+    assert name == "ERM_BatchFormer - ERM"
+    assert means[:4] == [f"{one['environments'][environment]['mean']:+.1f}" for environment in "ACPS"]
+    assert means[4:] == one["table"]
     assert (table["lines"][0]["title"], table["lines"][0]["words"]) == (one["title"], one["words"])
 
 

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from statistics import stdev
 
 import numpy as np
 import pytest
@@ -166,10 +167,14 @@ def test_what_changed_is_said_with_its_interval(sweep, printed):
     assert (comparison["variant"], comparison["base"]) == ("ERM_BatchFormer", "ERM")
     overall = comparison["overall"]
     assert (overall["n"], overall["mean"], overall["wins"]) == (12, pytest.approx(11), 12)
-    assert overall["t"][0] < overall["bootstrap"][0] < 11 < overall["bootstrap"][1] < overall["t"][1]
-    assert comparison["environments"]["A"]["bootstrap"] is None
-    assert (comparison["title"], comparison["words"][:20]) == ("BatchFormer on ERM", "+11.0 points, 95 % +")
-    assert comparison["words"].endswith(", 12 pairs: better")
+    # Three trials: Student's interval with 2 degrees of freedom.
+    half = 4.302652729749462 * stdev([10, 5, 18]) / 3**0.5
+    assert comparison["interval"] == pytest.approx([11 - half, 11 + half])
+    assert comparison["environments"]["A"]["these"]["interval"] == pytest.approx([11 - half, 11 + half])
+    assert (comparison["title"], comparison["words"][:20]) == ("BatchFormer on ERM", "+11.0 points, 95 % -")
+    assert ", 3 trials: inconclusive; 80 % power from 21" in comparison["words"]
+    assert comparison["new_verdict"] == "too few (4, at least 6)"
+    assert comparison["improvement"] == pytest.approx(17 / 18)
     assert comparison["as_selected"] == pytest.approx(11)
 
 

@@ -10,7 +10,7 @@ from factories import args, record, run_of, table, write_run
 from scipy import stats
 
 from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name
-from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison, Difference, bootstrap_interval, compare
+from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison, Difference, compare
 from dg_batchformer.selection.table import AVERAGE, Unit
 
 ENVIRONMENTS = ("A", "C", "P", "S")
@@ -68,23 +68,39 @@ def expected_units(accuracies, selection, variant, base):
     return units
 
 
+def mean_and_error(values):
+    return np.mean(values), stats.sem(values)
+
+
 @pytest.mark.parametrize("selection", ["training-domain", "last"])
 def test_comparisons_against_differences_written_out_anew(random_sweep, selection):
     folder, accuracies = random_sweep
     section = table(folder, selection)
-    found = {(one.modifier, one.variant, one.base): one for one in compare(section)}
+    *single, over_all = compare(section)
+    found = {(one.modifier, one.variant, one.base): one for one in single}
     assert sorted(found) == PAIRS
+    assert (over_all.variant, over_all.base) == ("5 variants", "5 algorithms")
+    members = [one for one in single if one.modifier == "BatchFormer"]
+    for unit, value in over_all.overall.units.items():
+        assert value == pytest.approx(np.mean([one.overall.units[unit] for one in members]))
+    assert set(over_all.overall.units) == set.intersection(*(set(one.overall.units) for one in members))
     for (_, variant, base), comparison in found.items():
         units = expected_units(accuracies, selection, variant, base)
         assert 6 < len(units) <= 12
         assert comparison.overall.units == pytest.approx(units)
-        values = list(comparison.overall.units.values())
-        assert comparison.overall.mean == pytest.approx(np.mean(list(units.values())))
-        assert comparison.overall.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
-        assert comparison.overall.t == pytest.approx(
-            stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
-        )
-        assert comparison.overall.bootstrap == bootstrap_interval(values)
+        values = [
+            np.mean([units[unit] for unit in units if unit.trial_seed == trial])
+            for trial in range(3)
+            if {unit.column for unit in units if unit.trial_seed == trial} == {unit.column for unit in units}
+        ]
+        overall = comparison.overall
+        assert overall.n_trials == len(values)
+        assert overall.mean == pytest.approx(np.mean(values or list(units.values())))
+        assert (overall.these is None) == (len(values) < 2)
+        if overall.these:
+            assert overall.these.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+            expected = stats.t.interval(1 - 0.05 / comparison.n_comparisons, len(values) - 1, *mean_and_error(values))
+            assert comparison.interval == pytest.approx(expected)
         counts = comparison.overall.wins, comparison.overall.ties, comparison.overall.losses
         signs = [np.sign(round(value, 6)) for value in units.values()]
         assert counts == (signs.count(1), signs.count(0), signs.count(-1))
@@ -96,12 +112,16 @@ def test_comparisons_against_differences_written_out_anew(random_sweep, selectio
         assert comparison.as_selected == pytest.approx(cells[variant] - cells[base])
 
 
-def test_p_values_are_corrected_for_all_comparisons_of_a_table(random_sweep):
-    comparisons = compare(table(random_sweep[0]))
-    assert {one.n_comparisons for one in comparisons} == {len(PAIRS)}
-    smallest = min(comparisons, key=lambda one: one.overall.p)
-    assert smallest.p_holm == pytest.approx(min(1, len(PAIRS) * smallest.overall.p))
-    assert all(one.p_holm >= one.overall.p for one in comparisons)
+def test_intervals_and_p_values_are_corrected_for_the_comparisons_of_a_modifier(random_sweep):
+    comparisons = compare(table(random_sweep[0]))[:-1]
+    for modifier in ("BatchFormer", "MixStyle", "SWAD"):
+        family = [one for one in comparisons if one.modifier == modifier]
+        tested = [one for one in family if one.overall.these]
+        assert {one.n_comparisons for one in family} == {max(1, len(tested))}
+        for one in tested:
+            assert one.p == pytest.approx(min(1, len(tested) * one.overall.these.p))
+            low, high = one.interval
+            assert (low <= 0 <= high) == (one.p >= 0.05)
 
 
 def test_hparams_that_are_the_modifiers_own_do_not_stand_between_a_pair(tmp_path):
@@ -152,7 +172,7 @@ def test_a_given_hparam_is_compared_with_the_same_algorithm_without_it(tmp_path)
         ("hyper-parameter", "lr 0.2", "CORAL_BatchFormer (lr 0.2)", "CORAL_BatchFormer"),
     ]
     assert [one.overall.mean for one in found] == pytest.approx([3.5, 4.5, 6.0, 0.0])
-    assert {one.n_comparisons for one in found} == {2}  # those of equal differences or one pair have no p-value
+    assert {one.n_comparisons for one in found} == {2}  # those of equal differences or one trial have no p-value
 
 
 @pytest.mark.parametrize("modifier", MODIFIER_ORDER)
@@ -177,8 +197,10 @@ def test_trials_that_one_side_lacks_make_no_pair(tmp_path):
     run_of(tmp_path, 1, 0.75, algorithm="ERM_BatchFormer", trial=2)
     (one,) = compare(table(tmp_path))
     assert one.overall.units == {Unit("A", "A", 2): 25.0}
-    assert one.words == "+25.0 points, 1 pair: inconclusive (one pair, so no test)"
-    assert (one.p_holm, one.as_selected) == (None, None)
+    assert one.words == (
+        "+25.0 points, 1 trial: inconclusive (one trial, so no test); new environments: too few (1, at least 6)"
+    )
+    assert (one.p, one.interval, one.as_selected) == (None, None, None)
 
 
 def test_runs_of_different_hparams_seeds_are_no_pair(tmp_path):
@@ -189,58 +211,117 @@ def test_runs_of_different_hparams_seeds_are_no_pair(tmp_path):
     assert one.words == "no pair of runs to compare"
 
 
-def test_averages_over_datasets_pool_the_pairs_of_all(tmp_path):
+def test_averages_over_datasets_weigh_the_datasets_the_same(tmp_path):
     gains = {("PACS", 0): 1.0, ("PACS", 1): 2.0, ("VLCS", 0): 6.0, ("VLCS", 1): 8.0, ("VLCS", 2): 3.0}
-    for (dataset, env), gain in gains.items():
-        run_of(tmp_path, env, 0.5, algorithm="ERM", dataset=dataset)
-        run_of(tmp_path, env, 0.5 + gain / 100, algorithm="ERM_BatchFormer", dataset=dataset)
+    for ((dataset, env), gain), trial in itertools.product(gains.items(), range(2)):
+        run_of(tmp_path, env, 0.5, algorithm="ERM", dataset=dataset, trial=trial)
+        accuracy = 0.5 + (gain + trial) / 100
+        run_of(tmp_path, env, accuracy, algorithm="ERM_BatchFormer", dataset=dataset, trial=trial)
     (one,) = compare(table(tmp_path, dataset=AVERAGE))
-    assert one.overall.units == pytest.approx(
-        {
-            Unit("PACS", "A", 0): 1,
-            Unit("PACS", "C", 0): 2,
-            Unit("VLCS", "C", 0): 6,
-            Unit("VLCS", "L", 0): 8,
-            Unit("VLCS", "S", 0): 3,
-        }
+    assert len(one.overall.units) == 10
+    assert one.overall.units[Unit("VLCS", "L", 1)] == pytest.approx(9)
+    assert one.overall.mean == pytest.approx((2 + (17 / 3 + 0.5)) / 2)
+    assert {name: column.mean for name, column in one.columns.items()} == pytest.approx(
+        {"PACS": 2, "VLCS": 17 / 3 + 0.5}
     )
-    assert one.overall.mean == pytest.approx(4)
-    assert {name: column.mean for name, column in one.columns.items()} == pytest.approx({"PACS": 1.5, "VLCS": 17 / 3})
+    # Each dataset has trials that differ by one point: a standard error of a half, and 2 degrees of freedom together.
+    assert (one.overall.these.error, one.overall.these.df) == pytest.approx((0.5 / 2**0.5, 2))
+    assert one.overall.n_environments == 5
+    assert one.new_verdict == "too few (5, at least 6)"
 
 
-def words(values, p_holm=None, n_comparisons=1):
+def test_new_environments_can_be_told_from_six(tmp_path):
+    random = np.random.RandomState(0)
+    for dataset, env, trial in itertools.product(("PACS", "VLCS"), range(4), range(3)):
+        run_of(tmp_path, env, 0.5, algorithm="ERM", dataset=dataset, trial=trial)
+        accuracy = 0.53 + random.uniform(-0.01, 0.01)
+        run_of(tmp_path, env, accuracy, algorithm="ERM_BatchFormer", dataset=dataset, trial=trial)
+    (one,) = compare(table(tmp_path, dataset=AVERAGE))
+    assert one.overall.n_environments == 8
+    assert one.new_verdict == "better"
+    assert one.sign_flip == pytest.approx(2 / 2**8)
+    low, high = one.new_interval
+    assert 2 < low < 3 < high < 4
+    assert f"; new environments: 95 % {low:+.1f} to {high:+.1f}: better" in one.words
+
+
+def comparison(values, n_comparisons=1, rope=0.5):
+    """A comparison in one environment with these differences by trial."""
     overall = Difference.from_units({Unit("A", "A", trial): value for trial, value in enumerate(values)})
-    corrected = overall.p if p_holm is None else p_holm
-    return Comparison("SWAD", "SWAD", "SWAD", "ERM", overall, {}, None, corrected, n_comparisons).words
+    return Comparison("SWAD", "SWAD", "SWAD", "ERM", overall, {}, n_comparisons=n_comparisons, rope=rope)
+
+
+FEW = "; new environments: too few (1, at least 6)"
 
 
 def test_the_outcome_in_words():
-    assert words([2.0, 1.0, 3.0, 2.0]) == "+2.0 points, 95 % +0.7 to +3.3, 4 pairs: better"
-    assert words([-2.0, -1.0, -3.0, -2.0]) == "-2.0 points, 95 % -3.3 to -0.7, 4 pairs: worse"
-    assert words([2.0, -1.0, 3.0, -2.0]) == "+0.5 points, 95 % -3.3 to +4.3, 4 pairs: inconclusive"
-    assert words([]) == "no pair of runs to compare"
-    assert words([2.0]) == "+2.0 points, 1 pair: inconclusive (one pair, so no test)"
+    expected = "+2.0 points, 95 % +0.7 to +3.3, 4 trials: better; 80 % power from 1.7 points on"
+    assert comparison([2.0, 1.0, 3.0, 2.0]).words == expected + FEW
+    assert ": worse; " in comparison([-2.0, -1.0, -3.0, -2.0]).words
+    expected = "+0.5 points, 95 % -3.3 to +4.3, 4 trials: inconclusive; 80 % power from 5.1 points on"
+    assert comparison([2.0, -1.0, 3.0, -2.0]).words == expected + FEW
+    assert comparison([0.1, 0.2, 0.1, 0.2]).verdict == "equivalent"
+    assert comparison([0.1, 0.2, 0.1, 0.2], rope=0.1).verdict == "better"
+    assert comparison([]).words == "no pair of runs to compare"
+    assert comparison([2.0]).words == "+2.0 points, 1 trial: inconclusive (one trial, so no test)" + FEW
 
 
 def test_what_is_compared_in_words():
     overall = Difference.from_units({})
-    assert Comparison("BatchFormer", "BatchFormer", "A_BatchFormer", "A", overall, {}, None).title == "BatchFormer on A"
-    assert Comparison(HYPER_PARAMETER, "lr 0.1", "A (lr 0.1)", "A", overall, {}, None).title == "lr 0.1 on A"
+    assert Comparison("BatchFormer", "BatchFormer", "A_BatchFormer", "A", overall, {}).title == "BatchFormer on A"
+    assert Comparison(HYPER_PARAMETER, "lr 0.1", "A (lr 0.1)", "A", overall, {}).title == "lr 0.1 on A"
 
 
-def test_a_difference_that_falls_to_the_correction_says_so():
-    """Its interval, which is not corrected, leaves 0 out."""
-    assert words([2.0, 1.0, 3.0, 2.0], p_holm=0.06, n_comparisons=5) == (
-        "+2.0 points, 95 % +0.7 to +3.3, 4 pairs: inconclusive (p 0.060 after correction for 5 comparisons)"
-    )
+def test_a_difference_that_falls_to_the_correction_has_a_wider_interval():
+    one = comparison([2.0, 1.0, 3.0, 2.0], n_comparisons=5)
+    assert one.verdict == "inconclusive"
+    assert one.interval[0] < 0 < one.overall.these.interval()[0]
+    assert one.p == pytest.approx(5 * one.overall.these.p)
 
 
 @pytest.mark.parametrize("value", [1.5, 0.0])
 def test_equal_differences_are_not_called_certain(value):
-    """Two pairs of accuracies on a few hundred images may well differ by the same number of them."""
-    assert words([value, value + 1e-14]) == (
-        f"{value:+.1f} points, 2 pairs: inconclusive (all pairs are equal, so no test)"
-    )
+    """Two accuracies on a few hundred images may well differ by the same number of them."""
+    one = comparison([value, value + 1e-14])
+    assert one.verdict == "inconclusive (all differences are equal, so no test)"
+    assert (one.p, one.interval, one.detectable) == (None, None, None)
+
+
+def test_a_trial_that_one_environment_lacks_does_not_count():
+    values = {(0, 0): 1.0, (0, 1): 2.0, (0, 2): 30.0, (1, 0): 3.0, (1, 1): 5.0}
+    units = {Unit("AC"[env], "AC"[env], trial): value for (env, trial), value in values.items()}
+    overall = Difference.from_units(units)
+    assert (overall.n, overall.n_trials, overall.n_environments) == (5, 2, 2)
+    assert overall.mean == pytest.approx((2.0 + 3.5) / 2)
+    assert overall.these.error == pytest.approx(0.75)
+    without = Difference.from_units({unit: value for unit, value in units.items() if unit != Unit("A", "A", 2)})
+    assert (without.mean, without.these, without.new) == (overall.mean, overall.these, overall.new)
+
+
+def test_an_environment_counted_twice_would_show(tmp_path):
+    """Twice the same trials are no new trials: duplicates are not counted."""
+    for trial, copy in itertools.product(range(3), range(2)):
+        for algorithm, accuracy in (("ERM", 0.5), ("ERM_BatchFormer", 0.52 + trial / 100)):
+            run_of(
+                tmp_path / "sweep", 0, accuracy, algorithm=algorithm, trial=trial, name=f"{algorithm}-{trial}-{copy}"
+            )
+    (one,) = compare(table(tmp_path / "sweep"))
+    assert (one.overall.n, one.overall.these.df) == (3, 2)
+
+
+def test_in_a_search_the_chosen_difference_has_its_own_interval(tmp_path):
+    """Row 1 is chosen everywhere: there the variant gains 4 and 6 points, in row 0 it loses 2."""
+    for trial, seed in itertools.product(range(2), range(2)):
+        for algorithm in ("ERM", "ERM_BatchFormer"):
+            gain = 0 if algorithm == "ERM" else (0.04 + 0.02 * trial if seed else -0.02)
+            of = args([0], algorithm, "PACS", trial, seed)
+            rows = [record(300, [0.5 + gain, 0.9, 0.9, 0.9], [0.5 + seed / 10] * 4, of)]
+            write_run(tmp_path / f"{algorithm}-{trial}-{seed}", rows)
+    (one,) = compare(table(tmp_path))
+    assert one.is_searched
+    assert one.overall.mean == pytest.approx((1 + 2) / 2)
+    assert (one.chosen.mean, one.chosen.error) == (pytest.approx(5), pytest.approx(1))
+    assert ", as chosen +" not in comparison([1.0, 2.0]).words
 
 
 def test_differences_of_rounding_are_ties():
@@ -254,4 +335,4 @@ def test_other_tables_have_other_corrections(random_sweep):
     section = table(random_sweep[0])
     few = dataclasses.replace(section, rows=tuple(row for row in section.rows if row.label in ("ERM", "MixStyle")))
     (one,) = compare(few)
-    assert (one.n_comparisons, one.p_holm) == (1, one.overall.p)
+    assert one.n_comparisons == 1

@@ -51,7 +51,8 @@ def test_differences_by_shot(sweep):
     means = {name: own.mean for name, own in comparison.shots.items()}
     assert means == pytest.approx({"Many": -10, "Medium": 0, "Few": 25, "Worst cell": 25})
     assert comparison.shots["Few"].n == 8
-    assert ", few-shot +25.0 (95 % +20.5 to +29.5), 8 pairs: " in comparison.words
+    # 20 in one trial, 30 in the other: Student's interval with one degree of freedom.
+    assert ", few-shot +25.0 (95 % -38.5 to +88.5), 2 trials: " in comparison.words
 
 
 def test_every_format_has_them(sweep):
@@ -59,7 +60,8 @@ def test_every_format_has_them(sweep):
     for form in ("text", "markdown", "latex", "csv"):
         assert all(name in render(found, form) for name in ("Many", "Medium", "Few", "Worst cell"))
     lines = [line.split(",") for line in render(found, "differences").splitlines()]
-    assert [line[-11] for line in lines if "Few" in line] == ["8"]
+    n = lines[0].index("n")
+    assert [line[n] for line in lines if "Few" in line] == ["8"]
     (one,) = json.loads(render(found, "json"))["results"]
     assert one["comparisons"][0]["shots"]["Few"]["mean"] == pytest.approx(25)
     assert one["rows"][0]["cells"]["Few"]["mean"] == pytest.approx(15)

@@ -11,8 +11,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from dg_batchformer.charts import charts, counts
-from dg_batchformer.selection.blocks import COMPARISON_COLUMNS, interval, p_value, signed
+from dg_batchformer.charts import charts
+from dg_batchformer.selection.blocks import COMPARISON_COLUMNS, signed
 from dg_batchformer.selection.formats.json import document as document_of
 from dg_batchformer.selection.report import Report
 from dg_batchformer.selection.shots import COLUMNS
@@ -63,12 +63,10 @@ def difference_table(result: Mapping[str, Any]) -> dict[str, Any]:
     environments, shots = result["environments"], [name for name in result["columns"] if name in COLUMNS]
     lines = []
     for one in result["comparisons"]:
-        variant, base, overall = one["variant"], one["base"], one["overall"]
+        variant, base = one["variant"], one["base"]
         by_name = {**one["environments"], **one["shots"]}
-        means = [*(by_name[name]["mean"] for name in (*environments, *shots)), overall["mean"]]
-        p = "" if one["p_holm"] is None else p_value(one["p_holm"])
-        over = [interval(overall["bootstrap"]), counts(overall), p, signed(one["as_selected"])]
-        cells = [f"{variant} - {base}", *map(signed, means), *over]
+        means = [by_name[name]["mean"] if name in by_name else None for name in (*environments, *shots)]
+        cells = [f"{variant} - {base}", *map(signed, means), *one["table"]]
         lines.append({"names": [variant, base], "cells": cells, "title": one["title"], "words": one["words"]})
     return {"head": ["Variant - base", *environments, *shots, *COMPARISON_COLUMNS], "lines": lines}
 

@@ -10,8 +10,9 @@ from dg_batchformer import __version__
 from dg_batchformer.runs import records
 from dg_batchformer.runs.files import PROGRESS
 from dg_batchformer.selection import by_kind
-from dg_batchformer.selection.blocks import legend, places
+from dg_batchformer.selection.blocks import legend, over_all, places
 from dg_batchformer.selection.compare import Difference
+from dg_batchformer.selection.inference import Estimate
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, FinishedRun, mean_validation
 from dg_batchformer.selection.report import Report, Result, command
 from dg_batchformer.selection.settings import environment_names
@@ -92,7 +93,10 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
                 "overall": _difference(one.overall),
                 "environments": {column: _difference(own) for column, own in one.columns.items()},
                 "shots": {shot: _difference(own) for shot, own in one.shots.items()},
-                **_of(one, "p_holm", "n_comparisons", "as_selected", "words"),
+                **_of(one, "verdict", "interval", "p", "new_verdict", "new_interval", "sign_flip", "n_comparisons"),
+                **_of(one, "rope", "improvement", "detectable", "as_selected", "words"),
+                "probabilities": one.probabilities._asdict() if one.probabilities else None,
+                "table": over_all(one),
             }
             for one in result.comparisons
         ],
@@ -114,12 +118,18 @@ def _choice(choice: Choice) -> Document:
 
 def _difference(difference: Difference) -> Document:
     return {
-        **_of(difference, "mean", "n", "bootstrap", "t", "p", "wins", "ties", "losses"),
+        **_of(difference, "mean", "n", "n_trials", "wins", "ties", "losses"),
+        "these": _estimate(difference.these),
+        "new": _estimate(difference.new),
         "units": [
             {"environment": "/".join(dict.fromkeys(unit[:2])), "trial_seed": unit.trial_seed, "difference": value}
             for unit, value in difference.units.items()
         ],
     }
+
+
+def _estimate(estimate: Estimate | None) -> Document | None:
+    return {**_of(estimate, "error", "df", "p"), "interval": estimate.interval()} if estimate else None
 
 
 def _curve(column: str, choice: Choice) -> Document:

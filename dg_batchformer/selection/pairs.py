@@ -1,0 +1,44 @@
+"""What is compared: the rows of a table that differ in one thing, and the differences of their runs."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dg_batchformer.registry import split_name
+from dg_batchformer.selection.settings import in_words
+from dg_batchformer.selection.table import Row, Unit
+
+
+def base_of(row: Row, modifier: str, among: Sequence[Row]) -> Row | None:
+    """The row of the same algorithm and hparams without a modifier and its hparams, in any spelling."""
+
+    def parts(one: Row) -> tuple[str, set[str], dict[str, str]]:
+        objective, modifiers = split_name(one.algorithm)
+        others = {name: value for name, value in one.key.by_name.items() if not name.startswith(f"{modifier.lower()}_")}
+        return objective, set(modifiers), others
+
+    objective, modifiers, given = parts(row)
+    wanted = objective, modifiers - {modifier}, given
+    return next((other for other in among if parts(other) == wanted), None) if modifier in modifiers else None
+
+
+def added_hparam(row: Row, base: Row) -> str:
+    """The hparam that only one of two rows of an algorithm was given, if they differ in nothing else."""
+    own, of_base = row.key.by_name, base.key.by_name
+    added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
+    if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:
+        return ""
+    return in_words(added)
+
+
+ByUnit = Mapping[Unit, Mapping[int, float]]
+
+
+def units_of(accuracies: ByUnit, of_base: ByUnit) -> dict[Unit, float]:
+    """The difference in points of each unit, averaged over the rows of the search that both have."""
+    units = {}
+    for unit in sorted(accuracies.keys() & of_base.keys()):
+        own, theirs = accuracies[unit], of_base[unit]
+        if differences := [value - theirs[seed] for seed, value in own.items() if seed in theirs]:
+            units[unit] = float(100 * np.mean(differences))
+    return units
