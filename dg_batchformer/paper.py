@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from dg_batchformer.errors import InputError
+from dg_batchformer.selection.inference import Estimate
 
 AVERAGE = "avg"
 
@@ -38,6 +39,11 @@ class Row:
         return f"{self.method}_BatchFormer" if self.batchformer else self.method
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What a row and its base have in common."""
+        return self.table, self.protocol, self.backbone, self.dataset, self.method
+
+    @property
     def is_own_baseline(self) -> bool:
         """Whether it has a special schedule of the paper."""
         return (self.table, self.method) == ("6", "ERM")
@@ -53,9 +59,32 @@ class Row:
         return own
 
     @property
+    def cells(self) -> list[PrintedCell]:
+        """The entries of single environments."""
+        return [entry for entry in self.entries if entry["environment"] != AVERAGE]
+
+    @property
+    def n_runs(self) -> int:
+        """The runs behind a number, as the paper says."""
+        return 5 if self.is_own_baseline else 3
+
+    @property
+    def contradictions(self) -> list[str]:
+        """What cannot be right in the printed numbers."""
+        found = []
+        printed = [float(entry["mean"]) for entry in self.entries if entry["environment"] == AVERAGE]
+        cells = [float(entry["mean"]) for entry in self.cells]
+        # Each printed number is off by at most 0.05.
+        if printed and len(cells) > 1 and abs(printed[0] - sum(cells) / len(cells)) > 0.1 + 1e-9:
+            found.append(f"the printed average {printed[0]} is not that of its cells, {sum(cells) / len(cells):.1f}")
+        if sum(float(entry["std"] or 1) == 0 for entry in self.cells) > 1:
+            found.append(f"deviations of 0.0 over {self.n_runs} runs are hardly possible")
+        return found
+
+    @property
     def remarks(self) -> list[str]:
         """Remarks for a reader of the row."""
-        found = [entry["note"] for entry in self.entries if entry["note"]]
+        found = [entry["note"] for entry in self.entries if entry["note"]] + self.contradictions
         if self.is_own_baseline:
             found.append("no protocol here has that schedule: the command uses the one of protocol tllib")
         if self.hparams.get("batchformer_as_released"):
@@ -77,15 +106,41 @@ class Row:
     def command(self, data_dir: str) -> str:
         """The sweep that reproduces this row, under training-domain validation."""
         words = ["dg-batchformer", "sweep", "launch", "--protocol", self.protocol, "--datasets", self.dataset]
-        words += ["--algorithms", self.algorithm, "--n_trials", "5" if self.is_own_baseline else "3"]
+        words += ["--algorithms", self.algorithm, "--n_trials", str(self.n_runs)]
         words += ["--hparams", json.dumps(self.hparams), "--data_dir", data_dir]
         return shlex.join([*words, "--output_dir", f"paper/{self.protocol}-{self.backbone}-{self.dataset}"])
+
+    def gain(self) -> list[str]:
+        """The gain over the same method without BatchFormer, with Welch's test from the printed numbers."""
+        bases = [row for row in rows() if row.names == self.names and not row.batchformer] if self.batchformer else []
+        return [f"BatchFormer's gain: {welch(self, base)}" for base in bases]
 
     def lines(self, data_dir: str) -> list[str]:
         """The row as printed, its remarks, and its command."""
         where = f"table {self.table}, {self.dataset}, {self.backbone}"
-        remarks = [f"  ({remark})" for remark in self.remarks]
+        remarks = [f"  ({remark})" for remark in [*self.remarks, *self.gain()]]
         return [f"{where}: {self.algorithm}: {self.accuracies()}", *remarks, f"  {self.command(data_dir)}", ""]
+
+
+def welch(row: Row, base: Row) -> str:
+    """The mean gain over environments, with Welch's two-sided test from means, deviations and numbers of runs.
+
+    It assumes that all runs are independent, and a sample's deviations; the degrees of freedom are Satterthwaite's.
+    """
+    pairs = list(zip(row.cells or row.entries, base.cells or base.entries, strict=True))
+    gain = sum(float(own["mean"]) - float(other["mean"]) for own, other in pairs) / len(pairs)
+    parts = [
+        (float(cell["std"]) ** 2 / one.n_runs / len(pairs) ** 2, one.n_runs - 1)
+        for one in (row, base)
+        for cell in one.cells
+        if cell["std"]
+    ]
+    variance = sum(own for own, _ in parts)
+    if len(parts) < 2 * len(pairs) or not variance:
+        return f"{gain:+.2f} points; no test, since deviations are missing"
+    estimate = Estimate(gain, variance**0.5, variance**2 / sum(own**2 / df for own, df in parts))
+    p = f"p {estimate.p:.3f}" if estimate.p >= 0.001 else "p < 0.001"
+    return f"{gain:+.2f} points, Welch's test {p}, if all runs are independent"
 
 
 class Here(NamedTuple):

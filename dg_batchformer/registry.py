@@ -151,6 +151,12 @@ def split_name(name: str) -> NameParts:
     return NameParts(("_".join(parts) or "ERM") if modifiers else name, modifiers)
 
 
+def without_modifier(name: str, modifier: str) -> str:
+    """The canonical name of an algorithm without a modifier: two spellings of one algorithm have the same."""
+    objective, modifiers = split_name(name)
+    return "_".join([objective, *(one for one in MODIFIER_ORDER if one in modifiers and one != modifier)])
+
+
 def _fill() -> None:
     """Imports the algorithms, which register themselves."""
     importlib.import_module("dg_batchformer.algorithms")

@@ -161,7 +161,13 @@ def test_all_kinds_of_problems_are_listed():
         *(records.TORN, records.FOREIGN, records.OUT_OF_RANGE, records.REPEATED),
         *(selection.STRANGERS, selection.INCOMPLETE, selection.ILL_DESCRIBED, selection.NO_ARGS, selection.UNREADABLE),
         *(selection.UNFINISHED, selection.UNUSABLE, selection.LEFT_OUT, selection.TWICE, selection.NO_RUN),
-        *(report.NEVER_LEFT_OUT, report.MIXED_VERSIONS, leaderboard.WITHOUT_RUNS, leaderboard.WITHOUT_COLUMN),
+        *(
+            report.NEVER_LEFT_OUT,
+            report.BEFORE_PENALTY,
+            report.MIXED_VERSIONS,
+            leaderboard.WITHOUT_RUNS,
+            leaderboard.WITHOUT_COLUMN,
+        ),
     ]
     assert sorted(first_cells("Problem", SELECTION)) == sorted(kind.strip("`") for kind in kinds)
 

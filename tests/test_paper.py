@@ -1,15 +1,18 @@
 """The paper's rows: as printed, and every command one that can be run."""
 
+import dataclasses
+import math
 import shlex
 from collections import Counter
 
 import pytest
 from factories import jobs_of
+from scipy import stats
 
 from dg_batchformer import cli
 from dg_batchformer.errors import InputError
 from dg_batchformer.flags import parser
-from dg_batchformer.paper import LONG_TAIL_SYSTEMS, listing, long_tail_rows, rows
+from dg_batchformer.paper import LONG_TAIL_SYSTEMS, listing, long_tail_rows, rows, welch
 
 
 def test_the_rows_are_those_of_the_tables():
@@ -30,6 +33,41 @@ def test_every_command_plans_the_rows_runs(row, tmp_path):
     assert len(jobs) == 4 * (5 if row.is_own_baseline else 3)
     assert {(job.arguments.algorithm, job.arguments.protocol) for job in jobs} == {(row.algorithm, row.protocol)}
     assert f'"backbone": "{row.backbone}"' in jobs[0].arguments.hparams
+
+
+def row_of(table, backbone, dataset, algorithm):
+    (found,) = (
+        row
+        for row in rows()
+        if (row.table, row.backbone, row.dataset, row.algorithm) == (table, backbone, dataset, algorithm)
+    )
+    return found
+
+
+def test_welchs_test_of_a_printed_gain():
+    """With one environment it is SciPy's; with several, the variances of their means add up."""
+    row, base = (row_of("15", "resnet50", "OfficeHome", name) for name in ("IRM_BatchFormer", "IRM"))
+    ends = [dataclasses.replace(one, entries=one.entries[:1]) for one in (row, base)]
+    expected = stats.ttest_ind_from_stats(67.7, 0.2, 3, 66.8, 0.2, 3, equal_var=False).pvalue
+    assert welch(*ends) == f"+0.90 points, Welch's test p {expected:.3f}, if all runs are independent"
+    deviations = [float(cell["std"]) for one in (row, base) for cell in one.cells]
+    parts = [deviation**2 / 3 / 16 for deviation in deviations]
+    df = sum(parts) ** 2 / sum(part**2 / 2 for part in parts)
+    p = 2 * stats.t.sf(0.725 / math.sqrt(sum(parts)), df)
+    assert welch(row, base) == f"+0.73 points, Welch's test p {p:.3f}, if all runs are independent"
+    assert p == pytest.approx(0.009, abs=0.0005)
+    pair = (row_of("7", "resnet18", "VLCS", name) for name in ("SWAD_BatchFormer", "SWAD"))
+    assert welch(*pair) == "+0.60 points; no test, since deviations are missing"
+
+
+def test_numbers_that_contradict_each_other_are_named():
+    swad = row_of("14", "resnet50", "PACS", "SWAD")
+    assert swad.contradictions == ["the printed average 88.1 is not that of its cells, 88.3"]
+    assert "62.1" in row_of("15", "resnet18", "OfficeHome", "SWAD").contradictions[0]
+    mixstyle = row_of("14", "resnet18", "PACS", "MixStyle")
+    assert mixstyle.contradictions == ["deviations of 0.0 over 3 runs are hardly possible"]
+    assert row_of("14", "resnet18", "PACS", "ERM").contradictions == []
+    assert sum(bool(row.contradictions) for row in rows()) == 5
 
 
 def test_the_long_tail_rows_are_those_of_the_tables():

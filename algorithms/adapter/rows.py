@@ -42,8 +42,10 @@ class Rows:
         state += [(module.training, 0) for module in self.featurizer.modules()]
         if self.features is None or self.state != state:
             self.features, self.state = self._compute(), state
-        # The last column belongs to no sample: see `check_rows`.
-        return rows[:, :-1].to(self.features.dtype) @ self.features
+        # Autocast would round the features once more than those of the base.
+        with torch.autocast(rows.device.type, enabled=False):
+            # The last column belongs to no sample: see `check_rows`.
+            return rows[:, :-1].to(self.features.dtype) @ self.features
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Rows:
         featurizer, beside = copy.deepcopy((self.featurizer, self.beside), memo)

@@ -10,7 +10,7 @@ from pathlib import Path
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
 from dg_batchformer.errors import Problems
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
-from dg_batchformer.registry import ALGORITHMS, hyperparameters
+from dg_batchformer.registry import ALGORITHMS, hyperparameters, without_modifier
 from dg_batchformer.runs import Run, folder_problems, number_problems, resolve
 from dg_batchformer.runs.arguments import RunArguments, parse_hparams
 from dg_batchformer.runs.folder import RunFolder
@@ -90,6 +90,8 @@ def plan(sweep: Sweep) -> list[Job]:
 def _job(like: Run, test_envs: list[int], hparams_seed: int, trial_seed: int) -> Job:
     """A run with the dataset and algorithm of `like`."""
     dataset, algorithm = path_free(like.arguments.dataset), like.arguments.algorithm
+    if like.arguments.paired_seeds:
+        algorithm = without_modifier(algorithm, "BatchFormer")
     arguments = dataclasses.replace(
         like.arguments,
         test_envs=test_envs,

@@ -72,6 +72,14 @@ class RunArguments:
     hparams_seed: int = argument("algorithm", Role.VARIED, "0: the defaults; n: random row n of the search", 0)
     trial_seed: int = argument("schedule", Role.VARIED, "seeds the splits and the search", 0)
     seed: int = argument("schedule", Role.VARIED, "seeds everything else", 0)
+    paired_seeds: bool = argument(
+        "schedule",
+        Role.SETTING,
+        "in a sweep, a variant with BatchFormer has the seed of the same algorithm without it",
+        False,
+        late=True,
+        resolved=True,
+    )
     steps: int | None = argument(
         "schedule", Role.SETTING, "updates of a run; default: the dataset's", None, resolved=True
     )

@@ -107,7 +107,8 @@ class Swad(Protocol):
     def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
         own: dict[str, Any] = {"optimizer": "adam", "freeze_bn": True, "resnet_dropout": 0.0, "swad_n_converge": 3}
         own |= {"swad_n_tolerance": 6, "swad_tolerance_ratio": 0.2 if dataset == "VLCS" else 0.3}
-        return own | {"lr": 5e-5, "weight_decay": 0.0, "batch_size": 32, "val_augment": False}
+        own |= {"lr": 5e-5, "weight_decay": 0.0, "batch_size": 32, "val_augment": False}
+        return own | {"mixstyle_layers": ["layer1", "layer2", "layer3"]}
 
     def length(self, benchmark: Benchmark) -> tuple[int, int]:
         return 5001, 50 if benchmark.name == "VLCS" else 100

@@ -118,7 +118,9 @@ def legend(report: Report) -> list[str]:
         "Numbers are accuracies in percent on the in-split (80 % by default) of the left-out environment. Out-splits "
         "select the checkpoint and the hyper-parameters.",
         f"Mean ± standard error (ddof {report.ddof}{', as in DomainBed' * (report.ddof == 0)}) over trials; each "
-        "trial has its own splits.",
+        "trial has its own splits."
+        + " With ddof 0 the error of 3 trials is 18 % too small, that of 5 is 11 %." * (report.ddof == 0)
+        + " The best of a column is marked, also if its difference from the next is not told.",
         "Avg: mean of the columns. Worst: mean over trials of the lowest column. Macro: average of the accuracies "
         "averaged over classes.",
     ]

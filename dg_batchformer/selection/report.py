@@ -22,6 +22,7 @@ from dg_batchformer.selection.shots import Thresholds
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
 
 NEVER_LEFT_OUT = "algorithms without runs for some environments"
+BEFORE_PENALTY = "checkpoints before the start of a penalty"
 MIXED_VERSIONS = "tables with runs of different package versions"
 
 SEEDS = {
@@ -183,7 +184,12 @@ def report(
     `thresholds` divide classes by training images; differences below `rope` points count as equivalent.
     """
     sections = build(collected, ddof, selections, thresholds)
-    problems = [*collected.problems, *_never_left_out(sections), *_mixed_versions(collected)]
+    problems = [
+        *collected.problems,
+        *_never_left_out(sections),
+        *_before_penalty(sections),
+        *_mixed_versions(collected),
+    ]
     results = [Result(section, rope) for section in sections]
     return Report("Selection table", collected.folders, len(collected.runs), results, problems, ddof)
 
@@ -213,6 +219,29 @@ def _never_left_out(sections: Sequence[Section]) -> list[Problem]:
         for row in section.rows
         if (columns := [column for column in section.own_columns if row.cells[column].missing == "not run"])
     ]
+
+
+def _before_penalty(sections: Sequence[Section]) -> list[Problem]:
+    """Rows of which most chosen checkpoints are before the step at which a penalty gets its weight."""
+    found = []
+    for section in sections:
+        for row in () if section.is_over_datasets else section.rows:
+            choices = [choice for column in section.own_columns for choice in row.cells[column].choices]
+            starts = [(choice, start) for choice in choices for start in _penalty_starts(choice.run)]
+            early = [(choice.step, start) for choice, start in starts if choice.step < start]
+            if 2 * len(early) > len(starts):
+                text = f"{row.label} on {section.setting}, {section.selection}: {len(early)} of {len(starts)} chosen "
+                found.append(
+                    Problem(BEFORE_PENALTY, f"{text}checkpoints are before step {min(start for _, start in early)}")
+                )
+    return found
+
+
+def _penalty_starts(run: FinishedRun) -> list[int]:
+    """The steps at which penalties of a run's own algorithm get their weight."""
+    objective = split_name(run.key.algorithm).objective.lower()
+    start = run.hparams.get(f"{objective}_penalty_anneal_iters")
+    return [start] if isinstance(start, int) else []
 
 
 def _mixed_versions(collected: Collected) -> list[Problem]:

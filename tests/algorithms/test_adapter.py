@@ -458,3 +458,12 @@ def test_a_mixture_of_inputs_is_that_mixture_of_features():
         mixed = 0.25 * both + 0.75 * both.flip(0)
         expected = F.cross_entropy(algorithm.classifier(mixed), torch.cat([y, y]))
     assert algorithm.update(batches)["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_autocast_does_not_round_the_features_again():
+    """Features in float32 stay what they are; the base's classifier sees them so too."""
+    features = torch.randn(4, 8)
+    rows = Rows(nn.Identity(), None, lambda featurizer, beside: [features])
+    rows.featurizer.forward = rows
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(rows(torch.eye(4, 5)), features)

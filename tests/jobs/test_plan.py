@@ -27,6 +27,28 @@ def test_environments_left_out():
     assert len(test_env_sets(with_tests, pairs=True, single=False)) == 4 + 6
 
 
+def test_paired_seeds_are_those_of_the_base(tmp_path):
+    names = ["ERM", "ERM_BatchFormer", "SWAD", "SWAD_BatchFormer", "CORAL"]
+    seeds = {}
+    for paired in (False, True):
+        for job in plan(sweep(tmp_path, algorithms=names, n_hparams=1, n_trials=2, paired_seeds=paired)):
+            a = job.arguments
+            seeds.setdefault((paired, a.algorithm), []).append(a.seed)
+    for base in ("ERM", "SWAD"):
+        assert seeds[True, base] == seeds[True, f"{base}_BatchFormer"]
+        assert not set(seeds[False, base]) & set(seeds[False, f"{base}_BatchFormer"])
+    assert seeds[True, "ERM"] == seeds[False, "ERM"]
+    assert not set(seeds[True, "ERM"]) & {*seeds[True, "SWAD"], *seeds[True, "CORAL"]}
+
+
+def test_paired_seeds_are_another_sweep(tmp_path):
+    folders = [
+        {job.folder for job in plan(sweep(tmp_path, algorithms=["ERM"], n_hparams=1, paired_seeds=paired))}
+        for paired in (False, True)
+    ]
+    assert not folders[0] & folders[1]
+
+
 def test_all_combinations_each_once_with_domainbeds_seeds(tmp_path):
     jobs = plan(sweep(tmp_path, algorithms=["ERM", "CORAL"], n_hparams=3, n_hparams_from=1, n_trials=2, pairs=True))
     assert len(jobs) == 2 * 10 * 2 * 2

@@ -56,6 +56,7 @@ def test_tllib():
     assert (mixstyle["lr"], mixstyle["mixstyle_layers"]) == (1e-3, ["layer1", "layer2", "layer3"])
     assert (mixstyle["mixstyle_mix"], mixstyle["batch_size"]) == ("crossdomain", 18)
     home = hparams("tllib", "MixStyle", "OfficeHome")
+    assert hparams("swad", "MixStyle")["mixstyle_layers"] == ["layer1", "layer2", "layer3"]
     assert (home["freeze_bn"], home["resnet_dropout"], home["mixstyle_layers"]) == (False, 0.0, ["layer1", "layer2"])
     protocol = find_protocol("tllib")
     assert protocol.length(BENCHMARKS["PACS"]) == (10000, 500)

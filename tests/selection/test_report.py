@@ -8,7 +8,15 @@ from factories import args, planned, run_of, sweep, texts
 from dg_batchformer import cli
 from dg_batchformer.selection import collect
 from dg_batchformer.selection.methods import METHODS, TITLES
-from dg_batchformer.selection.report import FIXED, MIXED_VERSIONS, NEVER_LEFT_OUT, REDRAWN, SEEDS, report
+from dg_batchformer.selection.report import (
+    BEFORE_PENALTY,
+    FIXED,
+    MIXED_VERSIONS,
+    NEVER_LEFT_OUT,
+    REDRAWN,
+    SEEDS,
+    report,
+)
 
 
 def results(folder, selection="training-domain", **options):
@@ -175,3 +183,16 @@ def test_an_oracle_is_compared_with_nothing(tmp_path):
     compared = {one.section.selection for one in report(collect([tmp_path])).results if one.comparisons}
     assert {"training-domain", "last"} <= compared
     assert "oracle" not in compared
+
+
+@pytest.mark.parametrize(("start", "warned"), [(500, True), (200, False), (0, False)])
+def test_a_penalty_that_starts_after_the_chosen_checkpoint_is_named(tmp_path, start, warned):
+    """Checkpoints at step 300; the hyper-parameter of another algorithm does not count."""
+    for env in range(4):
+        run_of(tmp_path, env, algorithm="IRM_BatchFormer", hparams={"irm_penalty_anneal_iters": start})
+        run_of(tmp_path, env, algorithm="ERM", hparams={"irm_penalty_anneal_iters": 500})
+    found = texts(report(collect([tmp_path]), selections=["last"]).problems, BEFORE_PENALTY)
+    assert len(found) == warned
+    if warned:
+        assert found[0].startswith("IRM_BatchFormer on PACS, ")
+        assert found[0].endswith("last: 4 of 4 chosen checkpoints are before step 500")
