@@ -49,12 +49,20 @@ def training_images(run: FinishedRun, env: int) -> list[int]:
 
 def class_cells(choice: Choice) -> list[ClassCell]:
     """The classes of the test environment at the chosen checkpoint; empty if not recorded."""
-    by_class, counts = choice.run.by_class[choice.index], training_images(choice.run, choice.env)
-    if not by_class:
+    first = choice.index if choice.since is None else choice.since
+    recorded = choice.run.by_class[first : choice.index + 1]
+    if not all(recorded):
         return []
+    counts = training_images(choice.run, choice.env)
     names = choice.run.made.get("classes") or map(str, range(len(counts)))
-    own = zip(names, counts, by_class[choice.env], strict=True)
+    by_class = [_mean(own) for own in zip(*(one[choice.env] for one in recorded), strict=True)]
+    own = zip(names, counts, by_class, strict=True)
     return [ClassCell(name, count, accuracy) for name, count, accuracy in own if accuracy is not None]
+
+
+def _mean(accuracies: Sequence[float | None]) -> float | None:
+    known = [one for one in accuracies if one is not None]
+    return sum(known) / len(known) if known else None
 
 
 def class_means(cell: Cell) -> list[dict[str, Any]]:

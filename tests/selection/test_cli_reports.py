@@ -71,7 +71,7 @@ def test_ddof_is_zero_unless_asked_and_two_is_refused(sweep, printed, capsys):
 @pytest.mark.parametrize(
     ("words", "selections"),
     [
-        (["collect", "--input_dir"], ["training-domain", "leave-one-domain-out", "last", "oracle"]),
+        (["collect", "--input_dir"], ["training-domain", "leave-one-domain-out", "last", "mean", "oracle"]),
         (["leaderboard"], ["training-domain"]),
     ],
 )

@@ -131,7 +131,7 @@ def test_latex_marks_the_best(made):
     assert row.startswith(r"ERM\_BatchFormer & \textbf{53.0 $\pm$ 0.7} & \textbf{63.4 $\pm$ 0.7} &")
     assert any(line.startswith(r"ERM & \underline{51.0 $\pm$ 0.7}") for line in lines)
     captions = [line for line in lines if line.startswith(r"\caption")]
-    assert len(captions) == 5
+    assert len(captions) == 7
     assert all("hyper-parameters fixed over trials" in caption for caption in captions)
 
 
@@ -158,7 +158,7 @@ def test_csv_and_json_hold_the_same_cells(made):
         for row in result["rows"]
         for column, cell in row["cells"].items()
     }
-    assert len(rows) == len(cells) == 4 * 3 * 7
+    assert len(rows) == len(cells) == 5 * 3 * 7
     for row in rows:
         cell = cells[row["selection"], row["algorithm"], row["environment"]]
         assert [row[name] for name in ("mean", "error", "n", "done", "expected", "missing")] == [

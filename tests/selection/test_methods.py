@@ -160,3 +160,21 @@ def test_equal_rows_of_a_fixed_search_fall_to_the_highest_hparams_seed():
 def test_trials_without_candidates_choose_nothing(fixed):
     assert best_by_trial({}, fixed=fixed) == {}
     assert best_by_trial({0: [], 1: []}, fixed=fixed) == {}
+
+
+def test_the_mean_is_over_the_second_half_of_the_checkpoints():
+    ins = [[0.1, 0, 0], [0.2, 0, 0], [0.3, 0, 0], [0.6, 0, 0], [0.9, 0, 0]]
+    outs = [[0, 0.1, 0.1], [0, 0.9, 0.9], [0, 0.2, 0.4], [0, 0.4, 0.4], [0, 0.5, 0.7]]
+    own = run([0], [(10 * i, *both) for i, both in enumerate(zip(ins, outs, strict=True))])
+    choice = chosen("mean", [own])
+    assert (choice.step, choice.since) == (40, 2)
+    assert choice.accuracy == pytest.approx(0.6)
+    assert choice.validation == pytest.approx((0.3 + 0.4 + 0.6) / 3)
+    # Of two runs the one with the higher mean, not the one with the best checkpoint.
+    other = run([0], [(0, [0.9, 0, 0], [0, 1.0, 1.0]), (40, [0.5, 0, 0], [0, 0.4, 0.4])], hparams_seed=1)
+    assert chosen("mean", [own, other]).hparams_seed == 0
+    assert chosen("mean", []) is None
+
+
+def test_the_mean_of_one_checkpoint_is_its_accuracy():
+    assert chosen("mean", [run([0], [(40, [0.5, 0, 0], [0, 0.4, 0.4])])]).accuracy == 0.5

@@ -55,7 +55,7 @@ def test_shots_are_of_each_environments_own_images(sweep):
 
 def test_methods_that_need_a_left_out_environment_have_no_table(sweep):
     found = report(collect([sweep]))
-    assert [one.section.selection for one in found.results] == ["training-domain", "last"]
+    assert [one.section.selection for one in found.results] == ["training-domain", "last", "mean"]
     for form in ("text", "markdown", "latex", "csv", "differences"):
         assert "Zero" in render(found, form)
     text = render(found, "markdown")

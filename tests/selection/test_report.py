@@ -117,6 +117,7 @@ def test_what_a_table_lacks_as_a_whole(tmp_path):
         "no number: needs pair runs (--pairs); not run",
         None,
         None,
+        None,
     ]
 
 

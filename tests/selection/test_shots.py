@@ -107,3 +107,15 @@ def test_one_line_at_a_time_reads_the_same(sweep):
     with (sweep / "ERM_BatchFormer-0-0" / "results.jsonl").open("a") as file:
         file.write('{"step": 3')
     assert result(sweep).section.rows[1].cells["Few"].values == before
+
+
+def test_the_mean_over_checkpoints_averages_the_classes_too(tmp_path):
+    for env in range(4):
+        run = tailed(tmp_path, "ERM", env, 0, [0.9, 0.6, 0.3])
+        row = json.loads((run / "results.jsonl").read_text())
+        later = {**row, "step": 600, f"env{env}_in_by_class": [0.7, 0.6, 0.5]}
+        (run / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in ({**row, "step": 0}, row, later)))
+    (found,) = report(collect([tmp_path]), selections=["mean"]).results
+    cells = found.section.rows[0].cells
+    # Of three checkpoints the last two.
+    assert [cells[name].mean for name in ("Many", "Medium", "Few", "Worst cell")] == pytest.approx([80, 60, 40, 40])
