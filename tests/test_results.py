@@ -14,6 +14,7 @@ import rebuild
 from dg_batchformer import ALGORITHMS, flags
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.selection.report import BEFORE_PENALTY
 from dg_batchformer.sweeps import long_tail
 
 RESULTS = Path(rebuild.__file__).parent
@@ -26,7 +27,9 @@ def rebuilt(request, tmp_path_factory):
     """A published folder, and another one with what its records give."""
     folder, into = RESULTS / request.param, tmp_path_factory.mktemp("results")
     for name, whole in rebuild.reports(folder):
-        assert list(whole.problems) == []
+        # The page of the frozen study says so of IRM.
+        expected = {BEFORE_PENALTY} if name == "algorithms" else set()
+        assert {problem.kind for problem in whole.problems} == expected
         rebuild.write_tables(whole, into / name)
     return folder, into
 
