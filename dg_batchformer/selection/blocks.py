@@ -114,9 +114,17 @@ def legend(report: Report) -> list[str]:
         return ["No table: no run is done."]
     sections = [result.section for result in report.results]
     protocols = {section.setting.protocol for section in sections}
-    sentences = [
+    left_out = [
         "Numbers are accuracies in percent on the in-split (80 % by default) of the left-out environment. Out-splits "
-        "select the checkpoint and the hyper-parameters.",
+        "select the checkpoint and the hyper-parameters."
+    ]
+    none_left_out = [
+        "With test_envs none, numbers are accuracies in percent on the test splits of the environments, all of which "
+        "are trained on; the validation splits of all select."
+    ]
+    sentences = [
+        *left_out * any(section.setting.leaves_out for section in sections),
+        *none_left_out * (not all(section.setting.leaves_out for section in sections)),
         f"Mean ± standard error (ddof {report.ddof}{', as in DomainBed' * (report.ddof == 0)}) over trials; each "
         "trial has its own splits."
         + " With ddof 0 the error of 3 trials is 18 % too small, that of 5 is 11 %." * (report.ddof == 0)
@@ -126,12 +134,6 @@ def legend(report: Report) -> list[str]:
     ]
     if "tllib" in protocols:
         sentences.insert(1, "Under protocol tllib accuracies are on all images of the left-out environment.")
-    if not all(section.setting.leaves_out for section in sections):
-        sentences.insert(
-            1,
-            "With test_envs none, accuracies are on the test splits of the environments, all of which are trained on; "
-            "the validation splits of all select.",
-        )
     if any("imbalance" in dict(section.setting.others) for section in sections):
         sentences.append("Under --imbalance all accuracies, those of the selection too, are averaged over classes.")
     if any(section.shots for section in sections):

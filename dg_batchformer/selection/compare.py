@@ -14,7 +14,7 @@ from dg_batchformer.registry import MODIFIER_ORDER
 from dg_batchformer.selection import inference
 from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, LEVEL, ROPE, SAME, Estimate, Interval, Probabilities
 from dg_batchformer.selection.methods import Floats
-from dg_batchformer.selection.pairs import ByUnit, added_hparam, base_of, units_of
+from dg_batchformer.selection.pairs import ByUnit, added_hparam, base_of, units_of, with_hparams
 from dg_batchformer.selection.shots import FEW
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
@@ -80,12 +80,13 @@ def grids_of(units: Mapping[Unit, float], *, over_datasets: bool) -> list[Floats
 class Comparison:
     """A variant minus its base: over all columns, by column, and by shot if the runs are on a long tail.
 
-    `modifier` is the additional modifier of the variant, or HYPER_PARAMETER; `change` names it, or the hyper-parameter
-    and its value. The family of a comparison are the `n_comparisons` of its modifier in a table: its interval, p-value
-    and verdict hold for all of them together. `rope` is half the width of the region of practical equivalence.
-    `as_selected` is the difference of the two averages in the table, each with its own selected hyper-parameters, and
-    `chosen` what it tells about these environments. `improvement` is the probability that a run of the variant is
-    better. `is_searched`: there are several rows of a search.
+    `modifier` is the additional modifier of the variant, or HYPER_PARAMETER; `change` names it, with its hparams if
+    there are several such variants, or the hyper-parameter and its value. The family of a comparison are the
+    `n_comparisons` of its modifier in a table: its interval, p-value and verdict hold for all of them together. `rope`
+    is half the width of the region of practical equivalence. `as_selected` is the difference of the two averages in the
+    table, each with its own selected hyper-parameters, and `chosen` what it tells about these environments.
+    `improvement` is the probability that a run of the variant is better. `is_searched`: there are several rows of a
+    search.
     """
 
     modifier: str
@@ -210,7 +211,7 @@ def compare(section: Section, rope: float = ROPE) -> list[Comparison]:
     rows = [row for row in section.rows if row.candidates]  # published rows have no runs to pair
     modifiers = ("BatchFormer", *(name for name in MODIFIER_ORDER if name != "BatchFormer"))
     changes = [
-        (modifier, modifier, row, base)
+        (modifier, with_hparams(modifier, row, base, rows), row, base)
         for modifier in modifiers
         for row in rows
         if (base := base_of(row, modifier, rows))

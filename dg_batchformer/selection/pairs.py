@@ -22,6 +22,14 @@ def base_of(row: Row, modifier: str, among: Sequence[Row]) -> Row | None:
     return next((other for other in among if parts(other) == wanted), None) if modifier in modifiers else None
 
 
+def with_hparams(modifier: str, row: Row, base: Row, among: Sequence[Row]) -> str:
+    """A modifier, with the hparams that only the variant was given if there are other variants of its base."""
+    variants = [one for one in among if one.algorithm == row.algorithm and base_of(one, modifier, among) is base]
+    of_base = base.key.by_name
+    added = {name: value for name, value in row.key.by_name.items() if of_base.get(name) != value}
+    return f"{modifier} ({in_words(added)})" if added and len(variants) > 1 else modifier
+
+
 def added_hparam(row: Row, base: Row) -> str:
     """The hparam that only one of two rows of an algorithm was given, if they differ in nothing else."""
     own, of_base = row.key.by_name, base.key.by_name

@@ -175,6 +175,14 @@ def test_a_given_hparam_is_compared_with_the_same_algorithm_without_it(tmp_path)
     assert {one.n_comparisons for one in found} == {2}  # those of equal differences or one trial have no p-value
 
 
+def test_several_variants_of_a_base_are_told_apart(tmp_path):
+    run_of(tmp_path, 0, 0.5)
+    for given in ({}, {"batchformer_lr_scale": 0.1}):
+        run_of(tmp_path, 0, 0.5, algorithm="ERM_BatchFormer", given=hparams(given))
+    titles = [one.title for one in compare(table(tmp_path))]
+    assert titles[:2] == ["BatchFormer on ERM", "BatchFormer (batchformer_lr_scale 0.1) on ERM"]
+
+
 @pytest.mark.parametrize("modifier", MODIFIER_ORDER)
 def test_a_modifiers_hyperparameters_begin_with_its_name_and_no_others_do(modifier):
     def names(algorithm):

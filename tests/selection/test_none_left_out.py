@@ -59,7 +59,8 @@ def test_methods_that_need_a_left_out_environment_have_no_table(sweep):
     for form in ("text", "markdown", "latex", "csv", "differences"):
         assert "Zero" in render(found, form)
     text = render(found, "markdown")
-    assert "With test_envs none, accuracies are on the test splits" in text
+    assert "With test_envs none, numbers are accuracies in percent on the test splits" in text
+    assert "left-out environment. Out-splits" not in text
     document = json.loads(render(found, "json"))
     assert document["results"][0]["rows"][0]["classes"][0] == {
         "environment": "A",
