@@ -57,12 +57,8 @@ def environment_names(dataset: str, runs: Sequence[FinishedRun] = ()) -> tuple[s
     return tuple(map(str, range(runs[0].n_environments))) if runs else ()
 
 
-OF_STAGE = ("stage", "stage_steps")
-"""Arguments that a row shows like given hparams."""
-
-
 class Given(NamedTuple):
-    """The given hparams of a run, of its algorithm and of its network, as JSON with sorted names."""
+    """The given hparams of a run, of its algorithm and of its network, as JSON with sorted names; and its stage."""
 
     algorithm: str
     network: str = NONE_GIVEN
@@ -71,11 +67,11 @@ class Given(NamedTuple):
 def given_hparams(args: Mapping[str, Any]) -> Given:
     given, stage = args.get("hparams"), args.get("stage")
     text = given if isinstance(given, str) and given else json.dumps(str(given)) if given else NONE_GIVEN
-    return _divided(text, tuple((name, args[name]) for name in OF_STAGE if args.get(name)) if stage else ())
+    return _divided(text, f"{stage}, {args['stage_steps']} steps" if stage and args.get("stage_steps") else stage)
 
 
 @functools.lru_cache(maxsize=1024)
-def _divided(text: str, stage: tuple[tuple[str, Any], ...]) -> Given:
+def _divided(text: str, stage: str | None) -> Given:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
@@ -83,7 +79,8 @@ def _divided(text: str, stage: tuple[tuple[str, Any], ...]) -> Given:
     if not isinstance(given, dict):
         return Given(json.dumps(given))
     of_network = {name: given[name] for name in sorted(given) if name in NETWORK_HPARAMS}
-    own = {name: given[name] for name in sorted(given) if name not in of_network} | dict(stage)
+    own = {name: given[name] for name in sorted(given) if name not in of_network}
+    own |= {"stage": stage} if stage else {}
     return Given(json.dumps(own), json.dumps(of_network))
 
 
