@@ -62,7 +62,7 @@ function rowName(row, result, footnote) {
 }
 
 function cellButton(row, column, cell) {
-  const [tag, place] = cell.best ? ["strong", "best"] : cell.second ? ["u", "second best"] : ["span", ""];
+  const [tag, place] = cell.best ? ["strong", "best"] : ["span", ""];
   const said = [meanText(cell), place, cell.missing].filter(Boolean).join(", ");
   const attributes = {
     class: "cell", tabindex: -1, "data-column": column, "aria-expanded": "false",

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison
-from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, Interval
+from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, LEVEL, Interval, on_these
 from dg_batchformer.selection.methods import ORACLE, Cell
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.table import Section
@@ -32,10 +34,10 @@ class Lacking:
 
 
 class Printed(NamedTuple):
-    """A printed number; `place` is 1 for the best of its column, 2 for the second, else 0."""
+    """A printed number; `is_best`: the best of its column, or not told from it."""
 
     text: str
-    place: int = 0
+    is_best: bool = False
 
 
 class Line(NamedTuple):
@@ -77,13 +79,13 @@ def blocks(report: Report) -> Iterator[Block]:
 
 
 def _accuracies(result: Result) -> Grid:
-    section, place = result.section, places(result.section)
+    section, marked = result.section, best(result.section)
     has_ranks, has_sources = any(row.rank for row in section.rows), any(row.source for row in section.rows)
     left = ["Rank"] * has_ranks + ["Algorithm"] + ["Source"] * has_sources
     lines = []
     for row in section.rows:
         names = {"Rank": str(row.rank or ""), "Algorithm": row.label, "Source": row.source or "runs"}
-        numbers = [Printed(cell_text(row.cells[name]), place.get((row.label, name), 0)) for name in section.columns]
+        numbers = [Printed(cell_text(row.cells[name]), (row.label, name) in marked) for name in section.columns]
         lines.append(Line([names[name] for name in left], numbers))
     notes = [f"{label}: {edge}" for label, edges in result.edges.items() for edge in edges]
     return Grid(result.title, result.caption, left, section.columns, lines, notes)
@@ -128,7 +130,7 @@ def legend(report: Report) -> list[str]:
         f"Mean ± standard error (ddof {report.ddof}{', as in DomainBed' * (report.ddof == 0)}) over trials; each "
         "trial has its own splits."
         + " With ddof 0 the error of 3 trials is 18 % too small, that of 5 is 11 %." * (report.ddof == 0)
-        + " The best of a column is marked, also if its difference from the next is not told.",
+        + " Marked: the best of a column, and those that a paired t-test at 5 % does not tell from it.",
         "Avg: mean of the columns. Worst: mean over trials of the lowest column. Macro: average of the accuracies "
         "averaged over classes.",
     ]
@@ -170,15 +172,24 @@ def cell_text(cell: Cell) -> str:
     return f"{text} ({cell.missing})" if cell.missing else text
 
 
-def places(section: Section) -> dict[tuple[str, str], int]:
-    """1 for the best and 2 for the second of each column, by label and column; equal printed numbers share a place."""
-    found: dict[tuple[str, str], int] = {}
+def best(section: Section) -> set[tuple[str, str]]:
+    """The best of each column and those that cannot be told from it, by label and column; none of a single row."""
+    found = set()
     for column in section.columns:
-        printed = {row.label: round(mean, 1) for row in section.rows if (mean := row.cells[column].mean) is not None}
-        first_two = sorted(set(printed.values()), reverse=True)[:2]
-        if len(printed) > 1:
-            found |= {(label, column): first_two.index(v) + 1 for label, v in printed.items() if v in first_two}
+        cells = {row.label: cell for row in section.rows if (cell := row.cells[column]).mean is not None}
+        top = max(cells.values(), key=lambda cell: cell.mean or 0.0, default=None)
+        if top and len(cells) > 1:
+            found |= {(label, column) for label, cell in cells.items() if not _is_told(top, cell)}
     return found
+
+
+def _is_told(top: Cell, cell: Cell) -> bool:
+    """Whether a cell differs from the best one: by a t-test over shared trials, else by the printed number."""
+    differences = [top.values[trial] - cell.values[trial] for trial in top.values if trial in cell.values]
+    if len(differences) < 2:
+        return round(top.mean or 0.0, 1) != round(cell.mean or 0.0, 1)
+    estimate = on_these([np.array([differences])])
+    return estimate is not None and estimate.p < LEVEL
 
 
 def over_all(comparison: Comparison) -> list[str]:

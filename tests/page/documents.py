@@ -148,7 +148,6 @@ def cell(algorithm, environment, values):
         "expected": 20 * len(values),
         "missing": "",
         "best": False,
-        "second": False,
         "command": f"dg-batchformer collect --input_dir sweep --command 'PACS/{algorithm}/{environment}'",
         "choices": choices,
     }
@@ -168,7 +167,7 @@ def over(cells, combine):
 
 def empty(missing):
     return {"mean": None, "error": None, "error_kind": "stderr", "n": 0, "values": {}, "done": 12, "expected": 60,
-            "missing": missing, "best": False, "second": False, "command": "", "choices": []}  # fmt: skip
+            "missing": missing, "best": False, "command": "", "choices": []}  # fmt: skip
 
 
 def published(environments):
@@ -182,8 +181,8 @@ def published(environments):
 def mark_best(rows, columns):
     for column in columns:
         own = [row["cells"][column] for row in rows if not row["source"] and row["cells"][column]["mean"] is not None]
-        for mark, cell in zip(("best", "second"), sorted(own, key=lambda cell: -cell["mean"]), strict=False):
-            cell[mark] = True
+        if own:
+            max(own, key=lambda cell: cell["mean"])["best"] = True
 
 
 def curve(rng, algorithm, environment, trial, accuracy):

@@ -10,7 +10,7 @@ from dg_batchformer import __version__
 from dg_batchformer.runs import records
 from dg_batchformer.runs.files import PROGRESS
 from dg_batchformer.selection import by_kind
-from dg_batchformer.selection.blocks import legend, over_all, places
+from dg_batchformer.selection.blocks import best, legend, over_all
 from dg_batchformer.selection.compare import Difference
 from dg_batchformer.selection.inference import Estimate
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, FinishedRun, mean_validation
@@ -48,7 +48,7 @@ def _of(value: object, *names: str) -> Document:
 
 
 def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
-    section, setting, place = result.section, result.section.setting, places(result.section)
+    section, setting, marked = result.section, result.section.setting, best(result.section)
     explain = ["dg-batchformer", "leaderboard", *report.folders, "--selection", section.selection, "--command"]
     rows = []
     for row in section.rows:
@@ -57,8 +57,7 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
                 **_of(cell, "mean", "error", "error_kind", "n"),
                 "values": {str(trial): value for trial, value in cell.values.items()},
                 **_of(cell, "done", "expected", "missing"),
-                "best": place.get((row.label, column)) == 1,
-                "second": place.get((row.label, column)) == 2,
+                "best": (row.label, column) in marked,
                 "choices": [_choice(choice) for choice in cell.choices],
                 "command": shlex.join([*explain, result.name_of(row, column)]) if cell.choices else None,
             }

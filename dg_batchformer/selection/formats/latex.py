@@ -5,7 +5,7 @@ import re
 from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
 from dg_batchformer.selection.report import Report
 
-MARKS = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+BOLD = r"\textbf{{{}}}"
 
 SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -24,7 +24,7 @@ PREAMBLE = r"% In the preamble: \usepackage{booktabs} \usepackage{graphicx}"
 def render(report: Report) -> str:
     """A table environment for each table; the first line names the packages that it needs.
 
-    The best of a column is bold, the second underlined. A table wider than the text is scaled down.
+    The best of a column is bold, with those not told from it. A table wider than the text is scaled down.
     """
     parts = ["\n".join([PREAMBLE, *(f"% {sentence}" for sentence in legend(report))])]
     for block in blocks(report):
@@ -39,7 +39,7 @@ def render(report: Report) -> str:
 
 
 def _table(grid: Grid) -> str:
-    caption = f"{grid.title}; {grid.caption}. Best in bold, second underlined."
+    caption = f"{grid.title}; {grid.caption}. Bold: the best, and those not told from it."
     if grid.is_of_changes:
         caption = (
             f"{grid.title}, in points, with equal environment, trial and hparams_seed ({grid.caption}). "
@@ -48,7 +48,7 @@ def _table(grid: Grid) -> str:
         )
     rows = [[*(escaped(name).replace(" - ", " -- ") for name in grid.left), *map(escaped, grid.columns)]]
     rows += [
-        [*map(escaped, line.left), *(MARKS.get(place, "{}").format(_number(text)) for text, place in line.numbers)]
+        [*map(escaped, line.left), *((BOLD if best else "{}").format(_number(text)) for text, best in line.numbers)]
         for line in grid.lines
     ]
     header, *lines = (" & ".join(row) + r" \\" for row in rows)

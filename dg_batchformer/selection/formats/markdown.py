@@ -3,11 +3,9 @@
 from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
 from dg_batchformer.selection.report import Report
 
-MARKS = {1: "**{}**", 2: "<u>{}</u>"}
-
 
 def render(report: Report) -> str:
-    """All tables; the best of a column is bold, the second underlined."""
+    """All tables; the best of a column is bold, with those not told from it."""
     parts: list[str] = []
     for block in blocks(report):
         match block:
@@ -27,7 +25,7 @@ def render(report: Report) -> str:
 def _grid(grid: Grid) -> str:
     rows = [list(map(_plain, (*grid.left, *grid.columns)))]
     rows += [
-        [*map(_plain, line.left), *(MARKS.get(place, "{}").format(text) for text, place in line.numbers)]
+        [*map(_plain, line.left), *(f"**{text}**" if best else text for text, best in line.numbers)]
         for line in grid.lines
     ]
     header, *lines = ("| " + " | ".join(row) + " |" for row in rows)

@@ -12,7 +12,6 @@ from dg_batchformer.selection.blocks import Fence, Grid, Lacking, blocks, legend
 from dg_batchformer.selection.methods import TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report
 
-STYLES = {1: "bold", 2: "underline"}
 WIDTH = 100
 MORE = "more: --verbose (other selection methods, differences, explanations), --format html (a page)"
 
@@ -20,7 +19,7 @@ MORE = "more: --verbose (other selection methods, differences, explanations), --
 def render(report: Report, *, color: bool = False, verbose: bool = False) -> str:
     """The table to report and a line for each comparison; with `verbose` all tables, differences and explanations.
 
-    With `color` the best of a column is bold and the second underlined.
+    With `color` the best of a column is bold, with those not told from it.
     """
     file = io.StringIO()
     # No limit of the width: a terminal wraps, a pipe must not cut.
@@ -60,6 +59,6 @@ def _table(grid: Grid) -> Table:
     names = [Column(Text(name)) for name in grid.left]
     table = Table(*names, *(Column(Text(name), justify="right") for name in grid.columns), box=box.SIMPLE_HEAD)
     for line in grid.lines:
-        numbers = [Text(text, style=STYLES.get(place, "")) for text, place in line.numbers]
+        numbers = [Text(text, style="bold" if best else "") for text, best in line.numbers]
         table.add_row(*map(Text, line.left), *numbers)
     return table
