@@ -26,6 +26,7 @@ from dg_batchformer.training.process import Interrupted
 
 if TYPE_CHECKING:
     from dg_batchformer.selection import Collected
+    from dg_batchformer.selection.inference import Rules
     from dg_batchformer.selection.report import Report
     from dg_batchformer.selection.shots import Thresholds
 
@@ -177,11 +178,13 @@ def power(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def how(arguments: argparse.Namespace) -> tuple[int, Sequence[str], Thresholds | None, float]:
+def how(arguments: argparse.Namespace) -> tuple[int, Sequence[str], Thresholds | None, Rules]:
     """The arguments of a report."""
+    from dg_batchformer.selection.inference import Rules
+
     if not arguments.rope >= 0:
         raise InputError(f"--rope is {arguments.rope}: expected at least 0 points, such as 0.5")
-    return arguments.ddof, arguments.selection, thresholds(arguments), arguments.rope
+    return arguments.ddof, arguments.selection, thresholds(arguments), Rules(arguments.rope, arguments.family)
 
 
 def thresholds(arguments: argparse.Namespace) -> Thresholds | None:

@@ -13,7 +13,7 @@ from dg_batchformer.jobs.launchers import launchers, options
 from dg_batchformer.jobs.plan import Sweep
 from dg_batchformer.runs.arguments import FIELDS, Role, RunArguments, names_of
 from dg_batchformer.selection import formats
-from dg_batchformer.selection.inference import ROPE
+from dg_batchformer.selection.inference import FAMILIES, ROPE, USUAL
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita")
@@ -205,6 +205,13 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         default=ROPE,
         metavar="POINTS",
         help="region of practical equivalence: smaller differences count as none (default %(default)s)",
+    )
+    p.add_argument(
+        "--family",
+        choices=list(FAMILIES),
+        default=USUAL.family,
+        help="comparisons that intervals and p are corrected for: those of a modifier, of a table, or none "
+        "(default %(default)s)",
     )
     p.add_argument("--format", default="text", choices=formats.names(), help="(default %(default)s)")
     p.add_argument(

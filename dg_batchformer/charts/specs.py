@@ -20,7 +20,7 @@ ACCURACIES = (
 FOREST = (
     "Runs of equal environment, trial and hparams_seed are compared. Diamond: mean; thick: 95 % interval for these "
     "environments; thin: for new environments; dots: the pairs. Right: wins/ties/losses of the change, and p for these "
-    f"environments; intervals and p are for all comparisons of a modifier together; in blue where p < {LEVEL}."
+    f"environments; intervals and p are corrected for the comparisons of a family; in blue where p < {LEVEL}."
 )
 CURVES = (
     "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison
-from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, LEVEL, Interval, on_these
+from dg_batchformer.selection.inference import FAMILIES, FEWEST_ENVIRONMENTS, LEVEL, Interval, on_these
 from dg_batchformer.selection.methods import ORACLE, Cell
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.table import Section
@@ -150,8 +150,8 @@ def legend(report: Report) -> list[str]:
             "Differences are in points, between runs with equal environment, trial and hparams_seed; rows of a search "
             "are averaged. These environments: 95 % interval with trials as the sample, each the mean over "
             "environments; p: of the same t-test. New environments: 95 % interval with environments and trials as the "
-            f"sample, from {FEWEST_ENVIRONMENTS} environments on. Both hold for all comparisons of a modifier in a "
-            "table together (Bonferroni). Improves: probability that a run of the variant is better. 80 % power: "
+            f"sample, from {FEWEST_ENVIRONMENTS} environments on. Both hold for {FAMILIES[report.rules.family]}. "
+            "Improves: probability that a run of the variant is better. 80 % power: "
             "smallest difference that is found with a probability of 80 %. Chosen: difference of the two Avg above, "
             "each with its own selected hyper-parameters. Better, worse: the interval excludes 0. Equivalent: it lies "
             "within the differences that count as none. See docs/comparisons.md."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,19 @@ import numpy as np
 
 from dg_batchformer.registry import MODIFIER_ORDER
 from dg_batchformer.selection import inference
-from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, LEVEL, ROPE, SAME, Estimate, Interval, Probabilities
+from dg_batchformer.selection.inference import (
+    FEWEST_ENVIRONMENTS,
+    LEVEL,
+    ROPE,
+    SAME,
+    USUAL,
+    Estimate,
+    Interval,
+    Probabilities,
+    Rules,
+)
 from dg_batchformer.selection.methods import Floats
-from dg_batchformer.selection.pairs import ByUnit, added_hparam, base_of, units_of, with_hparams
+from dg_batchformer.selection.pairs import ByUnit, added_hparam, base_of, grids_of, units_of, with_hparams
 from dg_batchformer.selection.shots import FEW
 from dg_batchformer.selection.table import AVERAGE, Row, Section, Unit
 
@@ -62,18 +72,6 @@ class Difference:
     @property
     def n_environments(self) -> int:
         return sum(len(grid) for grid in self.grids)
-
-
-def grids_of(units: Mapping[Unit, float], *, over_datasets: bool) -> list[Floats]:
-    """The grids (environments, complete trials) of the datasets; none if a dataset has no complete trial."""
-    datasets: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for unit, value in units.items():
-        datasets[unit.column if over_datasets else ""][unit.environment][unit.trial_seed] = value
-    grids = []
-    for own in datasets.values():
-        trials = sorted(set.intersection(*map(set, own.values())))
-        grids.append(np.array([[of_trial[trial] for trial in trials] for of_trial in own.values()], dtype=np.float64))
-    return grids if all(grid.size for grid in grids) else []
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,7 @@ def _in_words(limits: Interval) -> str:
     return f"95 % {limits[0]:+.1f} to {limits[1]:+.1f}"
 
 
-def compare(section: Section, rope: float = ROPE) -> list[Comparison]:
+def compare(section: Section, rules: Rules = USUAL) -> list[Comparison]:
     """The comparisons of a section: each modifier, then each given hparam; at last BatchFormer on all algorithms.
 
     Pairs have equal environment, trial and hparams_seed; the section's method selects the checkpoint of each run.
@@ -219,15 +217,19 @@ def compare(section: Section, rope: float = ROPE) -> list[Comparison]:
     changes += [
         (HYPER_PARAMETER, added, row, base) for row in rows for base in rows if (added := added_hparam(row, base))
     ]
-    found = [_comparison(*change, section, rope) for change in changes]
-    tested = [one.modifier for one in found if one.overall.these]
-    found = [dataclasses.replace(one, n_comparisons=max(1, tested.count(one.modifier))) for one in found]
+    found = [_comparison(*change, section, rules.rope) for change in changes]
+    families = {"modifier": [modifier for modifier, *_ in changes], "table": [""] * len(changes)}
+    names = families.get(rules.family, list(map(str, range(len(changes)))))
+    sizes = Counter(name for name, one in zip(names, found, strict=True) if one.overall.these)
+    found = [
+        dataclasses.replace(one, n_comparisons=max(1, sizes[name])) for name, one in zip(names, found, strict=True)
+    ]
     # One for each algorithm, without hyper-parameters of BatchFormer.
     plain: dict[str, Comparison] = {}
     for (modifier, _, row, base), one in zip(changes, found, strict=True):
         if modifier == "BatchFormer" and row.key.given == base.key.given and one.overall.units:
             plain.setdefault(base.algorithm, one)
-    return [*found, *_over_algorithms(list(plain.values()), section, rope)]
+    return [*found, *_over_algorithms(list(plain.values()), section, rules.rope)]
 
 
 def _over_algorithms(own: Sequence[Comparison], section: Section, rope: float) -> Iterator[Comparison]:

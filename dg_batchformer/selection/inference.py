@@ -22,6 +22,13 @@ POWER = 0.8
 ROPE = 0.5
 """The default of `--rope`, in points: smaller differences are of no practical importance."""
 
+FAMILIES = {
+    "modifier": "all comparisons of a modifier in a table together (Bonferroni)",
+    "table": "all comparisons of a table together (Bonferroni)",
+    "none": "each comparison alone, without a correction",
+}
+"""What the intervals and p-values of comparisons are corrected for."""
+
 SAME = 1e-9
 """Values that differ by no more than this are equal up to rounding."""
 
@@ -29,6 +36,16 @@ FEWEST_ENVIRONMENTS = 6
 """With fewer, no distribution-free test reaches p < 0.05: flipping the signs of 5 gives at least 2 / 2^5 = 0.0625."""
 
 Interval = tuple[float, float]
+
+
+class Rules(NamedTuple):
+    """The rules of comparisons: the region of practical equivalence in points, and the family that is corrected for."""
+
+    rope: float = ROPE
+    family: str = "modifier"
+
+
+USUAL = Rules()
 
 
 class Probabilities(NamedTuple):

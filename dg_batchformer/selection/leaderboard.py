@@ -16,7 +16,7 @@ from dg_batchformer.data import BENCHMARKS
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection import Collected
-from dg_batchformer.selection.inference import ROPE
+from dg_batchformer.selection.inference import USUAL, Rules
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN, Cell
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.settings import RowKey, Setting, environment_names
@@ -151,7 +151,7 @@ def leaderboard(
     ddof: int = 0,
     selections: Iterable[str] = (TRAINING_DOMAIN,),
     thresholds: Thresholds | None = None,
-    rope: float = ROPE,
+    rules: Rules = USUAL,
 ) -> Report:
     """The report of collected runs with published rows among them, each table ranked by its average.
 
@@ -160,7 +160,7 @@ def leaderboard(
     otherwise it is among the problems.
     """
     selections = list(selections)
-    base = report(collected, ddof, selections, thresholds, rope)
+    base = report(collected, ddof, selections, thresholds, rules)
     sections = [one.section for one in base.results]
     wanted = {section.dataset for section in sections} or {reference.setting.dataset for reference in references}
     problems = list(base.problems)
@@ -171,7 +171,7 @@ def leaderboard(
             text = f"{reference.algorithm} on {reference.setting.dataset}, {reference.selection} ({reference.source})"
             problems.append(Problem(WITHOUT_RUNS, text))
     sections.sort(key=lambda one: (selections.index(one.selection), one.is_over_datasets, one.setting))
-    results = [Result(ranked(section), rope) for section in sections]
+    results = [Result(ranked(section), rules) for section in sections]
     return dataclasses.replace(base, title="Leaderboard", results=results, problems=problems)
 
 

@@ -1,10 +1,12 @@
 """What is compared: the rows of a table that differ in one thing, and the differences of their runs."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dg_batchformer.registry import split_name
+from dg_batchformer.selection.methods import Floats
 from dg_batchformer.selection.settings import in_words
 from dg_batchformer.selection.table import Row, Unit
 
@@ -50,3 +52,15 @@ def units_of(accuracies: ByUnit, of_base: ByUnit) -> dict[Unit, float]:
         if differences := [value - theirs[seed] for seed, value in own.items() if seed in theirs]:
             units[unit] = float(100 * np.mean(differences))
     return units
+
+
+def grids_of(units: Mapping[Unit, float], *, over_datasets: bool) -> list[Floats]:
+    """The grids (environments, complete trials) of the datasets; none if a dataset has no complete trial."""
+    datasets: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for unit, value in units.items():
+        datasets[unit.column if over_datasets else ""][unit.environment][unit.trial_seed] = value
+    grids = []
+    for own in datasets.values():
+        trials = sorted(set.intersection(*map(set, own.values())))
+        grids.append(np.array([[of_trial[trial] for trial in trials] for of_trial in own.values()], dtype=np.float64))
+    return grids if all(grid.size for grid in grids) else []

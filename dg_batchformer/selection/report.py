@@ -5,9 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.registry import split_name
@@ -15,8 +12,9 @@ from dg_batchformer.runs.arguments import command_line
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection import Collected
 from dg_batchformer.selection.compare import Comparison, compare
-from dg_batchformer.selection.inference import ROPE
-from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, Choice, FinishedRun
+from dg_batchformer.selection.edges import Edge, edges
+from dg_batchformer.selection.inference import USUAL, Rules
+from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, FinishedRun
 from dg_batchformer.selection.settings import Setting, given_in_words
 from dg_batchformer.selection.shots import Thresholds
 from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
@@ -30,74 +28,18 @@ SEEDS = {
     FIXED: "hyper-parameters fixed over trials, so the error is that of splits and seeds",
 }
 
-FEWEST_VALUES = 3  # with fewer different values each one is an edge
-SUSPICIOUS = 0.01
-
-
-@dataclass(frozen=True)
-class Edge:
-    """How often the "lowest" or "highest" tried value of a hyper-parameter (`side`) was chosen.
-
-    `chances` are, for each of the rows chosen, the share of the tried runs with that value.
-    """
-
-    hparam: str
-    side: str
-    n_at: int
-    chances: Sequence[float]
-
-    @property
-    def is_suspicious(self) -> bool:
-        """Whether random choices would be at this edge so often in less than 1 % of cases."""
-        return self.n_at > 0 and at_least(self.n_at, self.chances) < SUSPICIOUS
-
-    def __str__(self) -> str:
-        return (
-            f"{self.hparam}: {self.n_at} of the {len(self.chances)} chosen rows have the {self.side} value of "
-            f"the search ({sum(self.chances):.1f} expected by chance); the best value may lie outside the search space"
-        )
-
-
-def at_least(n: int, chances: Sequence[float]) -> float:
-    """The probability that at least `n` of independent events with these probabilities happen."""
-    distribution = np.array([1.0])
-    for chance in chances:
-        distribution = np.convolve(distribution, [1 - chance, chance])
-    return float(distribution[n:].sum())
-
-
-def edges(row: Row) -> list[Edge]:
-    """The edges of each numeric hyper-parameter that the search of a row varied."""
-    chosen = {choice for cell in row.cells.values() for choice in cell.choices}
-    # The environments of a trial share the rows of the search, so one good row may win in all. These choices are not
-    # independent: each chosen row counts once in its search.
-    searches: dict[tuple[int, int], tuple[Choice, Sequence[Choice]]] = {}
-    for unit, candidates in row.candidates.items():
-        for choice in chosen.intersection(candidates):
-            search = 0 if row.seeds == FIXED else unit.trial_seed
-            searches.setdefault((search, choice.hparams_seed), (choice, candidates))
-    found: dict[tuple[str, str], list[tuple[bool, float]]] = defaultdict(list)
-    for choice, candidates in searches.values():
-        for name in candidates[0].run.hparams:
-            tried: list[Any] = [one.run.hparams.get(name) for one in candidates]
-            if {int, float}.issuperset(map(type, tried)) and len(set(tried)) >= FEWEST_VALUES:
-                for side, extreme in (("lowest", min(tried)), ("highest", max(tried))):
-                    is_at = choice.run.hparams[name] == extreme
-                    found[name, side].append((is_at, tried.count(extreme) / len(tried)))
-    return [Edge(*named, sum(at for at, _ in own), [share for _, share in own]) for named, own in found.items()]
-
 
 @dataclass(frozen=True)
 class Result:
     """A table with its comparisons and edges; these are computed on first use, since not every format shows them."""
 
     section: Section
-    rope: float = ROPE
+    rules: Rules = USUAL
 
     @cached_property
     def comparisons(self) -> Sequence[Comparison]:
         """The paired differences of each modifier and given hyper-parameter; none for the oracle."""
-        return [] if self.section.selection == ORACLE else compare(self.section, self.rope)
+        return [] if self.section.selection == ORACLE else compare(self.section, self.rules)
 
     @cached_property
     def edges(self) -> Mapping[str, Sequence[Edge]]:
@@ -123,7 +65,7 @@ class Result:
         own = [row.cells[AVERAGE] for row in section.rows]
         done, expected = sum(cell.done for cell in own), sum(cell.expected for cell in own)
         runs = f"{'all' if done == expected else f'{done} of'} {expected} runs done" if expected else ""
-        rope = f"differences of less than {self.rope:g} points count as none" if self.comparisons else ""
+        rope = f"differences of less than {self.rules.rope:g} points count as none" if self.comparisons else ""
         return "; ".join(
             part for part in (section.setting.words, given, trials, _seeds(section.rows), runs, rope) if part
         )
@@ -157,6 +99,7 @@ class Report:
     results: Sequence[Result]
     problems: Sequence[Problem]
     ddof: int = 0
+    rules: Rules = USUAL
 
     @property
     def apart(self) -> list[str]:
@@ -177,11 +120,11 @@ def report(
     ddof: int = 0,
     selections: Iterable[str] = tuple(METHODS),
     thresholds: Thresholds | None = None,
-    rope: float = ROPE,
+    rules: Rules = USUAL,
 ) -> Report:
     """The report of collected runs under some selection methods.
 
-    `thresholds` divide classes by training images; differences below `rope` points count as equivalent.
+    `thresholds` divide classes by training images; `rules` are those of the comparisons.
     """
     sections = build(collected, ddof, selections, thresholds)
     problems = [
@@ -190,8 +133,8 @@ def report(
         *_before_penalty(sections),
         *_mixed_versions(collected),
     ]
-    results = [Result(section, rope) for section in sections]
-    return Report("Selection table", collected.folders, len(collected.runs), results, problems, ddof)
+    results = [Result(section, rules) for section in sections]
+    return Report("Selection table", collected.folders, len(collected.runs), results, problems, ddof, rules)
 
 
 def power(report: Report, effect: float) -> list[str]:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from dg_batchformer.registry import ALGORITHMS, MODIFIER_ORDER, hyperparameters, split_name
 from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison, Difference, compare
+from dg_batchformer.selection.inference import Rules
 from dg_batchformer.selection.table import AVERAGE, Unit
 
 ENVIRONMENTS = ("A", "C", "P", "S")
@@ -122,6 +123,13 @@ def test_intervals_and_p_values_are_corrected_for_the_comparisons_of_a_modifier(
             assert one.p == pytest.approx(min(1, len(tested) * one.overall.these.p))
             low, high = one.interval
             assert (low <= 0 <= high) == (one.p >= 0.05)
+
+
+@pytest.mark.parametrize("family", ["table", "none"])
+def test_another_family_can_be_declared(random_sweep, family):
+    comparisons = compare(table(random_sweep[0]), Rules(family=family))[:-1]
+    tested = sum(one.overall.these is not None for one in comparisons)
+    assert {one.n_comparisons for one in comparisons} == {tested if family == "table" else 1}
 
 
 def test_hparams_that_are_the_modifiers_own_do_not_stand_between_a_pair(tmp_path):

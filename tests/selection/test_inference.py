@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dg_batchformer.selection.edges import at_least
 from dg_batchformer.selection.inference import (
     FEWEST_ENVIRONMENTS,
     Estimate,
@@ -21,7 +22,6 @@ from dg_batchformer.selection.inference import (
     trials_needed,
     verdict,
 )
-from dg_batchformer.selection.report import at_least
 
 
 def grid(n_environments=4, n_trials=5, seed=0, *, between=1.0, trials=0.5, noise=1.0, mean=0.3):

@@ -6,7 +6,7 @@ import pytest
 from factories import sweep, table
 from scipy import stats
 
-from dg_batchformer.selection.report import Edge, edges
+from dg_batchformer.selection.edges import Edge, edges
 from dg_batchformer.selection.table import FIXED, REDRAWN
 
 N_ROWS, N_TRIALS = 10, 3

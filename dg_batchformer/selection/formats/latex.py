@@ -43,8 +43,7 @@ def _table(grid: Grid) -> str:
     if grid.is_of_changes:
         caption = (
             f"{grid.title}, in points, with equal environment, trial and hparams_seed ({grid.caption}). "
-            "95 % intervals for these environments and for new ones; p: t-test over trials; both corrected for all "
-            "comparisons of a modifier (Bonferroni)."
+            "95 % intervals for these environments and for new ones; p: t-test over trials."
         )
     rows = [[*(escaped(name).replace(" - ", " -- ") for name in grid.left), *map(escaped, grid.columns)]]
     rows += [
