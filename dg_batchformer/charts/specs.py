@@ -23,13 +23,13 @@ FOREST = (
     f"environments; intervals and p are corrected for the comparisons of a family; in blue where p < {LEVEL}."
 )
 CURVES = (
-    "Runs with the chosen hyper-parameters, one environment left out in each panel. Test: accuracy there; validation: "
-    "on the others' out-splits. Thick lines: means over trials; thin: each trial's test; dots: the chosen models; bars "
-    "at the bottom: steps that SWAD averaged."
+    "Runs with the chosen hyper-parameters, one test environment in each panel. Test: accuracy there; validation: on "
+    "the out-splits of the training environments. Thick lines: means over trials; thin: each trial's test; dots: the "
+    "chosen models; bars at the bottom: steps that SWAD averaged."
 )
 CLASSES = (
-    "Accuracy in percent of each class in each left-out environment, mean over trials; in brackets its training images "
-    "in all training environments."
+    "Accuracy in percent of each class in each test environment, mean over trials; in brackets its training images, in "
+    "all training environments or, if none is left out, in its own."
 )
 SPLITS = ["test", "validation"]
 FEW_CLASSES = 12  # up to so many, their numbers are written

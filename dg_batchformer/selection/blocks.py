@@ -34,7 +34,7 @@ class Lacking:
 
 
 class Printed(NamedTuple):
-    """A printed number; `is_best`: the best of its column, or not told from it."""
+    """A printed number; `is_best`: the best of its column, or not significantly different from it."""
 
     text: str
     is_best: bool = False
@@ -130,7 +130,7 @@ def legend(report: Report) -> list[str]:
         f"Mean ± standard error (ddof {report.ddof}{', as in DomainBed' * (report.ddof == 0)}) over trials; each "
         "trial has its own splits."
         + " With ddof 0 the error of 3 trials is 18 % too small, that of 5 is 11 %." * (report.ddof == 0)
-        + " Marked: the best of a column, and those that a paired t-test at 5 % does not tell from it.",
+        + " Marked: the best of a column, and those not significantly different (paired t-test over trials, 5 %).",
         "Avg: mean of the columns. Worst: mean over trials of the lowest column. Macro: average of the accuracies "
         "averaged over classes.",
     ]
@@ -173,17 +173,17 @@ def cell_text(cell: Cell) -> str:
 
 
 def best(section: Section) -> set[tuple[str, str]]:
-    """The best of each column and those that cannot be told from it, by label and column; none of a single row."""
+    """The best of each column and those not significantly different, by label and column; none of a single row."""
     found = set()
     for column in section.columns:
         cells = {row.label: cell for row in section.rows if (cell := row.cells[column]).mean is not None}
         top = max(cells.values(), key=lambda cell: cell.mean or 0.0, default=None)
         if top and len(cells) > 1:
-            found |= {(label, column) for label, cell in cells.items() if not _is_told(top, cell)}
+            found |= {(label, column) for label, cell in cells.items() if not _differs(top, cell)}
     return found
 
 
-def _is_told(top: Cell, cell: Cell) -> bool:
+def _differs(top: Cell, cell: Cell) -> bool:
     """Whether a cell differs from the best one: by a t-test over shared trials, else by the printed number."""
     differences = [top.values[trial] - cell.values[trial] for trial in top.values if trial in cell.values]
     if len(differences) < 2:

@@ -156,8 +156,9 @@ class Comparison:
 
     @property
     def new_interval(self) -> Interval | None:
-        """The 95 % interval for new environments, simultaneous for the family."""
-        return self.overall.new.interval(self.level) if self.overall.new else None
+        """The 95 % interval for new environments, simultaneous for the family; None for too few environments."""
+        new = self.overall.new if self.overall.n_environments >= FEWEST_ENVIRONMENTS else None
+        return new.interval(self.level) if new else None
 
     @property
     def new_verdict(self) -> str:
@@ -192,9 +193,7 @@ class Comparison:
 
     @property
     def _about_new(self) -> str:
-        if self.overall.n_environments < FEWEST_ENVIRONMENTS or not self.new_interval:
-            return self.new_verdict
-        return f"{_in_words(self.new_interval)}: {self.new_verdict}"
+        return f"{_in_words(self.new_interval)}: {self.new_verdict}" if self.new_interval else self.new_verdict
 
 
 def _in_words(limits: Interval) -> str:

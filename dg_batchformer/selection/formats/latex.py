@@ -24,7 +24,7 @@ PREAMBLE = r"% In the preamble: \usepackage{booktabs} \usepackage{graphicx}"
 def render(report: Report) -> str:
     """A table environment for each table; the first line names the packages that it needs.
 
-    The best of a column is bold, with those not told from it. A table wider than the text is scaled down.
+    The best of a column is bold, with those not significantly different. A table wider than the text is scaled down.
     """
     parts = ["\n".join([PREAMBLE, *(f"% {sentence}" for sentence in legend(report))])]
     for block in blocks(report):
@@ -39,7 +39,7 @@ def render(report: Report) -> str:
 
 
 def _table(grid: Grid) -> str:
-    caption = f"{grid.title}; {grid.caption}. Bold: the best, and those not told from it."
+    caption = f"{grid.title}; {grid.caption}. Bold: the best, and those not significantly different."
     if grid.is_of_changes:
         caption = (
             f"{grid.title}, in points, with equal environment, trial and hparams_seed ({grid.caption}). "

@@ -5,7 +5,7 @@ from dg_batchformer.selection.report import Report
 
 
 def render(report: Report) -> str:
-    """All tables; the best of a column is bold, with those not told from it."""
+    """All tables; the best of a column is bold, with those not significantly different."""
     parts: list[str] = []
     for block in blocks(report):
         match block:

@@ -19,7 +19,7 @@ MORE = "more: --verbose (other selection methods, differences, explanations), --
 def render(report: Report, *, color: bool = False, verbose: bool = False) -> str:
     """The table to report and a line for each comparison; with `verbose` all tables, differences and explanations.
 
-    With `color` the best of a column is bold, with those not told from it.
+    With `color` the best of a column is bold, with those not significantly different.
     """
     file = io.StringIO()
     # No limit of the width: a terminal wraps, a pipe must not cut.
