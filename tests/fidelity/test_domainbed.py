@@ -33,9 +33,18 @@ def both(domainbed, name, dataset):
     return theirs, ours
 
 
+@pytest.fixture
+def double():
+    """Double precision for new tensors too: DomainBed's VREx collects its losses in one."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("dataset", SHAPES)
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_ten_updates_across_the_annealing_step(domainbed, name, dataset):
+def test_ten_updates_across_the_annealing_step(domainbed, double, name, dataset):
+    """In double precision: in single, Adam magnifies rounding, which depends on the processor."""
     theirs, ours = both(domainbed, name, dataset)
     generator = torch.Generator().manual_seed(1)
     for _ in range(10):
@@ -49,7 +58,7 @@ def test_ten_updates_across_the_annealing_step(domainbed, name, dataset):
         theirs.update(batches)
         ours.update(batches)
     a, b = (torch.cat([p.detach().flatten() for p in one.parameters()]) for one in (theirs, ours))
-    assert ((a - b).norm() / a.norm()).item() <= 1e-5
+    assert ((a - b).norm() / a.norm()).item() <= 1e-10
 
 
 @pytest.mark.parametrize("dataset", SHAPES)
