@@ -132,7 +132,7 @@ class About:
     def from_record(cls, record: Record) -> About:
         return cls(record, RunKey.from_args(record["args"]), count_environments(record))
 
-    @property
+    @functools.cached_property
     def is_usable(self) -> bool:
         return (tested_part(self.record) == TEST) == (not self.key.test_envs)
 
@@ -242,11 +242,15 @@ def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None
     is_rising = all(row.step < following.step for row, following in itertools.pairwise(rows))
     if not (has_a_line_each and is_of_one_run and is_rising):
         return None
+    if by_class_of is None:
+        return [Checkpoint(row.step, accuracies_of(row), about) for row in rows], []
     return [Checkpoint(row.step, accuracies_of(row), about, by_class_of(row)) for row in rows], []
 
 
 @functools.lru_cache(maxsize=64)
-def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ...]], Callable[[Any], tuple[Any, ...]]]:
+def _typed(
+    names: tuple[str, ...],
+) -> tuple[Any, Callable[[Any], tuple[float, ...]], Callable[[Any], tuple[Any, ...]] | None]:
     """The decoder of records with these names, and functions that return a record's accuracies, all and by class."""
     own = {name: f"field{i}" for i, name in enumerate(names) if name not in ("step", "args")}
     fields = [
@@ -258,6 +262,8 @@ def _typed(names: tuple[str, ...]) -> tuple[Any, Callable[[Any], tuple[float, ..
     accuracies = [own.get(name, "absent") for name in accuracy_names(n, tested_part(names))]
     by_class = [own[name] for name in class_names(n, names)]
     decoder = msgspec.json.Decoder(record)
+    if not by_class:  # a constant is faster than a getter of nothing, and most records are like that
+        return decoder, operator.attrgetter(*accuracies), None
     return decoder, operator.attrgetter(*accuracies), lambda row: tuple(getattr(row, name) for name in by_class)
 
 

@@ -69,7 +69,7 @@ class FinishedRun:
             record["args"],
             hparams if isinstance(hparams, dict) else {},
             {name: record[name] for name in MADE if name in record},
-            [one.by_class for one in records],
+            [one.by_class for one in records] if any(one.by_class for one in records) else (),
         )
 
     @property

@@ -51,7 +51,7 @@ def class_cells(choice: Choice) -> list[ClassCell]:
     """The classes of the test environment at the chosen checkpoint; empty if not recorded."""
     first = choice.index if choice.since is None else choice.since
     recorded = choice.run.by_class[first : choice.index + 1]
-    if not all(recorded):
+    if not recorded or not all(recorded):
         return []
     counts = training_images(choice.run, choice.env)
     names = choice.run.made.get("classes") or map(str, range(len(counts)))
@@ -94,6 +94,7 @@ def columns_of(runs: Iterable[FinishedRun], thresholds: Thresholds) -> tuple[str
     shots = {
         thresholds.shot(count)
         for run in runs
+        if run.made.get("class_counts")
         for env in run.key.test_envs or range(run.n_environments)
         for count in training_images(run, env)
     }
