@@ -18,7 +18,7 @@ import numpy as np
 
 from dg_batchformer.selection import collect
 from dg_batchformer.selection.compare import compare
-from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, Estimate, on_new, on_these
+from dg_batchformer.selection.inference import FEWEST_ENVIRONMENTS, Estimate, on_new, on_these, variance_of_rest
 from dg_batchformer.selection.methods import Floats
 from dg_batchformer.selection.table import build
 
@@ -30,8 +30,7 @@ RESAMPLES = 400
 def components(grid: Floats) -> tuple[float, float, float]:
     """The variances between environments, between trials, and of the rest (method of moments, at least 0)."""
     n_environments, n_trials = grid.shape
-    rest = grid - grid.mean(0) - grid.mean(1, keepdims=True) + grid.mean()
-    noise = float((rest**2).sum()) / ((n_environments - 1) * (n_trials - 1))
+    noise = variance_of_rest(grid)
     between = float(grid.mean(1).var(ddof=1)) - noise / n_trials
     trials = float(grid.mean(0).var(ddof=1)) - noise / n_environments
     return max(between, 0.0), max(trials, 0.0), noise

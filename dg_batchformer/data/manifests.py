@@ -93,12 +93,13 @@ def tree_of(benchmark: Benchmark, data_dir: str | None) -> Tree:
         given = ", ".join(sorted({row.env for row in rows}))
         raise InputError(f"{file} has the environments {given}: expected {', '.join(benchmark.folders)}")
     names = class_names(rows)
+    indices = {label: i for i, label in enumerate(names)}
     found = Finder(root)
     folders = [
         Folder(
             name,
             [found.path(row.path) for row in by_env[plain]],
-            [list(names).index(row.label) for row in by_env[plain]],
+            [indices[row.label] for row in by_env[plain]],
             [row.split for row in by_env[plain]] if benchmark.tests else (),
         )
         for plain, name in expected.items()

@@ -217,8 +217,7 @@ def compare(section: Section, rules: Rules = USUAL) -> list[Comparison]:
         (HYPER_PARAMETER, added, row, base) for row in rows for base in rows if (added := added_hparam(row, base))
     ]
     found = [_comparison(*change, section, rules.rope) for change in changes]
-    families = {"modifier": [modifier for modifier, *_ in changes], "table": [""] * len(changes)}
-    names = families.get(rules.family, list(map(str, range(len(changes)))))
+    names = [{"modifier": modifier, "table": ""}.get(rules.family, str(i)) for i, (modifier, *_) in enumerate(changes)]
     sizes = Counter(name for name, one in zip(names, found, strict=True) if one.overall.these)
     found = [
         dataclasses.replace(one, n_comparisons=max(1, sizes[name])) for name, one in zip(names, found, strict=True)

@@ -149,11 +149,16 @@ def on_new(grids: Sequence[Floats]) -> Estimate | None:
     parts = []
     for grid in grids:
         n_environments, n_trials = grid.shape
-        rest = grid - grid.mean(0) - grid.mean(1, keepdims=True) + grid.mean()
-        noise = float((rest**2).sum()) / ((n_environments - 1) * (n_trials - 1)) / grid.size
+        noise = variance_of_rest(grid) / grid.size
         parts.append((_variance_of_mean(grid.mean(1)), n_environments - 1))
         parts.append((max(_variance_of_mean(grid.mean(0)) - noise, 0.0), n_trials - 1))
     return _estimate(grids, parts)
+
+
+def variance_of_rest(grid: Floats) -> float:
+    """The variance of what neither environments nor trials explain: the mean square of a two-way table."""
+    rest = grid - grid.mean(0) - grid.mean(1, keepdims=True) + grid.mean()
+    return float((rest**2).sum()) / ((grid.shape[0] - 1) * (grid.shape[1] - 1))
 
 
 def _variance_of_mean(values: Floats) -> float:

@@ -27,18 +27,23 @@ def base_of(row: Row, modifier: str, among: Sequence[Row]) -> Row | None:
 def with_hparams(modifier: str, row: Row, base: Row, among: Sequence[Row]) -> str:
     """A modifier, with the hparams that only the variant was given if there are other variants of its base."""
     variants = [one for one in among if one.algorithm == row.algorithm and base_of(one, modifier, among) is base]
-    of_base = base.key.by_name
-    added = {name: value for name, value in row.key.by_name.items() if of_base.get(name) != value}
+    added = _added(row, base)
     return f"{modifier} ({in_words(added)})" if added and len(variants) > 1 else modifier
 
 
 def added_hparam(row: Row, base: Row) -> str:
     """The hparam that only one of two rows of an algorithm was given, if they differ in nothing else."""
-    own, of_base = row.key.by_name, base.key.by_name
-    added = {name: value for name, value in own.items() if name and of_base.get(name) != value}
-    if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or len(own) != len(of_base) + 1:
+    added = {name: value for name, value in _added(row, base).items() if name}
+    has_one_more = len(row.key.by_name) == len(base.key.by_name) + 1
+    if split_name(row.algorithm) != split_name(base.algorithm) or len(added) != 1 or not has_one_more:
         return ""
     return in_words(added)
+
+
+def _added(row: Row, base: Row) -> dict[str, str]:
+    """The given hparams of a row that its base was not given with the same value."""
+    of_base = base.key.by_name
+    return {name: value for name, value in row.key.by_name.items() if of_base.get(name) != value}
 
 
 ByUnit = Mapping[Unit, Mapping[int, float]]
