@@ -33,9 +33,7 @@ class IRM(AnnealedPenalty):
     """Invariant risk minimisation, IRMv1 (Arjovsky et al., 2019, https://arxiv.org/abs/1907.02893).
 
     The mean over environments of cross-entropy + weight * penalty; the variant is DomainBed's (unbiased two-half
-    estimate of the penalty, `irm_lambda` from step `irm_penalty_anneal_iters` on, weight 1 before). With BatchFormer
-    an environment is [z ; h]: with an odd batch size z and h of a sample are in different halves, and the estimate is
-    biased upwards; an even `batch_size` keeps them together.
+    estimate of the penalty, `irm_lambda` from step `irm_penalty_anneal_iters` on, weight 1 before).
     """
 
     method = "irm"

@@ -214,13 +214,20 @@ def groups_of(optimizer: Optimizer, module: nn.Module) -> list[int]:
     return [i for i, group in enumerate(optimizer.param_groups) if not own.isdisjoint(group["params"])]
 
 
-def train_beside(optimizer: Optimizer, featurizer: nn.Module, beside: nn.Module, lr_scale: float) -> None:
-    """Adds a group for another module to the optimizer of the featurizer, with a scaled learning rate."""
+def train_beside(
+    optimizer: Optimizer, featurizer: nn.Module, beside: nn.Module, lr_scale: float, weight_decay: float | None
+) -> None:
+    """Adds a group for another module to the optimizer of the featurizer, with a scaled learning rate.
+
+    `weight_decay` None is that of the featurizer.
+    """
     own = set(beside.parameters())
     for group in optimizer.param_groups:
         group["params"] = [parameter for parameter in group["params"] if parameter not in own]
     if followed := groups_of(optimizer, featurizer):
         options = {**optimizer.param_groups[followed[0]], "params": list(beside.parameters())}
+        if weight_decay is not None:
+            options["weight_decay"] = weight_decay
         optimizer.add_param_group({**options, "batchformer_follows": followed[0], "batchformer_lr_scale": lr_scale})
         follow(optimizer)
         optimizer.register_step_pre_hook(follow)

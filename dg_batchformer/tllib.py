@@ -64,8 +64,8 @@ def by_environment(rows: Tensor, n_domains: int) -> Tensor:
 
     The environments of the batch are contiguous and have equal numbers of samples, as in that library. Without the
     reordering, the rows of two environments chunk into "before BatchFormer" and "after BatchFormer", and a penalty over
-    environments compares those. IRM's penalty splits a chunk into even and odd positions: use an even number of samples
-    for each environment, so that z and h of a sample are in the same half.
+    environments compares those. IRM's penalty splits a chunk into even and odd positions: if an environment has an odd
+    number of samples, h_d and its labels are rotated by one row, so that z and h of a sample are in the same half.
 
     Shape: input and output (2N, ...), N a multiple of `n_domains`. Raises InputError for another number of rows.
     """
@@ -75,7 +75,8 @@ def by_environment(rows: Tensor, n_domains: int) -> Tensor:
             "n_domains, which is at least 1; give what the classifier returns in training, and the labels after "
             "duplicate_labels, and use a batch size that n_domains divides"
         )
-    return rows.unflatten(0, (2, n_domains, -1)).transpose(0, 1).flatten(0, 2)
+    z, h = rows.unflatten(0, (2, n_domains, -1))
+    return torch.stack([z, h.roll(z.shape[1] % 2, 1)], 1).flatten(0, 2)
 
 
 def parameter_groups(classifier: Any, base_lr: float = 1.0, lr_scale: float = 1.0) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from dg_batchformer import get_algorithm_class, registry, with_batchformer
 from dg_batchformer.algorithms.adapter import Adapter
 from dg_batchformer.algorithms.adapter.rows import Rows
 from dg_batchformer.batchformer import attend
+from dg_batchformer.errors import InputError
 
 
 def as_of_others(name):
@@ -31,6 +32,8 @@ def trained(cls, **hparams):
     """Values, weights, gradients and the next random number after a few steps across the annealing step."""
     algorithm = make(cls, **hparams)
     values = [algorithm.update(minibatches((4, 6, 5), seed=step)) for step in range(4)]
+    # The penalty of z alone is computed beside the objective, and only for ours.
+    values = [{key: value for key, value in one.items() if key != "penalty_z"} for one in values]
     gradients = {name: parameter.grad for name, parameter in algorithm.named_parameters()}
     if hasattr(algorithm, "finish"):
         algorithm.on_validation(3, 1.0)
@@ -67,6 +70,11 @@ def test_our_objectives_take_the_same_steps_through_the_adapter_to_the_bit(name,
     annealing = {hp.name: 2 for hp in ours.hyperparameters if hp.name.endswith("_penalty_anneal_iters")}
     one, other = (trained(cls, **hparams, **annealing) for cls in (ours, theirs))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_the_loss_of_an_external_algorithm_has_no_branches():
+    with pytest.raises(InputError, match=r"expected 1\.0 and 'joint', since the loss of an external algorithm cannot be"):
+        make(with_batchformer(Plain), batchformer_penalty="separate")
 
 
 def test_any_algorithm_with_the_contract_is_wrapped():

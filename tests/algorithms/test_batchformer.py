@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from factories import CLASSES, SHAPE, make, minibatches, weights
 
 from dg_batchformer import default_hparams, get_algorithm_class
+from dg_batchformer.algorithms.irm import irm_penalty
 from dg_batchformer.batchformer import BatchFormer, attend
 
 VARIANTS = ["ERM", "CORAL", "IRM", "VREx", "MixStyle", "SWAD"]
@@ -46,9 +47,74 @@ def test_penalties_compare_environments_each_with_both_branches(name, scope):
     z = [algorithm.featurizer(x) for x, _ in batches]
     h = attend(algorithm.batchformer, z, scope)
     both = [torch.cat([before, after]) for before, after in zip(z, h, strict=True)]
-    expected = algorithm.objective(both, [torch.cat([y, y]) for _, y in batches])
+    base = make(name)
+    base.classifier = algorithm.classifier
+    expected = base.objective(both, [torch.cat([y, y]) for _, y in batches])
+    expected["penalty_z"] = base.objective(z, [y for _, y in batches])["penalty"]
     values = algorithm.update(batches)
     assert values == {key: pytest.approx(value.item(), rel=1e-4, abs=1e-6) for key, value in expected.items()}
+
+
+@pytest.mark.parametrize("name", ["ERM", "CORAL", "IRM", "VREx", "BalancedSoftmax"])
+@pytest.mark.parametrize("penalty", ["joint", "separate"])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_a_loss_weight_and_a_penalty_by_branch(name, penalty, weight):
+    algorithm = without_dropout(name, batchformer_penalty=penalty, batchformer_loss_weight=weight)
+    base = make(name)
+    base.classifier = algorithm.classifier
+    for one in (algorithm, base):
+        if hasattr(one, "set_class_counts"):
+            one.set_class_counts(torch.arange(1, 13).reshape(3, 4))
+    batches = minibatches((4, 6, 8))
+    z = [algorithm.featurizer(x) for x, _ in batches]
+    h, y = attend(algorithm.batchformer, z, "all"), [y for _, y in batches]
+    of_z, of_h = base.objective(z, y), base.objective(h, y)
+    both = base.objective([torch.cat(one) for one in zip(z, h, strict=True)], [torch.cat([one, one]) for one in y])
+    nll = "nll" if "nll" in of_z else "loss"
+    expected = (of_z[nll] + weight * of_h[nll]) / (1 + weight)
+    if "penalty" in of_z:
+        separate = (of_z["penalty"] + weight * of_h["penalty"]) / (1 + weight)
+        of_penalty = separate if penalty == "separate" else both["penalty"]
+        # Before annealing the weight of the penalty is 1; CORAL's is 1 always.
+        expected = expected + of_penalty
+    values = algorithm.update(batches)
+    assert values["loss"] == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    if "penalty" in of_z:
+        assert values["penalty"] == pytest.approx(of_penalty.item(), rel=1e-4, abs=1e-6)
+        assert values["penalty_z"] == pytest.approx(of_z["penalty"].item(), rel=1e-4, abs=1e-6)
+
+
+def test_with_an_odd_number_of_samples_irms_penalty_has_no_bias():
+    """Over many batches in which h is z, the mean penalty is that of two independent halves, the squared slope."""
+    torch.manual_seed(0)
+    algorithm = without_dropout("IRM")
+    drawn, n = 4000, 7
+    logits = 2 * torch.randn(drawn, n, CLASSES, dtype=torch.double)
+    labels = torch.randint(0, CLASSES, (drawn, n))
+    slopes = ((torch.softmax(logits, 2) * logits).sum(2) - logits.gather(2, labels[..., None])[..., 0]).mean()
+    penalties = torch.stack(
+        [
+            irm_penalty(algorithm._both([one], [one])[0], algorithm._both([y], [y])[0])
+            for one, y in zip(logits, labels, strict=True)
+        ]
+    ).detach()
+    naive = torch.stack(
+        [irm_penalty(torch.cat([one, one]), torch.cat([y, y])) for one, y in zip(logits, labels, strict=True)]
+    ).detach()
+    truth, error = float(slopes) ** 2, float(naive.std()) / drawn**0.5
+    assert abs(float(penalties.mean()) - truth) < 0.3 * abs(float(naive.mean()) - truth)
+    assert float(naive.mean()) - truth > 10 * error
+
+
+@pytest.mark.parametrize("weight_decay", [None, 0.25])
+def test_a_weight_decay_of_its_own(weight_decay):
+    algorithm = make(
+        "IRM_BatchFormer", weight_decay=0.5, batchformer_weight_decay=weight_decay, irm_penalty_anneal_iters=1
+    )
+    for _ in range(2):
+        algorithm.update(minibatches())
+        base, own = algorithm.optimizer.param_groups
+        assert (base["weight_decay"], own["weight_decay"]) == (0.5, weight_decay or 0.5)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -131,6 +197,17 @@ def test_same_initial_weights_as_the_base():
         ({"batchformer_dropout": 1.0}, "dropout is 1.0"),
         ({"batchformer_scope": "domain"}, "'batchformer_scope' is 'domain': expected 'all' or 'environment'"),
         ({"batchformer_lr_scale": -1.0}, "'batchformer_lr_scale' is -1.0"),
+        ({"batchformer_penalty": "own"}, "'batchformer_penalty' is 'own': expected 'joint' or 'separate'"),
+        ({"batchformer_weight_decay": -1.0}, "'batchformer_weight_decay' is -1.0"),
+        ({"batchformer_loss_weight": -1.0}, "'batchformer_loss_weight' is -1.0"),
+        (
+            {"batchformer_penalty": "separate", "batchformer_as_released": True},
+            "expected 1.0 and 'joint', since hparam 'batchformer_as_released' is True",
+        ),
+        (
+            {"batchformer_loss_weight": 0.5, "batchformer_shared_classifier": False},
+            "expected 1.0 and 'joint', since hparam 'batchformer_shared_classifier' is False",
+        ),
     ],
 )
 def test_wrong_hparams_are_named(hparams, message):
