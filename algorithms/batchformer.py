@@ -68,9 +68,9 @@ def with_batchformer(cls: Any) -> Any:
     class WithBatchFormer(cls):
         beside = "batchformer"
 
-        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
+        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any, **more: Any) -> None:
             own = settings(hparams, HYPERPARAMETERS)
-            super().__init__(input_shape, num_classes, num_domains, hparams)
+            super().__init__(input_shape, num_classes, num_domains, hparams, **more)
             width, heads = self.featurizer.n_outputs, own["batchformer_heads"]
             if width % heads:
                 raise InputError(

@@ -134,9 +134,9 @@ def with_mixstyle(cls: Any) -> Any:
     cls = adapted(cls, "MixStyle")
 
     class WithMixStyle(cls):
-        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
+        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any, **more: Any) -> None:
             own = settings(hparams, HYPERPARAMETERS)
-            super().__init__(input_shape, num_classes, num_domains, hparams)
+            super().__init__(input_shape, num_classes, num_domains, hparams, **more)
             stages, layers = stages_of(self.featurizer), own["mixstyle_layers"]
             if not layers or not set(layers) <= stages.keys():
                 raise InputError(

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from dg_batchformer.backbones import batch_norms
 from dg_batchformer.batchformer import without_batchformer
+from dg_batchformer.contracts import contract_of
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import Hyperparameter, settings
@@ -206,22 +207,30 @@ def with_swad(cls: Any) -> Any:
     end from the inputs of the last steps.
     """
 
+    contract = contract_of(cls)
+
     class WithSWAD(cls):
-        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any) -> None:
+        def __init__(self, input_shape: Any, num_classes: int, num_domains: int, hparams: Any, **more: Any) -> None:
             valley = LossValley(*settings(hparams, HYPERPARAMETERS).values())
-            super().__init__(input_shape, num_classes, num_domains, hparams)
+            super().__init__(input_shape, num_classes, num_domains, hparams, **more)
             self.swad_window: tuple[int, int] | None = None
             self._valley = valley
             self._segment = Average()
             self._segment_start = 0
             self._recent_inputs: deque[Tensor] = deque(maxlen=BATCH_NORM_STEPS)
+            self._names = tuple(without_batchformer(self.named_parameters()))
 
-        def update(self, minibatches: Minibatches, unlabeled: Any = None) -> dict[str, float]:
-            values = super().update(minibatches, unlabeled)
+        def update(self, *given: Any, **named: Any) -> dict[str, float]:
+            values: dict[str, float] = super().update(*given, **named)
             if not self._valley.dead:
-                self._segment.add(without_batchformer(self.named_parameters()))
-            self.observe(minibatches)
+                self._segment.add(self._averaged())
+            self.observe(contract.minibatches(given, named))
             return values
+
+        def _averaged(self) -> dict[str, Tensor]:
+            """The weights of inference: those of the construction. Some algorithms later add networks for training."""
+            named = dict(self.named_parameters())
+            return {name: named[name] for name in self._names}
 
         @property
         def remembers(self) -> int:
@@ -274,7 +283,7 @@ def with_swad(cls: Any) -> Any:
                     last.end,
                 )
             with torch.no_grad():
-                for name, parameter in without_batchformer(self.named_parameters()).items():
+                for name, parameter in self._averaged().items():
                     parameter.copy_(weights[name])
             if self._recent_inputs:
                 reestimate_batch_norm(self, list(self._recent_inputs))

@@ -3,7 +3,8 @@
 A name is an objective followed by modifiers, such as `CORAL_MixStyle_BatchFormer`. Without an objective the modifiers
 apply to ERM: `SWAD` is `ERM_SWAD`. Every spelling of a composition is the same class: MixStyle comes first (it changes
 the features), then BatchFormer (the input of the loss), then SWAD (the final weights). An objective is built in, added
-by `register_algorithm`, a class `module:Class`, or one of DomainBed's if DomainBed can be imported.
+by `register_algorithm`, a class `module:Class`, or one of a code base that can be imported
+(`contracts.REGISTRIES`).
 """
 
 import copy
@@ -12,6 +13,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from dg_batchformer.contracts import Registry, config_of, contract_of, named_class, registry_of
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import OURS, Hyperparameter, plain, shared_hyperparameters
 
@@ -60,8 +62,8 @@ _modifiers: dict[str, Modifier] = {}
 def register_algorithm(cls: type) -> type:
     """Class decorator that registers an algorithm, and so all its variants, under the name of the class.
 
-    The class has DomainBed's contract (`update(minibatches, unlabeled=None)`, `predict(x)`) and may declare
-    `hyperparameters`, a tuple of `Hyperparameter`. Raises InputError if another class has the name, or if it ends with
+    The class has `predict(x)` and an `update` of `contracts.CONTRACTS`, and may declare `hyperparameters`, a tuple of
+    `Hyperparameter`. Raises InputError if another class has the name, or if it ends with
     the name of a modifier.
     """
     name = cls.__name__
@@ -79,6 +81,7 @@ def _check_contract(cls: type) -> None:
     if missing := [method for method in ("update", "predict") if not callable(getattr(cls, method, None))]:
         lacks = f"{cls.__name__} has no {' and no '.join(missing)}"
         raise InputError(f"{lacks}: expected an algorithm with update and predict")
+    contract_of(cls)
 
 
 def register_modifier(name: str, hyperparameters: tuple[Hyperparameter, ...]) -> Callable[[Modify], Modify]:
@@ -129,7 +132,7 @@ def get_algorithm_class(name: str) -> Any:
     stem, modifiers = split_name(name)
     if len(set(modifiers)) < len(modifiers):
         raise InputError(f"algorithm {name!r} names a modifier twice")
-    objective = _imported(stem) if ":" in stem else _objectives.get(stem) or _domainbed_class(stem)
+    objective = _imported(stem) if ":" in stem else _objectives.get(stem) or named_class(stem)
     if objective is None:
         raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS})))
     return _composed(Composition(objective, frozenset(modifiers)))
@@ -178,43 +181,29 @@ def _imported(path: str) -> type:
     return cls
 
 
-def _domainbed_class(name: str) -> type | None:
-    """An algorithm of DomainBed, if DomainBed can be imported."""
-    try:
-        module = importlib.import_module("domainbed.algorithms")
-    except ImportError:
-        return None
-    return getattr(module, name) if name in module.ALGORITHMS else None
-
-
-def is_domainbed(cls: type) -> bool:
-    """Whether a class is DomainBed's, whose hyper-parameters only DomainBed's registry knows."""
-    return cls.__module__.startswith("domainbed.")
-
-
 def hyperparameters(algorithm: str | type, dataset: str) -> tuple[Hyperparameter, ...]:
     """All hyper-parameters of an algorithm, by name or class, on a dataset (also any of DomainBed's)."""
     cls = get_algorithm_class(algorithm) if isinstance(algorithm, str) else algorithm
     objective = _composition(cls).objective
     shared = shared_hyperparameters(dataset)
-    if is_domainbed(objective):
-        # DomainBed's networks do not know these.
-        shared = (*(hp for hp in shared if hp.name not in OURS), *_domainbed_hyperparameters(objective, dataset))
+    if registry := registry_of(objective):
+        # Networks of other code bases do not know ours.
+        shared = (*(hp for hp in shared if hp.name not in OURS), *_their_hyperparameters(registry, objective, dataset))
     own = tuple(getattr(cls, "hyperparameters", ()))
     # The last one of a name counts: a method may declare a shared hyper-parameter again.
     return tuple({hp.name: hp for hp in (*shared, *own)}.values())
 
 
-def _domainbed_hyperparameters(cls: type, dataset: str) -> tuple[Hyperparameter, ...]:
-    registry = importlib.import_module("domainbed.hparams_registry")
-    # DomainBed does not have RotatedDigits; it counts as small images.
-    dataset = "RotatedMNIST" if dataset == "RotatedDigits" else dataset
+def _their_hyperparameters(registry: Registry, cls: type, dataset: str) -> tuple[Hyperparameter, ...]:
+    theirs = importlib.import_module(registry.hparams)
+    # They do not have RotatedDigits; it counts as small images.
+    dataset = registry.small if dataset == "RotatedDigits" else dataset
 
     class Drawn(Hyperparameter):
         def draw(self, seed: int) -> Any:
-            return plain(registry.random_hparams(cls.__name__, dataset, seed)[self.name])
+            return plain(theirs.random_hparams(cls.__name__, dataset, seed).get(self.name, self.default))
 
-    defaults = registry.default_hparams(cls.__name__, dataset)
+    defaults = config_of(cls.__module__.partition(".")[0]) | theirs.default_hparams(cls.__name__, dataset)
     return tuple(Drawn(name, value) for name, value in defaults.items() if name != "resnet50_augmix")
 
 

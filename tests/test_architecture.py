@@ -12,6 +12,7 @@ FLOORS = {
     "machine": 0,
     "hparams": 1,
     "batchformer": 1,
+    "contracts": 1,
     "weights": 1,
     "backbones": 1,
     "networks": 1,

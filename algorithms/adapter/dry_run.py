@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dg_batchformer import machine
+from dg_batchformer.contracts import update
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.errors import InputError, first_line
 
@@ -52,7 +53,7 @@ def dry_run(algorithm: Any, modified: type) -> None:
     trial.featurizer.register_forward_hook(watch)
     with undisturbed_generators(device):
         try:
-            trial.update(random_minibatches(trial.task, device))
+            update(trial, random_minibatches(trial.task, device))
         except (InputError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:

@@ -130,22 +130,23 @@ def probe_seconds(setup: Setup, threads: int) -> float:
     """
     import torch
 
+    from dg_batchformer.contracts import update
     from dg_batchformer.data.environments import Samples
     from dg_batchformer.training.compute import EVALUATION_BATCH, correct_and_loss
 
     torch.set_num_threads(threads)
     batches = setup.minibatches()
 
-    def update() -> None:
+    def probe() -> None:
         minibatches = next(batches)
         with setup.compute.autocast():
-            values = setup.algorithm.update(minibatches)
+            values = update(setup.algorithm, minibatches)
         [float(value) for value in values.values()]  # waits for a GPU
 
-    update()
+    probe()
     started = time.monotonic()
     for _ in range(PROBE_STEPS):
-        update()
+        probe()
     per_step = (time.monotonic() - started) / PROBE_STEPS
     setup.algorithm.eval()
     chunk = setup.splits[0].inside[: EVALUATION_BATCH[setup.compute.device]]

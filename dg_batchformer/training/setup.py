@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dg_batchformer import machine
 from dg_batchformer.backbones import make_backbone
+from dg_batchformer.contracts import contract_of
 from dg_batchformer.data import load_dataset
 from dg_batchformer.data.batches import Minibatches, Training, given_splits, load
 from dg_batchformer.data.environments import Dataset, Environment, Samples, Split, TensorEnvironment
@@ -68,7 +69,7 @@ class Setup:
             splits = long_tailed(dataset, splits, run.training_envs, run.imbalance, arguments.trial_seed)
         compute = Compute.from_run(run)
         seed_everything(arguments.seed)
-        algorithm = make_algorithm(run, dataset)
+        algorithm = make_algorithm(run, dataset, splits)
         setup = cls(run, dataset, splits, compute, algorithm)
         if hasattr(algorithm, "set_class_counts"):
             algorithm.set_class_counts(torch.tensor(list(setup.class_counts.values())))
@@ -111,11 +112,13 @@ def run_splits(run: Run, dataset: Dataset) -> list[Split]:
     return run.protocol.splits(dataset.sizes, given.holdout_fraction, given.trial_seed, given.test_envs)
 
 
-def make_algorithm(run: Run, dataset: Dataset) -> Any:
+def make_algorithm(run: Run, dataset: Dataset, splits: list[Split]) -> Any:
     """The algorithm of a run with its initial weights; InputError if it violates the protocol."""
     name = run.arguments.algorithm
     try:
-        algorithm = run.algorithm(dataset.input_shape, dataset.num_classes, len(run.training_envs), run.hparams)
+        shapes = dataset.input_shape, dataset.num_classes, len(run.training_envs)
+        labels = [dataset.environments[i].labels[splits[i].inside] for i in run.training_envs]
+        algorithm = contract_of(run.algorithm).construct(run.algorithm, shapes, run.hparams, labels)
     except NotImplementedError as error:  # the error of DomainBed's networks
         raise InputError(f"{name} has no network for the inputs {dataset.input_shape} of {dataset.name}") from error
     run.protocol.check(name, algorithm)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dg_batchformer import machine
+from dg_batchformer import contracts, machine
 from dg_batchformer.data.batches import Minibatches
 from dg_batchformer.data.environments import Dataset
 from dg_batchformer.errors import DivergedError, InputError, details, sentence
@@ -136,10 +136,10 @@ class Trainer:
     def _update(self, step: int, minibatches: Minibatches) -> None:
         state = self.state
         if getattr(self.algorithm, "awaits_features", False):
-            what = self.dataset, self.splits, self.run.training_envs, self.compute
-            self.algorithm.see_features(*training_features(self.algorithm, *what))
+            what = self.algorithm, self.dataset, self.splits, self.run.training_envs, self.compute
+            self.algorithm.see_features(*training_features(*what))
         with self.compute.autocast():
-            state.values[step] = self.algorithm.update(minibatches)
+            state.values[step] = contracts.update(self.algorithm, minibatches, step)
         if state.schedule:
             state.schedule.after(step)
         n_images = sum(len(x) for x, _ in minibatches)

@@ -195,7 +195,9 @@ class NoModule:
     def __init__(self, input_shape, num_classes, num_domains, hparams):
         self.featurizer = NoHidden()
 
-    update = predict = None
+    def update(self, minibatches, unlabeled=None): ...
+
+    predict = update
 
 
 class NoHidden(nn.Flatten):
@@ -471,7 +473,7 @@ def test_a_mixture_of_inputs_is_that_mixture_of_features():
 def test_autocast_does_not_round_the_features_again():
     """Features in float32 stay what they are; the base's classifier sees them so too."""
     features = torch.randn(4, 8)
-    rows = Rows(nn.Identity(), None, lambda featurizer, beside: [features])
+    rows = Rows(nn.Identity(), None, lambda featurizer, beside: [features], torch.arange(4))
     rows.featurizer.forward = rows
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(rows(torch.eye(4, 5)), features)
