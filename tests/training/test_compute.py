@@ -128,7 +128,7 @@ def test_our_algorithms_give_tensors_that_are_read_late():
     rows = state.read_values()
     assert state.values == rows
     assert list(rows) == [0, 1]
-    assert all(set(row) == {"loss", "nll", "penalty"} for row in rows.values())
+    assert all(set(row) == {"loss", "nll", "penalty", "penalty_z"} for row in rows.values())
     reference = make("VREx_BatchFormer")
     for step, row in rows.items():
         assert row == pytest.approx(reference.update(minibatches(seed=step)), rel=1e-3, abs=1e-5)
