@@ -23,6 +23,12 @@ setting others '' CORAL CORAL_BatchFormer IRM IRM_BatchFormer VREx VREx_BatchFor
 setting others-lr_scale-0.1 ', "batchformer_lr_scale": 0.1' \
     CORAL_BatchFormer IRM_BatchFormer VREx_BatchFormer SWAD_BatchFormer
 
+# IRM with its penalty from step 100 on, and with a penalty by branch.
+early=', "irm_penalty_anneal_iters": 100'
+setting irm "$early" IRM IRM_BatchFormer
+setting irm-separate "$early"', "batchformer_penalty": "separate"' IRM_BatchFormer
+setting irm-lr_scale-0.1 "$early"', "batchformer_lr_scale": 0.1' IRM_BatchFormer
+
 # Ablations of ERM_BatchFormer, one hyper-parameter each, in addition to the first two above; ERM too if it has it.
 setting layers-2 ', "batchformer_layers": 2' ERM_BatchFormer
 setting layers-4 ', "batchformer_layers": 4' ERM_BatchFormer
