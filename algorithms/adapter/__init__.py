@@ -61,7 +61,7 @@ class Adapter:
         theirs: Any = super()
         try:
             theirs.__init__(input_shape, num_classes, num_domains, hparams, **more)
-        except (AssertionError, RuntimeError) as error:  # for example if it needs a GPU
+        except (AssertionError, RuntimeError, TypeError) as error:  # for example if it needs a GPU
             raise InputError(f"{self.refused} its constructor fails ({first_line(error)})") from error
         name_featurizer(self)
         if problem := what_lacks(self):

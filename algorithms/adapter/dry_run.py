@@ -44,11 +44,12 @@ def dry_run(algorithm: Any, modified: type) -> None:
     for name, parameter in parts.items():
         parameter.register_hook(lambda gradient, name=name: reached.add(name))
 
-    def watch(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def watch(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(module.forward, Rows):
             check_rows(inputs[0])
-        if output.requires_grad:
-            output.register_hook(lambda gradient: reached.add("features"))
+        features = output if isinstance(output, Tensor) else output[0]
+        if features.requires_grad:
+            features.register_hook(lambda gradient: reached.add("features"))
 
     trial.featurizer.register_forward_hook(watch)
     with undisturbed_generators(device):
