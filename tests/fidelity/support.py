@@ -1,7 +1,7 @@
 """What each algorithm of a peer does with each modifier: python support.py PACKAGE (on PYTHONPATH).
 
-A process of its own, since three peers have packages of one name. It prints JSON: algorithm to modifier to result. Where
-there is no GPU, what an algorithm puts on one stays where it is.
+A process of its own, since three peers have packages of one name. It prints JSON: algorithm to modifier to result.
+Where there is no GPU, what an algorithm puts on one stays where it is.
 """
 
 import json
