@@ -29,6 +29,7 @@ FLOORS = {
     "flags": 6,
     "cli": 6,
     "domainbed": 6,
+    "within": 6,
     "sweeps": 7,
 }
 FOLDERS = {"dg_batchformer": ROOT / "dg_batchformer", "algorithms": ROOT / "algorithms", "sweeps": ROOT / "sweeps"}

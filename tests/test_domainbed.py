@@ -185,7 +185,9 @@ def test_a_listed_class_that_extends_a_variant_gets_no_variants(package):
 def test_without_domainbed_the_reason_is_given(package, capsys):
     (package / "algorithms.py").write_text("import no_such_module_here")
     assert main(["train"]) == 2
-    expected = "error: DomainBed cannot be imported (No module named 'no_such_module_here'): expected a checkout of"
+    expected = (
+        "error: domainbed.algorithms cannot be imported (No module named 'no_such_module_here'): expected a checkout of"
+    )
     assert expected in capsys.readouterr().err
 
 
