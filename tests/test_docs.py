@@ -76,6 +76,8 @@ def test_commands_parse(command):
         flags.parser().parse_args(words)
     elif words[1].startswith("dg_batchformer.sweeps."):
         flags.parser().parse_args(["sweep", "launch", *words[2:]])
+    elif words[1] == "dg_batchformer.within":
+        assert words[3] in ("train_all.py", "mdlt.train")
     else:
         assert words[1] == "dg_batchformer.domainbed"
         assert words[2] in ("train", "sweep", "collect")
