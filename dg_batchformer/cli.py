@@ -244,6 +244,20 @@ def say_problems(report: Report) -> None:
         print(f"note: {line}", file=sys.stderr)
 
 
+def check_algorithm(arguments: argparse.Namespace) -> int:
+    """The points of an algorithm on random images."""
+    from dg_batchformer.registry import MODIFIER_ORDER
+    from dg_batchformer.runs.arguments import parse_hparams
+    from dg_batchformer.training.check import check_algorithm
+
+    fails = False
+    for point in check_algorithm(arguments.algorithm, parse_hparams(arguments.hparams), arguments.image_size):
+        kind = f"with {point.name}" if point.name in MODIFIER_ORDER else point.name
+        print(f"{'ok' if point.holds else 'NO':3} {kind:17} {point.found}", flush=True)
+        fails |= not point.holds and point.name not in MODIFIER_ORDER
+    return int(fails)
+
+
 def paper(arguments: argparse.Namespace) -> int:
     """The rows of the paper with their commands."""
     from dg_batchformer.paper import listing
@@ -259,5 +273,6 @@ COMMANDS = {
     "leaderboard": leaderboard,
     "power": power,
     "data": data,
+    "check-algorithm": check_algorithm,
     "paper": paper,
 }

@@ -47,6 +47,10 @@ EXAMPLES = {
         "data check --dataset PACS --data_dir DATA",
         "data cache --dataset folder:DATA/mine",
     ),
+    "check-algorithm": (
+        "check-algorithm my_algorithms:WorstEnvironment",
+        "check-algorithm LDAM --hparams '{\"lr\": 0.01}'",
+    ),
     "paper": ("paper --table 14", "paper --table 6 --data_dir IMAGES"),
 }
 """Two for each command; its help ends with them."""
@@ -248,6 +252,16 @@ def _data_parser(p: argparse.ArgumentParser) -> None:
     _run_flags(p, [*names_of(Role.DATA), "skip_corrupt"])
 
 
+def _check_parser(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "Runs an algorithm on random images and says, point by point, whether it trains, predicts, keeps its state, "
+        "resumes, and takes each modifier. The status is 1 if it fails without a modifier."
+    )
+    p.add_argument("algorithm", help="a name or module:Class")
+    p.add_argument("--hparams", default="{}", help="JSON object of hyper-parameters, in place of the defaults")
+    p.add_argument("--image_size", type=int, default=32, help="width of the images (default %(default)s)")
+
+
 def _paper_parser(p: argparse.ArgumentParser) -> None:
     p.description = (
         "The rows of BatchFormer's tables on domain generalization, each with the command that reproduces it, and on "
@@ -264,6 +278,7 @@ COMMANDS = {
     "leaderboard": (_leaderboard_parser, "a ranking of many sweeps and published rows"),
     "power": (_power_parser, "how many trials a sweep needs"),
     "data": (_data_parser, "the images of a benchmark: check, cache, info"),
+    "check-algorithm": (_check_parser, "an algorithm on random images: what works"),
     "paper": (_paper_parser, "BatchFormer's published results, each with its command"),
 }
 """Each command: the function that adds its flags, and its summary."""

@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dg_batchformer.data import CATALOGUE
+from dg_batchformer.data import benchmark_of, is_small
 from dg_batchformer.errors import InputError, unknown
-
-SMALL_IMAGES = tuple(name for name, benchmark in CATALOGUE.items() if benchmark.small)
 
 Sampler = Callable[[np.random.RandomState], Any]
 
@@ -87,7 +85,7 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     for random weights; `freeze_backbone` and `head_widths`; `optimizer`; and SWAD's `val_augment`: True augments
     validation images of training environments, as DomainBed does.
     """
-    small = dataset in SMALL_IMAGES
+    small = is_small(dataset)
     if small:
         lr = Hyperparameter("lr", 1e-3, lambda r: 10 ** r.uniform(-4.5, -2.5), minimum=0)
         batch_size = Hyperparameter("batch_size", 64, lambda r: int(2 ** r.uniform(3, 9)), minimum=1)
@@ -95,8 +93,9 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         lr = Hyperparameter("lr", 5e-5, lambda r: 10 ** r.uniform(-5, -3.5), minimum=0)
         most = 5 if dataset == "DomainNet" else 5.5
         batch_size = Hyperparameter("batch_size", 32, lambda r: int(2 ** r.uniform(3, most)), minimum=1)
-    if dataset in CATALOGUE and (own := CATALOGUE[dataset].batch_size):
-        batch_size = Hyperparameter("batch_size", own, minimum=1)
+    benchmark = benchmark_of(dataset)
+    if benchmark and benchmark.batch_size:
+        batch_size = Hyperparameter("batch_size", benchmark.batch_size, minimum=1)
     return (
         Hyperparameter("data_augmentation", True),
         Hyperparameter("val_augment", False),

@@ -3,7 +3,7 @@
 A name is an objective followed by modifiers, such as `CORAL_MixStyle_BatchFormer`. Without an objective the modifiers
 apply to ERM: `SWAD` is `ERM_SWAD`. Every spelling of a composition is the same class: MixStyle comes first (it changes
 the features), then BatchFormer (the input of the loss), then SWAD (the final weights). An objective is built in, added
-by `register_algorithm`, a class `module:Class`, or one of a code base that can be imported
+by `register_algorithm`, a class `module:Class`, a plug-in, or one of a code base that can be imported
 (`contracts.REGISTRIES`).
 """
 
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from dg_batchformer.contracts import Registry, config_of, contract_of, named_class, registry_of
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.hparams import OURS, Hyperparameter, plain, shared_hyperparameters
+from dg_batchformer.plugins import ALGORITHMS as PLUGINS
+from dg_batchformer.plugins import plugin, plugins
 
 ALGORITHMS = (
     "ERM",
@@ -132,9 +134,9 @@ def get_algorithm_class(name: str) -> Any:
     stem, modifiers = split_name(name)
     if len(set(modifiers)) < len(modifiers):
         raise InputError(f"algorithm {name!r} names a modifier twice")
-    objective = _imported(stem) if ":" in stem else _objectives.get(stem) or named_class(stem)
+    objective = _imported(stem) if ":" in stem else _objectives.get(stem) or _plugin(stem) or named_class(stem)
     if objective is None:
-        raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS})))
+        raise InputError(unknown("algorithm", name, sorted({*_objectives, *ALGORITHMS, *plugins(PLUGINS)})))
     return _composed(Composition(objective, frozenset(modifiers)))
 
 
@@ -163,6 +165,14 @@ def without_modifier(name: str, modifier: str) -> str:
 def _fill() -> None:
     """Imports the algorithms, which register themselves."""
     importlib.import_module("dg_batchformer.algorithms")
+
+
+def _plugin(name: str) -> type | None:
+    """The algorithm of an installed package, by its entry point."""
+    cls: type | None = plugin(PLUGINS, name, type)
+    if cls:
+        _check_contract(cls)
+    return cls
 
 
 def _imported(path: str) -> type:

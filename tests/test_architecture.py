@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 # Room to floor. Two of one floor may use each other but for jobs and selection; training runs algorithms.
 FLOORS = {
     "errors": 0,
+    "plugins": 0,
     "machine": 0,
     "hparams": 1,
     "batchformer": 1,

@@ -22,11 +22,23 @@ from dg_batchformer.data.folders import (
 )
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.machine import available_cores
+from dg_batchformer.plugins import DATASETS, plugin, plugins
 
 if TYPE_CHECKING:
     from dg_batchformer.data.environments import Dataset
 
-__all__ = ["BENCHMARKS", "CATALOGUE", "Benchmark", "find_benchmark", "images_root", "load_dataset", "path_free"]
+__all__ = [
+    "BENCHMARKS",
+    "CATALOGUE",
+    "Benchmark",
+    "benchmark_of",
+    "find_benchmark",
+    "images_root",
+    "is_small",
+    "load_dataset",
+    "loadable",
+    "path_free",
+]
 
 
 # Loaders are imported late: reading results needs no torch.
@@ -120,6 +132,24 @@ BENCHMARKS = {name: benchmark for name, benchmark in CATALOGUE.items() if benchm
 """The benchmarks that this package can load."""
 
 
+def benchmark_of(name: str) -> Benchmark | None:
+    """The benchmark `name`, of this package or of a plug-in, or None."""
+    found: Benchmark | None = CATALOGUE.get(name) or plugin(DATASETS, name, Benchmark)
+    return found
+
+
+def loadable(name: str) -> Benchmark | None:
+    """The benchmark `name` if this package can load it, or None."""
+    found = benchmark_of(name)
+    return found if found and found.load else None
+
+
+def is_small(name: str) -> bool:
+    """Whether a dataset has DomainBed's hyper-parameters for small images."""
+    found = benchmark_of(name)
+    return found is not None and found.small
+
+
 def find_benchmark(name: str) -> Benchmark:
     """The benchmark `name`; the subfolders of `folder:PATH` and the column env of `manifest:FILE` are environments."""
     if name.startswith(FOLDER_PREFIX):
@@ -134,9 +164,11 @@ def find_benchmark(name: str) -> Benchmark:
         environments, tests = described(name)
         file = name.removeprefix(MANIFEST_PREFIX)
         return Benchmark(name, environments, folders=environments, manifest=file, tests=tests, load=images)
-    if name not in BENCHMARKS:
-        raise InputError(f"{unknown('dataset', name, BENCHMARKS)} (folder:PATH or manifest:FILE loads your own images)")
-    return BENCHMARKS[name]
+    benchmark = loadable(name)
+    if benchmark is None:
+        known = [*BENCHMARKS, *plugins(DATASETS)]
+        raise InputError(f"{unknown('dataset', name, known)} (folder:PATH or manifest:FILE loads your own images)")
+    return benchmark
 
 
 def load_dataset(

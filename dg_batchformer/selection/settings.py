@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dg_batchformer.data import BENCHMARKS
-from dg_batchformer.hparams import SMALL_IMAGES
+from dg_batchformer.data import is_small, loadable
 from dg_batchformer.registry import in_order
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
@@ -46,8 +45,8 @@ NONE_GIVEN = "{}"
 
 def environment_names(dataset: str, runs: Sequence[FinishedRun] = ()) -> tuple[str, ...]:
     """The environments of a dataset: DomainBed's names, else those in its runs, else numbers."""
-    if dataset in BENCHMARKS:
-        return BENCHMARKS[dataset].environments
+    if benchmark := loadable(dataset):
+        return benchmark.environments
     if dataset in DOMAINBED_ENVIRONMENTS:
         return DOMAINBED_ENVIRONMENTS[dataset]
     for run in runs:
@@ -163,7 +162,7 @@ def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
 
 @functools.lru_cache(maxsize=1024)
 def _planned(dataset: str, protocol: str, values: tuple[str, ...], network: str) -> Setting:
-    benchmark, known = BENCHMARKS.get(dataset), PROTOCOLS.get(protocol)
+    benchmark, known = loadable(dataset), PROTOCOLS.get(protocol)
     lengths = known.length(benchmark) if benchmark and known else (None, None)
     usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
     given = zip(USUAL, values, strict=True)
@@ -180,7 +179,7 @@ def backbone_of(run: FinishedRun) -> str:
     if recorded and recorded != "ResNet":  # DomainBed's class of that name is any of the below
         return str(recorded) if weights in ("imagenet", "unknown") else f"{recorded}, weights {weights}"
     hparams = run.hparams
-    if run.key.dataset in SMALL_IMAGES:
+    if is_small(run.key.dataset):
         return "ConvNet"
     if hparams.get("vit"):
         return "DinoV2" if hparams.get("dinov2") else "vit"

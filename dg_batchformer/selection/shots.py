@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dg_batchformer.data import BENCHMARKS
+from dg_batchformer.data import loadable
 from dg_batchformer.selection.methods import Cell, Choice, FinishedRun, standard_error
 
 MANY, MEDIUM, FEW, ZERO, WORST_CELL = "Many", "Medium", "Few", "Zero", "Worst cell"
@@ -27,7 +27,8 @@ class Thresholds(NamedTuple):
 
 def usual(dataset: str) -> Thresholds:
     """The thresholds of a dataset: published ones, else the default."""
-    return Thresholds(*BENCHMARKS[dataset].shots) if dataset in BENCHMARKS else Thresholds()
+    benchmark = loadable(dataset)
+    return Thresholds(*benchmark.shots) if benchmark else Thresholds()
 
 
 class ClassCell(NamedTuple):

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dg_batchformer import machine
+from dg_batchformer.data import is_small
 from dg_batchformer.errors import InputError, but_for_space
-from dg_batchformer.hparams import SMALL_IMAGES
 from dg_batchformer.jobs.launchers import Launcher, option
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.jobs.status import duration
@@ -180,8 +180,7 @@ class Local(Workers):
         if machine.device() == "cuda":
             return [0] * min(self.n_workers or self.jobs_per_gpu, len(jobs))
         small = all(
-            job.arguments.dataset in SMALL_IMAGES or job.arguments.given_hparams().get("freeze_backbone")
-            for job in jobs
+            is_small(job.arguments.dataset) or job.arguments.given_hparams().get("freeze_backbone") for job in jobs
         )
         usual = max(1, machine.available_cores() // (1 if small else 4))
         return [None] * min(self.n_workers or usual, len(jobs))
