@@ -19,8 +19,9 @@ ACCURACIES = (
 )
 FOREST = (
     "Runs of equal environment, trial and hparams_seed are compared. Diamond: mean; thick: 95 % interval for these "
-    "environments; thin: for new environments; dots: the pairs. Right: wins/ties/losses of the change, and p for these "
-    f"environments; intervals and p are corrected for the comparisons of a family; in blue where p < {LEVEL}."
+    "environments; thin: for new environments; dots: pairs; ticks: each environment's mean. Right: wins/ties/losses of "
+    "the change, and p for these environments; intervals and p are corrected for the comparisons of a family; in blue "
+    f"where p < {LEVEL}."
 )
 CURVES = (
     "Runs with the chosen hyper-parameters, one test environment in each panel. Test: accuracy there; validation: on "
@@ -72,7 +73,7 @@ def accuracy_rows(result: Mapping[str, Any], looks: Mapping[str, Look]) -> Itera
 
 
 def difference_rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row for the mean of a comparison, with its intervals, and a row for each pair of runs."""
+    """A row for the mean of a comparison, with its intervals, and a row for each pair of runs and each environment."""
     overall, p = comparison["overall"], comparison["p"]
     # A row with more given hparams may have several bases; otherwise the modifier above names the difference.
     is_given = comparison["modifier"] == HYPER_PARAMETER
@@ -87,8 +88,12 @@ def difference_rows(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "p": "" if p is None else p_value(p),
         "colour": BLUE if p is not None and p < LEVEL else FAINT,
     }
+    of_environments: dict[str, list[float]] = {}
     for unit in overall["units"]:
         yield {**common, **unit}
+        of_environments.setdefault(unit["environment"], []).append(unit["difference"])
+    for environment, differences in of_environments.items():
+        yield {**common, "environment": environment, "of_environment": sum(differences) / len(differences)}
 
 
 def label(text: str) -> str:
@@ -147,6 +152,11 @@ def forest_of(step: int) -> dict[str, Any]:
         base.mark_rule().encode(x="new_interval[0]:Q", x2="new_interval[1]:Q"),
         base.mark_rule(size=3).encode(x="interval[0]:Q", x2="interval[1]:Q"),
         pair.encode(x="difference:Q", color=alt.value("#9a9a9a"), tooltip=told_of_pair),
+        base.mark_tick(size=9, thickness=1.5, yOffset=7).encode(
+            x="of_environment:Q",
+            color=alt.value(INK),
+            tooltip=["environment:N", alt.Tooltip("of_environment:Q", format="+.1f")],
+        ),
         base.mark_point(shape="diamond", size=55, filled=True).encode(x=mean, tooltip=tooltip),
         beside.encode(x=alt.value(WIDTH + 42), text="counts:N"),
         beside.encode(x=alt.value(WIDTH + 82), text="p:N"),

@@ -130,6 +130,14 @@ def test_the_forest_has_each_comparisons_numbers(made, drawn):
         units = [other["difference"] for other in drawn["forest",].rows if "difference" in other]
         assert {unit["difference"] for unit in overall["units"]} <= set(units)
     assert len(units) == 24
+    marks = [row for row in drawn["forest",].rows if "of_environment" in row]
+    assert len(marks) == 2 * 4
+    for environment in {row["environment"] for row in marks}:
+        of_variant = [
+            row for row in drawn["forest",].rows if row.get("environment") == environment and row["label"] == "SWAD"
+        ]
+        (mark,) = [row["of_environment"] for row in of_variant if "of_environment" in row]
+        assert mark == pytest.approx(np.mean([row["difference"] for row in of_variant if "difference" in row]))
 
 
 def test_curves_have_the_chosen_checkpoints_and_windows(made, drawn):
