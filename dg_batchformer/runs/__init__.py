@@ -135,16 +135,17 @@ def resolve(arguments: RunArguments) -> Run:
 
 
 def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -> dict[str, Any]:
-    """The defaults, with the protocol's, at hparams_seed 0, else DomainBed's draw for (hparams_seed, trial_seed).
+    """The defaults at hparams_seed 0, else DomainBed's draw for (hparams_seed, trial_seed); the protocol's replace both.
 
     With `fixed_hparams` all trials use the draw of trial 0.
     """
     if arguments.hparams_seed:
         seed = seed_hash(arguments.hparams_seed, 0 if arguments.fixed_hparams else arguments.trial_seed)
-        return random_hparams(algorithm, arguments.dataset, seed)
-    defaults = default_hparams(algorithm, arguments.dataset)
+        drawn = random_hparams(algorithm, arguments.dataset, seed)
+    else:
+        drawn = default_hparams(algorithm, arguments.dataset)
     own = protocol.hparams(arguments.algorithm, arguments.dataset)
-    return {**defaults, **{name: value for name, value in own.items() if name in defaults}}
+    return {**drawn, **{name: value for name, value in own.items() if name in drawn}}
 
 
 def number_problems(arguments: RunArguments) -> list[str]:

@@ -1,7 +1,7 @@
-"""The three protocols in which results are published: all that is fixed beside algorithm, benchmark and seeds.
+"""The four protocols in which results are published: all that is fixed beside algorithm, benchmark and seeds.
 
-Each is as its authors' code has it: DomainBed b93c22a, swad 252190e, and Transfer-Learning-Library's scripts in
-BatchFormer 305efaa. `docs/protocols.md` sets them side by side.
+Each is as its authors' code has it: DomainBed b93c22a, and before 3dfdc8e; swad 252190e; and
+Transfer-Learning-Library's scripts in BatchFormer 305efaa. `docs/protocols.md` sets them side by side.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dg_batchformer.data.environments import Dataset, Split
 
 
-DOMAINBED = "domainbed"
+DOMAINBED, DOMAINBED_PAPER = "domainbed", "domainbed-paper"
 
 
 class Protocol:
@@ -41,7 +41,7 @@ class Protocol:
     keeps_order = True
 
     def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
-        """Defaults that are not DomainBed's."""
+        """Defaults that are not DomainBed's; where there is a search, they replace its draws too."""
         return {}
 
     def length(self, benchmark: Benchmark) -> tuple[int, int]:
@@ -94,6 +94,19 @@ class Protocol:
                 f"protocol {self.name} draws environments in random order, but {name} needs class counts by "
                 "environment: use another --protocol"
             )
+
+
+class DomainBedPaper(Protocol):
+    """That of DomainBed's paper (Gulrajani and Lopez-Paz, ICLR 2021) and of its code before 3dfdc8e (July 2024).
+
+    Batch norm is frozen, and the validation images of the training environments are augmented.
+    """
+
+    name = DOMAINBED_PAPER
+    freezes_batch_norm = True
+
+    def hparams(self, algorithm: str, dataset: str) -> dict[str, Any]:
+        return {"freeze_bn": True, "resnet50_augmix": False, "val_augment": True}
 
 
 class Swad(Protocol):
@@ -175,7 +188,9 @@ class TransferLearningLibrary(Protocol):
         return (1 + math.cos(math.pi * step / steps)) / 2
 
 
-PROTOCOLS: dict[str, Protocol] = {one.name: one for one in (Protocol(), Swad(), TransferLearningLibrary())}
+PROTOCOLS: dict[str, Protocol] = {
+    one.name: one for one in (Protocol(), DomainBedPaper(), Swad(), TransferLearningLibrary())
+}
 
 
 def find_protocol(name: str, hparams_seed: int = 0) -> Protocol:

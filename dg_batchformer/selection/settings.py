@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dg_batchformer.data import is_small, loadable
 from dg_batchformer.registry import in_order
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of
-from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
+from dg_batchformer.runs.protocols import DOMAINBED, DOMAINBED_PAPER, PROTOCOLS
 from dg_batchformer.selection.methods import FinishedRun
 
 DOMAINBED_ENVIRONMENTS = {
@@ -140,11 +140,18 @@ def settings_of(runs: Sequence[FinishedRun]) -> list[Setting]:
 def setting_of(run: FinishedRun) -> Setting:
     """The setting of a finished run."""
     setting = planned_setting(run.key.dataset, run.args)._replace(backbone=backbone_of(run))
+    if _is_earlier_domainbed(run):
+        return setting._replace(protocol=DOMAINBED_PAPER)
     if run.made.get("skipped_images"):
         setting = setting.with_other("skipped_images", json.dumps(run.made["skipped_images"]))
     usual = _usual_freeze_bn(run.key.protocol, run.key.algorithm, run.key.dataset)
     freeze_bn = bool(run.hparams.get("freeze_bn", usual))
     return setting if freeze_bn == usual else setting.with_other("freeze_bn", str(freeze_bn).lower())
+
+
+def _is_earlier_domainbed(run: FinishedRun) -> bool:
+    """Whether DomainBed before 3dfdc8e made a run: its ResNets always froze batch norm, without an hparam."""
+    return not run.made and "resnet_dropout" in run.hparams and "freeze_bn" not in run.hparams
 
 
 @functools.lru_cache(maxsize=1024)

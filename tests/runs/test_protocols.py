@@ -47,6 +47,23 @@ def test_swad():
     assert [step for step in range(201) if protocol.is_checkpoint(step, 100)] == [0, 100, 200]
 
 
+def test_domainbed_paper():
+    """DomainBed before 3dfdc8e: batch norm is frozen in every row of the search, and validation images are augmented."""
+    for seed in (0, 1, 7):
+        own, usual = (
+            hparams(name, "CORAL_BatchFormer", hparams_seed=seed) for name in ("domainbed-paper", "domainbed")
+        )
+        assert own == {**usual, "freeze_bn": True, "val_augment": True}
+        assert usual["freeze_bn"] is False
+    protocol = find_protocol("domainbed-paper")
+    assert protocol.searches
+    assert protocol.length(BENCHMARKS["PACS"]) == (5001, 300)
+    (own, _), (usual, _) = (
+        find_protocol(name).splits([50, 40], 0.2, 3, [1]) for name in ("domainbed-paper", "domainbed")
+    )
+    assert own.out.equal(usual.out)
+
+
 def test_tllib():
     erm, irm, vrex, mixstyle = (hparams("tllib", name) for name in ("ERM_BatchFormer", "IRM", "VREx", "MixStyle"))
     assert (erm["optimizer"], erm["lr"], erm["weight_decay"], erm["batch_size"]) == ("sgd", 1e-3, 5e-4, 12)

@@ -82,6 +82,7 @@ def test_what_is_usual_is_not_said():
         ({"given": {"precision": "bf16"}}, {}, "precision default and bf16"),
         ({"given": {"fixed_hparams": True}}, {"given": {"fixed_hparams": False}}, "fixed_hparams default and True"),
         ({"hparams": {"freeze_bn": True}}, {"hparams": {"freeze_bn": False}}, "freeze_bn default and true"),
+        ({"hparams": {"resnet_dropout": 0.1}}, {}, "protocol domainbed and domainbed-paper"),
         ({"skipped_images": ["a.jpg: torn"]}, {}, 'skipped_images default and ["a.jpg: torn"]'),
         ({"data_fingerprint": "ab"}, {"data_fingerprint": "cd"}, "data fingerprint ab and cd"),
     ],
