@@ -135,7 +135,7 @@ def resolve(arguments: RunArguments) -> Run:
 
 
 def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -> dict[str, Any]:
-    """The defaults at hparams_seed 0, else DomainBed's draw for (hparams_seed, trial_seed); the protocol's replace both.
+    """The defaults at hparams_seed 0, else DomainBed's draw for both seeds; the protocol's replace either.
 
     With `fixed_hparams` all trials use the draw of trial 0.
     """

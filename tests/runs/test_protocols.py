@@ -48,7 +48,7 @@ def test_swad():
 
 
 def test_domainbed_paper():
-    """DomainBed before 3dfdc8e: batch norm is frozen in every row of the search, and validation images are augmented."""
+    """DomainBed before 3dfdc8e: batch norm is frozen in every row of the search; validation images are augmented."""
     for seed in (0, 1, 7):
         own, usual = (
             hparams(name, "CORAL_BatchFormer", hparams_seed=seed) for name in ("domainbed-paper", "domainbed")
