@@ -25,7 +25,8 @@ from typing import Any
 from common import environments, header, ratios, spread
 
 from dg_batchformer.data import load_dataset
-from dg_batchformer.data.batches import Training, load, split_environments, with_replacement
+from dg_batchformer.data.batches import Training, load, with_replacement
+from dg_batchformer.data.splits import split_environments
 
 TEST_ENV = 3
 

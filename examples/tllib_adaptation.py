@@ -22,8 +22,9 @@ from tllib.modules.domain_discriminator import DomainDiscriminator
 from tllib_digits import WIDTH, accuracy, make_backbone
 
 from dg_batchformer.data import load_dataset
-from dg_batchformer.data.batches import Training, load, split_environments, with_replacement
+from dg_batchformer.data.batches import Training, load, with_replacement
 from dg_batchformer.data.environments import Dataset, Split
+from dg_batchformer.data.splits import split_environments
 from dg_batchformer.tllib import BatchFormerPool, by_environment, duplicate_labels, parameter_groups
 
 ALGORITHMS = ("dann", "cdan")

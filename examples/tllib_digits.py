@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from dg_batchformer.algorithms.irm import irm_penalty
 from dg_batchformer.data import load_dataset
-from dg_batchformer.data.batches import Split, Training, load, split_environments, with_replacement
+from dg_batchformer.data.batches import Split, Training, load, with_replacement
 from dg_batchformer.data.environments import Dataset
+from dg_batchformer.data.splits import split_environments
 from dg_batchformer.tllib import BatchFormerPool, by_environment, duplicate_labels, parameter_groups
 
 WIDTH = 64

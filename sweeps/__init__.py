@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dg_batchformer import cli
+from dg_batchformer.commands import reports
 from dg_batchformer.selection.formats import render
 from dg_batchformer.selection.report import report
 
@@ -38,8 +39,8 @@ def script(dataset: str, *defaults: str) -> Callable[[Sequence[str] | None], int
 
 def show(folders: Sequence[str], table: Path) -> int:
     """Writes the tables of sweeps as Markdown and as a page, and prints the table to report."""
-    found = report(cli.read_runs(folders))
-    cli.say_problems(found)
+    found = report(reports.read_runs(folders))
+    reports.say_problems(found)
     page = table.with_suffix(".html")
     table.write_text(render(found, "markdown"), encoding="utf-8")
     page.write_text(render(found, "html"), encoding="utf-8")

@@ -27,7 +27,7 @@ FLOORS = {
     "jobs": 5,
     "selection": 5,
     "paper": 5,
-    "flags": 6,
+    "commands": 6,
     "cli": 6,
     "domainbed": 6,
     "within": 6,

@@ -10,7 +10,7 @@ import sys
 import pytest
 from factories import args, image_tree, record, write_run
 
-from dg_batchformer import cli, flags
+from dg_batchformer import cli
 from dg_batchformer.jobs.launchers.local import Local
 from dg_batchformer.runs.claim import claimed
 
@@ -293,7 +293,7 @@ def test_skipped_images_are_in_every_record(tmp_path, capsys):
         assert skipped.startswith("b/dog/1.jpg: cannot identify")
 
 
-@pytest.mark.parametrize("command", flags.COMMANDS)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_ends_with_two_examples_that_parse(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
@@ -302,4 +302,4 @@ def test_help_ends_with_two_examples_that_parse(command, capsys):
     for line in (first, second):
         program, *words = shlex.split(line)
         assert program == "dg-batchformer"
-        assert flags.parser().parse_args(words).command == command
+        assert cli.parser().parse_args(words).command == command

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dg_batchformer import ALGORITHMS, cli, flags, get_algorithm_class, registry, selection
+from dg_batchformer import ALGORITHMS, cli, get_algorithm_class, registry, selection
 from dg_batchformer.data import BENCHMARKS
 from dg_batchformer.hparams import shared_hyperparameters
 from dg_batchformer.jobs.launchers import launchers, options
@@ -73,9 +73,9 @@ def commands():
 def test_commands_parse(command):
     program, *words = shlex.split(command)
     if program == "dg-batchformer":
-        flags.parser().parse_args(words)
+        cli.parser().parse_args(words)
     elif words[1].startswith("dg_batchformer.sweeps."):
-        flags.parser().parse_args(["sweep", "launch", *words[2:]])
+        cli.parser().parse_args(["sweep", "launch", *words[2:]])
     elif words[1] == "dg_batchformer.within":
         assert words[3] in ("train_all.py", "mdlt.train")
     else:

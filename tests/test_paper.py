@@ -10,8 +10,8 @@ from factories import jobs_of
 from scipy import stats
 
 from dg_batchformer import cli
+from dg_batchformer.cli import parser
 from dg_batchformer.errors import InputError
-from dg_batchformer.flags import parser
 from dg_batchformer.paper import LONG_TAIL_SYSTEMS, listing, long_tail_rows, rows, welch
 
 

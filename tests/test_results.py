@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 import rebuild
 
-from dg_batchformer import ALGORITHMS, flags
+from dg_batchformer import ALGORITHMS, cli
+from dg_batchformer.commands import flags
 from dg_batchformer.jobs.plan import Sweep, plan
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.selection.report import BEFORE_PENALTY
@@ -128,7 +129,7 @@ def planned(name, folder):
     sweeps = []
     for module, words in [(call[1], call[2:]) for call in calls if call[0] == "-m"]:
         for launch in launches(module, words):
-            given = flags.parser().parse_args(launch)
+            given = cli.parser().parse_args(launch)
             own = {**flags.arguments_of(Sweep, given), "algorithms": given.algorithms or ALGORITHMS}
             sweeps.append(Sweep(**own, common=RunArguments(**flags.arguments_of(RunArguments, given))))
     return sweeps

@@ -177,14 +177,16 @@ def load_dataset(
     *,
     cache_dir: str | None = None,
     skip_corrupt: bool = False,
+    partial_classes: bool = False,
     threads: int | None = None,
 ) -> Dataset:
     """Loads a benchmark; its `notes` name ignored folders and compare the image counts with the published ones.
 
     Images are decoded once into a cache, beside their folder or in `cache_dir`, and augmented by `threads` threads
     (default: one for each core). Corrupt images are an InputError that lists them; with `skip_corrupt` they are skipped
-    and listed in `skipped` and the notes.
+    and listed in `skipped` and the notes. With `partial_classes` an environment may lack classes of the others.
     """
     benchmark = find_benchmark(name)
     assert benchmark.load, name
-    return benchmark.load(benchmark, Source(data_dir, cache_dir, skip_corrupt, threads or available_cores()))
+    source = Source(data_dir, cache_dir, skip_corrupt, partial_classes, threads or available_cores())
+    return benchmark.load(benchmark, source)

@@ -123,6 +123,7 @@ class Dataset:
     """A loaded benchmark: its environments in DomainBed's order, with their properties.
 
     `splits` are the dataset's own splits by environment, each with a test split; None: a run divides it at random.
+    `files` are the paths of the images by environment, below their folder (none for data without files).
     `skipped` are the skipped corrupt images, `cache` the folder of the decoded files, `resident` the decoded images on
     a GPU, `interpolation` the resize method without augmentation. `fingerprint` is a hash of the content of the data,
     equal for every copy; for image files, of their content when the cache was built.
@@ -133,6 +134,7 @@ class Dataset:
     input_shape: tuple[int, ...]
     classes: tuple[str, ...]
     splits: list[Split] | None = None
+    files: Sequence[Sequence[str]] = ()
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     cache: Path | None = None
@@ -147,6 +149,10 @@ class Dataset:
     @property
     def sizes(self) -> list[int]:
         return [len(environment.labels) for environment in self.environments]
+
+    def sample_names(self, i: int) -> Sequence[str]:
+        """The names of the samples of environment i: paths of images, else numbers."""
+        return self.files[i] if self.files else [str(number) for number in range(self.sizes[i])]
 
     def inputs(self, samples: Sequence[Samples], device: str) -> list[Tensor]:
         """The inputs of samples of environments on `device`; all are augmented or none."""

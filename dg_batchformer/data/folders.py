@@ -27,12 +27,13 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 class Source(NamedTuple):
-    """The folders of the image files and of their cache, whether to skip corrupt ones, and the threads that read."""
+    """The folders of the image files and of their cache, what is allowed in them, and the threads that read."""
 
-    data_dir: str | None
-    cache_dir: str | None
-    skip_corrupt: bool
-    threads: int
+    data_dir: str | None = None
+    cache_dir: str | None = None
+    skip_corrupt: bool = False
+    partial_classes: bool = False
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,11 @@ def subfolders(path: Path) -> tuple[list[Path], list[str]]:
     return [entry for entry in found if entry not in stray], [entry.name for entry in stray if entry.name != CACHE]
 
 
-def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
+def scan(root: Path, expected: Sequence[str] = (), *, partial_classes: bool = False) -> Tree:
     """Finds the images under `root`; `expected` names its environments in order (none: every folder, sorted).
 
-    An InputError lists all errors: missing environments, different class lists, empty classes.
+    An InputError lists all errors: missing environments, empty classes, and different class lists. With
+    `partial_classes` these may differ; the classes are those of all environments, and a note names missing ones.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: expected {root}/<environment>/<class>/<image>")
@@ -142,7 +144,8 @@ def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
             f"{root} has {len(paths)} environment(s): expected at least 2 folders, one for each environment"
         )
     classes = {path: [entry.name for entry in subfolders(path)[0]] for path in paths}
-    problems += _class_problems(classes)
+    problems += _class_problems(classes, may_differ=partial_classes)
+    known = sorted({name for names in classes.values() for name in names})
     folders = []
     for path, names in classes.items():
         images = {name: _images(path / name) for name in names}
@@ -151,12 +154,19 @@ def scan(root: Path, expected: Sequence[str] = ()) -> Tree:
             for name, files in images.items()
             if not files
         ]
-        labels = [label for label, files in enumerate(images.values()) for _ in files]
+        labels = [known.index(name) for name, files in images.items() for _ in files]
         folders.append(Folder(path.name, [file for files in images.values() for file in files], labels))
     if problems:
         raise InputError("\n".join(problems))
     notes = [f"ignored folders: {', '.join(ignored)}"] if ignored else []
-    return Tree(root, folders, classes[paths[0]], notes)
+    return Tree(root, folders, known, notes + missing_classes(folders, known))
+
+
+def missing_classes(folders: Sequence[Folder], classes: Sequence[str]) -> list[str]:
+    """A note about environments without images of some classes, if there are any."""
+    missing = {one.name: [name for i, name in enumerate(classes) if i not in set(one.labels)] for one in folders}
+    listed = "; ".join(f"{name} {', '.join(names)}" for name, names in missing.items() if names)
+    return [f"classes without images: {listed}"] if listed else []
 
 
 def plain_name(name: str) -> str:
@@ -164,8 +174,8 @@ def plain_name(name: str) -> str:
     return "".join(character for character in name.lower() if character not in " _-")
 
 
-def _class_problems(classes: dict[Path, list[str]]) -> list[str]:
-    """The errors of environments whose classes differ from those of most environments."""
+def _class_problems(classes: dict[Path, list[str]], *, may_differ: bool) -> list[str]:
+    """The errors of environments without classes, or whose classes differ from those of most environments."""
     problems = [
         f"{path} has no class folders: add {path}/<class>/<image>, or remove it"
         for path, names in classes.items()
@@ -174,11 +184,14 @@ def _class_problems(classes: dict[Path, list[str]]) -> list[str]:
     lists = [names for names in classes.values() if names]
     usual = max(lists, key=lists.count, default=[])
     for path, names in classes.items():
-        if names and names != usual:
+        if names and names != usual and not may_differ:
             missing, surplus = sorted(set(usual) - set(names)), sorted(set(names) - set(usual))
             differences = [f"missing {', '.join(missing)}"] * bool(missing)
             differences += [f"extra {', '.join(surplus)}"] * bool(surplus)
-            problems.append(f"{path} has different classes than the other environments: {'; '.join(differences)}")
+            problems.append(
+                f"{path} has different classes than the other environments: {'; '.join(differences)} "
+                "(--partial_classes allows it)"
+            )
     return problems
 
 

@@ -22,7 +22,7 @@ from dg_batchformer.data.environments import (
     fingerprint,
 )
 from dg_batchformer.data.folders import Benchmark, Folder, Source, Tree, images_root, path_free, scan
-from dg_batchformer.data.manifests import SPLITS
+from dg_batchformer.data.lists import SPLITS
 from dg_batchformer.errors import InputError
 
 
@@ -37,6 +37,7 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
     pool = ThreadPoolExecutor(source.threads, initializer=torch.set_num_threads, initargs=(1,))
     environments: list[Environment] = []
     splits: list[Split] = []
+    files: list[list[str]] = []
     start = 0
     for name, folder in zip(benchmark.environments, tree.folders, strict=True):
         end = start + len(folder.paths)
@@ -45,6 +46,7 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
         if len(sound) < end - start:
             images, originals, labels = images[sound], [originals[i] for i in sound], labels[sound]
         environments.append(ImageEnvironment(name, images, originals, labels, pool))
+        files.append([folder.paths[i].relative_to(tree.root).as_posix() for i in sound])
         if folder.splits:
             splits.append(split_of([folder.splits[i] for i in sound]))
         start = end
@@ -59,6 +61,7 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
         shape,
         classes,
         splits or None,
+        files,
         notes,
         skipped,
         cache.folder,
@@ -138,7 +141,8 @@ def tree_of(benchmark: Benchmark, source: Source) -> Tree:
         return manifests.tree_of(benchmark, source.data_dir)
     if not benchmark.root:
         raise InputError(f"{benchmark.name} has no image files: there is nothing to check or cache")
-    return scan(images_root(benchmark, source.data_dir), benchmark.folders)
+    root = images_root(benchmark, source.data_dir)
+    return scan(root, benchmark.folders, partial_classes=source.partial_classes)
 
 
 def contents(tree: Tree) -> list[str]:

@@ -1,75 +1,22 @@
-"""Images that a CSV file lists, with columns env, label, path and optionally split (train, val, test)."""
+"""Datasets of images that a list names: their environments, files on the disk and classes."""
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from dg_batchformer.data.folders import EXTENSIONS, MANIFEST_PREFIX, Benchmark, Folder, Tree, images_root, plain_name
+from dg_batchformer.data.folders import (
+    EXTENSIONS,
+    MANIFEST_PREFIX,
+    Benchmark,
+    Folder,
+    Tree,
+    images_root,
+    missing_classes,
+    plain_name,
+)
+from dg_batchformer.data.lists import COLUMNS, Row, listed, read
 from dg_batchformer.errors import InputError
-
-COLUMNS = ("env", "label", "path")
-SPLITS = ("train", "val", "test")
-NAMED = 10  # rows in a message
-
-
-class Row(NamedTuple):
-    """An image: its environment, label, path below the folder of images, and split ("" if none is given)."""
-
-    env: str
-    label: str
-    path: str
-    split: str = ""
-
-
-def read(file: Path) -> list[Row]:
-    """The images in a manifest; an InputError lists all errors of the file."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            table = csv.DictReader(opened)
-            header = table.fieldnames or []
-            lines = [{name: (value or "").strip() for name, value in line.items() if name} for line in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file} cannot be read as a CSV file ({error})") from error
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise InputError(
-            f"{file} has no column {', '.join(missing)}: expected {','.join(COLUMNS)} and optionally split"
-        )
-    rows = [Row(line["env"], line["label"], line["path"], line.get("split", "")) for line in lines]
-    if problems := _problems(file, rows, has_splits="split" in header):
-        raise InputError("\n".join(problems))
-    return rows
-
-
-def _problems(file: Path, rows: Sequence[Row], *, has_splits: bool) -> list[str]:
-    """The errors of the rows, each with the numbers of its first lines."""
-    found: dict[str, list[str]] = defaultdict(list)
-    seen: dict[str, int] = {}
-    for line, row in enumerate(rows, start=2):
-        if not (row.env and row.label and row.path):
-            found["incomplete rows (expected env, label and path)"].append(f"line {line}")
-        elif has_splits and row.split not in SPLITS:
-            found[f"invalid splits (expected {', '.join(SPLITS)})"].append(f"line {line} has {row.split!r}")
-        if os.path.isabs(row.path) or not row.path.lower().endswith(EXTENSIONS):
-            found["invalid paths (expected relative paths of images)"].append(f"line {line} has {row.path!r}")
-        if (earlier := seen.setdefault(row.path, line)) != line:
-            found["duplicate paths"].append(f"{row.path} in lines {earlier} and {line}")
-    environments = sorted({row.env for row in rows})
-    problems = [f"{file}: {len(own)} {what}: {listed(own)}" for what, own in found.items()]
-    if len(environments) < 2:
-        problems.append(f"{file} has {len(environments)} environment(s): expected at least 2")
-    if has_splits and not found:
-        present = {(row.env, row.split) for row in rows}
-        problems += [
-            f"{file} has no {split} image of environment {env}: expected images of every split, or no column split"
-            for env in environments
-            for split in SPLITS
-            if (env, split) not in present
-        ]
-    return problems
 
 
 def described(name: str) -> tuple[tuple[str, ...], bool]:
@@ -108,19 +55,20 @@ def tree_of(benchmark: Benchmark, data_dir: str | None) -> Tree:
         raise InputError(
             f"{len(found.missing)} of the {len(rows)} images in {file} are missing in {root}: {listed(found.missing)}"
         )
+    classes = list(names.values())
     notes = [f"{len(found.other)} files have another extension than in {file}: {listed(found.other)}"]
-    return Tree(root, folders, list(names.values()), notes if found.other else [])
+    return Tree(root, folders, classes, notes * bool(found.other) + missing_classes(folders, classes))
 
 
 def located(benchmark: Benchmark, data_dir: str | None) -> tuple[Path, Path]:
-    """The CSV file of a benchmark and the folder of its images.
+    """The list of a benchmark and the folder of its images.
 
-    The file of a known benchmark is in the folder of the images or in `data_dir`. The images of `manifest:FILE` are in
-    `data_dir`, by default the folder of the file.
+    The list of a known benchmark is in the folder of the images or in `data_dir`. The images of `manifest:FILE` are in
+    `data_dir`, by default the folder of the file; those of a folder of lists by default in this folder.
     """
     if benchmark.name.startswith(MANIFEST_PREFIX):
         file = Path(benchmark.manifest)
-        root = Path(data_dir or file.parent)
+        root = Path(data_dir or (file if file.is_dir() else file.parent))
         if not root.is_dir():
             raise InputError(f"--data_dir {root} is not a folder: expected the one to which the paths in {file} belong")
         return file, root
@@ -179,9 +127,3 @@ class Finder:
             images = [name for name in files if name.lower().endswith(EXTENSIONS)]
             self.present[folder] = {**{Path(name).stem: name for name in images}, **{name: name for name in images}}
         return self.present[folder]
-
-
-def listed(texts: Sequence[str]) -> str:
-    """The first of some texts, and the number of the others."""
-    more = f"; and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
-    return "; ".join(texts[:NAMED]) + more

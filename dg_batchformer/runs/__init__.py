@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
 from dg_batchformer.data.imbalance import KINDS, Imbalance
-from dg_batchformer.errors import Problems, unknown
+from dg_batchformer.errors import InputError, Problems, unknown
 from dg_batchformer.hparams import problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import default_hparams, get_algorithm_class, hyperparameters, random_hparams
+from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import FIELDS, IDENTITY, PRECISIONS, STAGES, RunArguments, names_of, parse_hparams
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.protocols import Protocol, find_protocol
@@ -54,6 +55,12 @@ class Run:
         return Imbalance(given.imbalance, given.imbalance_kind, given.imbalance_max) if given.imbalance else None
 
     @property
+    def split_file(self) -> str | None:
+        """A hash of the content of the given file of splits, if any."""
+        path = self.arguments.splits
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else None
+
+    @property
     def is_by_class(self) -> bool:
         """Whether records have accuracies by class: under a long tail, and on benchmarks with own splits."""
         return bool(self.imbalance or self.benchmark.tests)
@@ -69,6 +76,8 @@ class Run:
         given = self._with_weights(self.arguments.given_hparams())
         what |= {"dataset": path_free(self.arguments.dataset), "hparams": given}
         what |= {"steps": self.steps, "checkpoint_freq": self.checkpoint_freq}
+        if self.split_file:
+            what["splits"] = self.split_file
         return hashlib.md5(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()
 
     def identity(self, dataset: Dataset) -> str:
@@ -80,7 +89,7 @@ class Run:
             path_free(self.arguments.dataset),
             dataset.sizes,
             dataset.fingerprint,
-            *filter(None, [self.imbalance]),
+            *filter(None, [self.imbalance, self.split_file]),
         ]
         length = [self.steps, self.checkpoint_freq]
         if self.arguments.stage:
@@ -103,8 +112,10 @@ def resolve(arguments: RunArguments) -> Run:
     benchmark = problems.attempt(find_benchmark, arguments.dataset)
     if benchmark:
         problems += test_env_problems(arguments.test_envs, benchmark)
-        if benchmark.tests and arguments.holdout_fraction != FIELDS["holdout_fraction"].default:
-            problems.append(f"--holdout_fraction is given, but {arguments.dataset} has its own splits: omit it")
+        fraction = arguments.holdout_fraction != FIELDS["holdout_fraction"].default
+        for name, is_given in (("holdout_fraction", fraction), ("splits", bool(arguments.splits))):
+            if benchmark.tests and is_given:
+                problems.append(f"--{name} is given, but {arguments.dataset} has its own splits: omit it")
     algorithm = problems.attempt(get_algorithm_class, arguments.algorithm)
     given = problems.attempt(parse_hparams, arguments.hparams) or {}
     if protocol and not protocol.balances:
@@ -115,7 +126,7 @@ def resolve(arguments: RunArguments) -> Run:
         problems += problems_with(given, hyperparameters(algorithm, arguments.dataset)) or backbone_problems(
             {**default_hparams(algorithm, arguments.dataset), **given}
         )
-    problems += folder_problems(Path(arguments.output_dir))
+    problems += folder_problems(Path(arguments.output_dir)) + split_file_problems(arguments.splits)
     problems.raise_any()
     assert protocol is not None  # else there was a problem
     assert benchmark is not None
@@ -132,6 +143,16 @@ def resolve(arguments: RunArguments) -> Run:
         arguments.checkpoint_freq or checkpoint_freq,
         first_stage,
     )
+
+
+def run_in(folder: RunFolder, **changed: Any) -> Run:
+    """The run of a folder, with some arguments changed, such as the place of moved data."""
+    lines = [*files.last_lines(folder / files.RESULTS, 1), *files.last_lines(folder / files.PROGRESS, 1)]
+    try:
+        known = {name: value for name, value in json.loads(lines[0])["args"].items() if name in FIELDS}
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} has no record of a run: expected a folder that `train` has written") from error
+    return resolve(RunArguments(**{**known, "output_dir": str(folder), **changed}))
 
 
 def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -> dict[str, Any]:
@@ -197,6 +218,17 @@ def test_env_problems(test_envs: list[int], benchmark: Benchmark) -> list[str]:
         problems.append(f"no test environment is given: expected one of {listed}")
     if not problems and len(test_envs) == len(environments):
         problems.append(f"--test_envs {test_envs} leaves no environment to train on, of {listed}")
+    return problems
+
+
+def split_file_problems(file: str | None) -> list[str]:
+    """The errors of a file that is not one of splits; its samples are checked when the data are loaded."""
+    # Imports torch, which commands that only read results do not need.
+    from dg_batchformer.data.splits import rows_of
+
+    problems = Problems()
+    if file:
+        problems.attempt(rows_of, Path(file))
     return problems
 
 

@@ -24,6 +24,7 @@ class DataArguments(NamedTuple):
     data_dir: str | None
     cache_dir: str | None
     skip_corrupt: bool
+    partial_classes: bool
 
 
 class Role(Enum):
@@ -122,6 +123,14 @@ class RunArguments:
         resolved=True,
     )
     holdout_fraction: float = argument("data", Role.SETTING, "share of samples in the out-splits", 0.2)
+    splits: str | None = argument(
+        "data",
+        Role.RESULT,
+        "CSV file of splits, as `data splits` writes it; default: random, by trial_seed",
+        None,
+        late=True,
+        resolved=True,
+    )
     output_dir: str = argument("files", Role.LAUNCH, "folder of the run", "train_output")
     skip_model_save: bool = argument("files", Role.LAUNCH, "write no model.pkl", False)
     save_model_every_checkpoint: bool = argument("files", Role.LAUNCH, "write model_step{step}.pkl too", False)
@@ -129,6 +138,14 @@ class RunArguments:
         "data", Role.DATA, "folder for decoded images; default: a hidden folder beside the benchmark", None
     )
     skip_corrupt: bool = argument("data", Role.RESULT, "skip corrupt images; every record lists them", False, late=True)
+    partial_classes: bool = argument(
+        "data",
+        Role.SETTING,
+        "folders of environments may lack classes that others have",
+        False,
+        late=True,
+        resolved=True,
+    )
     protocol: str = argument(
         "schedule", Role.SETTING, f"training protocol: {', '.join(PROTOCOLS)}", DOMAINBED, late=True
     )
@@ -163,7 +180,7 @@ class RunArguments:
     @property
     def data(self) -> DataArguments:
         """The arguments that select the data."""
-        return DataArguments(self.dataset, self.data_dir, self.cache_dir, self.skip_corrupt)
+        return DataArguments(self.dataset, self.data_dir, self.cache_dir, self.skip_corrupt, self.partial_classes)
 
     def given_hparams(self) -> dict[str, Any]:
         """The hyper-parameters given by `hparams`."""

@@ -56,7 +56,7 @@ class Protocol:
         self, sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
     ) -> list[Split]:
         """The split of each environment."""
-        from dg_batchformer.data.batches import split_environments
+        from dg_batchformer.data.splits import split_environments
 
         return split_environments(list(sizes), holdout_fraction, trial_seed)
 
@@ -162,7 +162,7 @@ class TransferLearningLibrary(Protocol):
     def splits(
         self, sizes: Sequence[int], holdout_fraction: float, trial_seed: int, test_envs: Sequence[int]
     ) -> list[Split]:
-        from dg_batchformer.data.batches import split_with_one_seed
+        from dg_batchformer.data.splits import split_with_one_seed
 
         return split_with_one_seed(sizes, holdout_fraction, trial_seed, test_envs)
 

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 MADE = (
     *("backbone", "weights", "data_fingerprint", "skipped_images", "versions", "environments", "swad_window"),
-    *("classes", "class_counts"),
+    *("classes", "class_counts", "split_file"),
 )
 """The names in a record that tell how it was made."""
 

@@ -144,6 +144,8 @@ def setting_of(run: FinishedRun) -> Setting:
         return setting._replace(protocol=DOMAINBED_PAPER)
     if run.made.get("skipped_images"):
         setting = setting.with_other("skipped_images", json.dumps(run.made["skipped_images"]))
+    if run.made.get("split_file"):
+        setting = setting.with_other("splits", run.made["split_file"])
     usual = _usual_freeze_bn(run.key.protocol, run.key.algorithm, run.key.dataset)
     freeze_bn = bool(run.hparams.get("freeze_bn", usual))
     return setting if freeze_bn == usual else setting.with_other("freeze_bn", str(freeze_bn).lower())

@@ -20,6 +20,7 @@ def origin(setup: Setup) -> dict[str, Any]:
     return {
         **(describe(featurizer, run.hparams) if featurizer is not None else {}),
         "data_fingerprint": dataset.fingerprint,
+        **({"split_file": run.split_file} if run.split_file else {}),
         **({"skipped_images": dataset.skipped} if dataset.skipped else {}),
         **({"classes": dataset.classes, "class_counts": setup.class_counts} if run.is_by_class else {}),
         "device": machine.device_name(),

@@ -22,10 +22,12 @@ from dg_batchformer import machine
 from dg_batchformer.backbones import make_backbone
 from dg_batchformer.contracts import contract_of
 from dg_batchformer.data import load_dataset
-from dg_batchformer.data.batches import Minibatches, Training, given_splits, load
+from dg_batchformer.data import splits as files_of_splits
+from dg_batchformer.data.batches import Minibatches, Training, load
 from dg_batchformer.data.environments import Dataset, Environment, Samples, Split, TensorEnvironment
 from dg_batchformer.data.imbalance import class_counts, long_tailed
 from dg_batchformer.data.resident import Resident, on_gpu, resident_images
+from dg_batchformer.data.splits import given_splits
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import weights_identity
 from dg_batchformer.runs import Run
@@ -65,8 +67,6 @@ class Setup:
         arguments = run.arguments
         dataset = with_features(run.protocol.prepared(dataset or load_data(arguments)), run.hparams)
         splits = run_splits(run, dataset)
-        if run.imbalance:
-            splits = long_tailed(dataset, splits, run.training_envs, run.imbalance, arguments.trial_seed)
         compute = Compute.from_run(run)
         seed_everything(arguments.seed)
         algorithm = make_algorithm(run, dataset, splits)
@@ -105,11 +105,17 @@ class Setup:
 
 
 def run_splits(run: Run, dataset: Dataset) -> list[Split]:
-    """The split of each environment: the dataset's own, or the protocol's."""
+    """The split of each environment, that of a given file, the dataset's own, or the protocol's; with the long tail."""
     given = run.arguments
-    if dataset.splits:
-        return given_splits(dataset.splits, given.test_envs)
-    return run.protocol.splits(dataset.sizes, given.holdout_fraction, given.trial_seed, given.test_envs)
+    if given.splits:
+        splits = files_of_splits.read(Path(given.splits), dataset)
+    elif dataset.splits:
+        splits = given_splits(dataset.splits, given.test_envs)
+    else:
+        splits = run.protocol.splits(dataset.sizes, given.holdout_fraction, given.trial_seed, given.test_envs)
+    if run.imbalance:
+        return long_tailed(dataset, splits, run.training_envs, run.imbalance, given.trial_seed)
+    return splits
 
 
 def make_algorithm(run: Run, dataset: Dataset, splits: list[Split]) -> Any:

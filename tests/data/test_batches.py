@@ -16,12 +16,11 @@ from dg_batchformer.data.batches import (
     balanced_weights,
     load,
     pooled,
-    split_environments,
-    split_indices,
     with_replacement,
     without_replacement,
 )
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
+from dg_batchformer.data.splits import split_environments, split_indices
 from dg_batchformer.hparams import seed_hash
 
 

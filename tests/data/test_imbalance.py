@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dg_batchformer.data import load_dataset
-from dg_batchformer.data.batches import split_environments
 from dg_batchformer.data.imbalance import KINDS, Imbalance, class_counts, long_tailed, ranks, tail
+from dg_batchformer.data.splits import split_environments
 from dg_batchformer.errors import InputError
 
 DIGITS = load_dataset("RotatedDigits")

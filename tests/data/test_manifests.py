@@ -9,7 +9,8 @@ from factories import manifest
 
 from dg_batchformer.data import find_benchmark, load_dataset, loaders
 from dg_batchformer.data.folders import Source
-from dg_batchformer.data.manifests import Row, class_names, read
+from dg_batchformer.data.lists import Row, read
+from dg_batchformer.data.manifests import class_names
 from dg_batchformer.errors import InputError
 
 
@@ -83,7 +84,7 @@ def test_another_extension_on_the_disk_is_used_and_named(tmp_path):
     file.write_text(file.read_text().replace("c/dog/1.jpg", "c/dog/1.png"))
     dataset = load(file)
     assert f"1 files have another extension than in {file}: c/dog/1.png is 1.jpg" in dataset.notes
-    assert "c/dog/1.png is 1.jpg" in loaders.info(find_benchmark(f"manifest:{file}"), Source(None, None, False, 1))[-2]
+    assert "c/dog/1.png is 1.jpg" in loaders.info(find_benchmark(f"manifest:{file}"), Source())[-2]
 
 
 def replaced(old, new, n=1):
@@ -92,7 +93,7 @@ def replaced(old, new, n=1):
 
 INVALID = {
     "missing": (replaced("0.jpg", "17.jpg"), "1 of the 24 images in {file} are missing in {root}: a/cat/17.jpg"),
-    "duplicate": (replaced("1.jpg", "0.jpg", 2), "{file}: 1 duplicate paths: a/cat/0.jpg in lines 2 and 3"),
+    "duplicate": (replaced("1.jpg", "0.jpg", 2), "{file}: 1 duplicate paths: a/cat/0.jpg in line 2 and line 3"),
     "split": (replaced("train", "training"), "1 invalid splits (expected train, val, test): line 2 has 'training'"),
     "no split": (replaced("train", ""), "1 invalid splits (expected train, val, test): line 2 has ''"),
     "empty": (replaced("a,cat", ",cat"), "1 incomplete rows (expected env, label and path): line 2"),

@@ -9,7 +9,7 @@ import torch
 from factories import args, record, write_run
 
 from dg_batchformer import default_hparams, get_algorithm_class, random_hparams
-from dg_batchformer.data.batches import split_environments
+from dg_batchformer.data.splits import split_environments
 from dg_batchformer.hparams import seed_hash
 from dg_batchformer.networks import make_featurizer
 

@@ -154,7 +154,7 @@ def test_the_command_of_a_job_runs_it(tmp_path):
     (job, *_) = plan(sweep(tmp_path / "with space", hparams='{"lr": 0.1}', skip_model_save=True, fixed_hparams=True))
     import shlex
 
-    from dg_batchformer.flags import parser
+    from dg_batchformer.cli import parser
 
     words = shlex.split(job.arguments.command)
     assert words[:4] == ["python", "-m", "dg_batchformer", "train"]

@@ -13,7 +13,7 @@ import pytest
 from factories import args, record, run_of, table, write_run
 from page.documents import embedded
 
-from dg_batchformer import flags
+from dg_batchformer import cli
 from dg_batchformer.selection import collect
 from dg_batchformer.selection.blocks import ORACLE_FENCE, best, cell_text
 from dg_batchformer.selection.formats import names, render, text
@@ -227,9 +227,9 @@ def test_html_is_the_document_in_a_page(made):
 
 
 def test_flags_offer_the_formats():
-    given = flags.parser().parse_args(["collect", "--input_dir", "x", "--format", "html"])
+    given = cli.parser().parse_args(["collect", "--input_dir", "x", "--format", "html"])
     assert given.format == "html"
     for name in names():
-        flags.parser().parse_args(["leaderboard", "x", "--format", name])
+        cli.parser().parse_args(["leaderboard", "x", "--format", name])
     with pytest.raises(SystemExit):
-        flags.parser().parse_args(["collect", "--input_dir", "x", "--format", "word"])
+        cli.parser().parse_args(["collect", "--input_dir", "x", "--format", "word"])

@@ -8,8 +8,8 @@ import pytest
 from factories import run_of
 
 from dg_batchformer import cli
+from dg_batchformer.cli import parser
 from dg_batchformer.errors import InputError
-from dg_batchformer.flags import parser
 from dg_batchformer.selection import collect
 from dg_batchformer.selection.leaderboard import leaderboard, load
 from dg_batchformer.selection.report import command, explain, report

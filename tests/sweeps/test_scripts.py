@@ -6,7 +6,7 @@ import re
 import pytest
 from factories import args, record, write_run
 
-from dg_batchformer import cli, flags, sweeps
+from dg_batchformer import cli, sweeps
 from dg_batchformer.sweeps import long_tail
 
 SCRIPTS = {
@@ -27,7 +27,7 @@ def test_each_launches_its_benchmark_and_collects(monkeypatch, tmp_path, script,
     # The status is that of the launch: 1 says that some runs failed.
     assert module.main(["--output_dir", str(tmp_path), "--n_trials", "2"]) == 1
     (launch,) = calls
-    parsed = flags.parser().parse_args(launch)
+    parsed = cli.parser().parse_args(launch)
     assert (parsed.datasets, parsed.output_dir, parsed.n_trials) == ([dataset], str(tmp_path), 2)
     assert parsed.skip_confirmation
     assert (tmp_path / "selection.md").read_text().startswith("### PACS, model selection: training-domain validation")
@@ -43,7 +43,7 @@ def test_without_runs_there_is_no_table(monkeypatch, capsys, tmp_path, status):
 @pytest.mark.parametrize(("more", "datasets"), [([], 1), (["--data_dir", "DATA"], 2)])
 def test_the_long_tail_runs_both_orders_of_each_dataset(monkeypatch, tmp_path, more, datasets):
     calls = []
-    monkeypatch.setattr(cli, "main", lambda argv: calls.append(flags.parser().parse_args(argv)) or 0)
+    monkeypatch.setattr(cli, "main", lambda argv: calls.append(cli.parser().parse_args(argv)) or 0)
     monkeypatch.setattr(long_tail, "show", lambda folders, table: calls.append(folders) or 0)
     assert long_tail.main(["--output_dir", str(tmp_path), *more, "--n_trials", "3"]) == 0
     *launches, folders = calls

@@ -114,7 +114,7 @@ def test_train_leaves_none_out_unless_asked(arguments, capsys):
 
 
 def test_the_command_of_a_run_is_read_back(arguments):
-    from dg_batchformer.flags import parser
+    from dg_batchformer.cli import parser
 
     words = shlex.split(arguments().command)
     assert parser().parse_args(words[3:]).test_envs == []

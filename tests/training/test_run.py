@@ -90,7 +90,7 @@ def test_the_model_is_the_bases_and_loads_safely(tmp_path, algorithm):
 
 
 def _inside(env):
-    from dg_batchformer.data.batches import split_environments
+    from dg_batchformer.data.splits import split_environments
 
     return split_environments(DIGITS.sizes, 0.2, 0)[env].inside.tolist()
 
