@@ -1,6 +1,7 @@
 """The catalogue, the notes on what was found, and the small datasets."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -98,3 +99,18 @@ def test_debugging_data(name, size):
     assert dataset.sizes == [16, 16, 16]
     assert dataset.environments[0].inputs(torch.arange(2)).shape == (2, 3, size, size)
     assert dataset.num_classes == 2
+
+
+def test_classes_may_differ_if_that_is_allowed(tmp_path):
+    root = image_tree(tmp_path / "mine", ("north", "south"))
+    shutil.rmtree(root / "south" / "cat")
+    image_tree(root, ("south",), ("elk",))
+    with pytest.raises(
+        ValueError, match=r"different classes than the other environments: .*--partial_classes allows it"
+    ):
+        load_dataset(f"folder:{root}")
+    dataset = load_dataset(f"folder:{root}", partial_classes=True)
+    assert dataset.classes == ("cat", "dog", "elk")
+    north, south = (sorted(set(environment.labels.tolist())) for environment in dataset.environments)
+    assert (north, south) == ([0, 1], [1, 2])
+    assert "classes without images: north elk; south cat" in dataset.notes

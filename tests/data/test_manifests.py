@@ -1,11 +1,12 @@
 """Datasets of images that a CSV file lists."""
 
 import csv
+import json
 import shutil
 
 import pytest
 import torch
-from factories import manifest
+from factories import image_tree, manifest
 
 from dg_batchformer.data import find_benchmark, load_dataset, loaders
 from dg_batchformer.data.folders import Source
@@ -41,6 +42,64 @@ def test_images_and_labels_are_those_of_the_folders(tmp_path):
             order = range(7, -1, -1) if not number else range(8)
             assert own.labels.tolist() == other.labels[list(order)].tolist()
             assert torch.equal(own.images, other.images[list(order)])
+
+
+@pytest.mark.parametrize("splits", [True, False])
+@pytest.mark.parametrize("kind", ["json", "lists"])
+def test_other_formats_give_the_same_dataset(tmp_path, kind, splits):
+    file = manifest(tmp_path / "listed", splits=splits)
+    expected = load(file)
+    with file.open() as opened:
+        rows = list(csv.DictReader(opened))
+    if kind == "json":
+        other = file.with_name("listed.json")
+        other.write_text(json.dumps([{**row, "label": int(row["label"] == "dog")} for row in rows]))
+    else:
+        other = tmp_path / "lists"
+        other.mkdir()
+        for row in rows:
+            name = row["env"] + (f"_{row['split']}" if splits else "")
+            with (other / f"{name}.txt").open("a") as opened:
+                opened.write(f"{row['path']} {int(row['label'] == 'dog') + 1}\n")
+    dataset = load(other, data_dir=str(file.parent))
+    assert dataset.classes == expected.classes
+    for i, (own, theirs) in enumerate(zip(dataset.environments, expected.environments, strict=True)):
+        assert own.name == theirs.name
+        order = [expected.files[i].index(path) for path in dataset.files[i]]
+        assert own.labels.equal(theirs.labels[order])
+        if splits:
+            for mine, given in zip(dataset.splits[i], expected.splits[i], strict=True):
+                assert {dataset.files[i][k] for k in mine} == {expected.files[i][k] for k in given}
+
+
+def test_a_text_list_may_have_spaces_in_its_paths(tmp_path):
+    folder = tmp_path / "lists"
+    for name in ("north", "south"):
+        image_tree(folder, (f"{name} side",), n=1)
+        lines = [f"{name} side/{label}/0.jpg {label}" for label in ("cat", "dog")]
+        (folder / f"{name}.txt").write_text("\n".join([*lines, "", ""]))
+    dataset = load(folder)
+    assert [environment.name for environment in dataset.environments] == ["north", "south"]
+    assert dataset.files[1] == ["south side/cat/0.jpg", "south side/dog/0.jpg"]
+
+
+def test_an_invalid_json_file_or_folder_is_named(tmp_path):
+    file = tmp_path / "listed.json"
+    for text, message in (
+        ("{", "cannot be read as a JSON file"),
+        ('{"env": "a"}', "is not a JSON list of objects: expected objects with env, label, path"),
+        ('[{"env": "a", "path": "a/1.jpg"}]', "1 incomplete rows (expected env, label and path): entry 1"),
+        (
+            '[{"env": "a", "label": 0, "path": "../1.jpg"}]',
+            "1 invalid paths (expected relative paths of images): entry",
+        ),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError) as error:
+            load(file)
+        assert message in str(error.value)
+    with pytest.raises(InputError, match=r"has 0 environment\(s\)"):
+        load(tmp_path)
 
 
 def test_given_splits_are_the_splits(tmp_path):
