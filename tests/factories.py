@@ -229,7 +229,7 @@ def texts(problems: Sequence[Problem], kind="") -> list[str]:
     return [problem.text for problem in problems if kind in ("", problem.kind)]
 
 
-VARIED = ("n_hparams_from", "n_hparams", "n_trials", "pairs", "single_test_envs")
+VARIED = ("n_hparams_from", "n_hparams", "n_trials", "pairs", "single_test_envs", "n_test_envs")
 
 
 def sweep_of(output_dir: Path, datasets=("Debug28",), algorithms=("ERM",), **given: Any) -> Sweep:

@@ -43,7 +43,7 @@ def run_flags(
         flag: dict[str, Any] = {"help": FIELDS[name].metadata["help"], "default": default}
         if types[name] is bool:
             flag["action"] = "store_true"
-        elif types[name] == list[int]:
+        elif list[int] in (types[name], *get_args(types[name])):
             flag |= {"type": int, "nargs": "+"}
         else:
             flag["type"] = (*get_args(types[name]), types[name])[0]  # of X | None it is X

@@ -29,7 +29,7 @@ def _train_parser(p: argparse.ArgumentParser) -> None:
     left_out = {
         "nargs": "*",
         "default": None,
-        "help": f"{FIELDS['test_envs'].metadata['help']} (default 0; none of mdlt:)",
+        "help": f"{FIELDS['test_envs'].metadata['help']} (default 0; none of mdlt:; all but --train_envs)",
     }
     files = run_flags(p, list(FIELDS), test_envs=left_out)["files"]
     files.add_argument("--overwrite", action="store_true", help="replace a finished run in the output folder")
@@ -45,7 +45,10 @@ def train(arguments: argparse.Namespace) -> int:
     given = arguments_of(RunArguments, arguments)
     if given["test_envs"] is None:
         benchmark = Problems().attempt(find_benchmark, given["dataset"])  # `run` reports an invalid dataset
-        given["test_envs"] = [] if benchmark and benchmark.tests else [0]
+        given["test_envs"] = [0]
+        if benchmark and (benchmark.tests or given["train_envs"]):
+            others = [i for i in range(len(benchmark.environments)) if i not in (given["train_envs"] or [])]
+            given["test_envs"] = [] if benchmark.tests else others
     try:
         run(RunArguments(**given), overwrite=arguments.overwrite)
     except (DivergedError, LostError, TakenError) as error:
@@ -78,6 +81,12 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
         "--single_test_envs",
         action="store_true",
         help="leave out single environments: the default, but for datasets with test splits",
+    )
+    runs.add_argument(
+        "--n_test_envs",
+        type=int,
+        default=Sweep.n_test_envs,
+        help="leave out each set of so many environments; all but one: single-source (default %(default)s)",
     )
     run_flags(
         p,

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
-from dg_batchformer.errors import Problems
+from dg_batchformer.errors import InputError, Problems
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, without_modifier
 from dg_batchformer.runs import Run, folder_problems, number_problems, resolve
@@ -31,6 +31,7 @@ class Sweep:
     n_trials: int = 3
     pairs: bool = False
     single_test_envs: bool = False
+    n_test_envs: int = 1
     common: RunArguments = dataclasses.field(default_factory=RunArguments)
 
 
@@ -58,16 +59,16 @@ class Job:
         return f"{self.name} ({self.folder.name})"
 
 
-def test_env_sets(benchmark: Benchmark, *, pairs: bool, single: bool) -> list[list[int]]:
-    """Each environment left out alone; with `pairs` also each pair, for leave-one-domain-out cross-validation.
+def test_env_sets(benchmark: Benchmark, sweep: Sweep) -> list[list[int]]:
+    """Each set of `n_test_envs` environments; with `pairs` each one and each pair, for cross-validation.
 
-    A benchmark with test splits is trained on all environments, unless one of both is asked for.
+    A benchmark with test splits is trained on all environments, unless left-out ones are asked for.
     """
-    if benchmark.tests and not (pairs or single):
+    if benchmark.tests and not (sweep.pairs or sweep.single_test_envs or sweep.n_test_envs > 1):
         return [[]]
-    numbers = range(len(benchmark.environments))
-    sets = [[i] for i in numbers]
-    return sets + [list(pair) for pair in combinations(numbers, 2)] if pairs else sets
+    numbers = [i for i in range(len(benchmark.environments)) if i not in (sweep.common.train_envs or [])]
+    sizes = (1, 2) if sweep.pairs else (sweep.n_test_envs,)
+    return [list(chosen) for size in sizes for chosen in combinations(numbers, size)]
 
 
 def plan(sweep: Sweep) -> list[Job]:
@@ -82,7 +83,7 @@ def plan(sweep: Sweep) -> list[Job]:
         _job(run, test_envs, hparams_seed, trial_seed)
         for trial_seed in range(sweep.n_trials)
         for run in resolved.values()
-        for test_envs in test_env_sets(run.benchmark, pairs=sweep.pairs, single=sweep.single_test_envs)
+        for test_envs in test_env_sets(run.benchmark, sweep)
         for hparams_seed in range(sweep.n_hparams_from, sweep.n_hparams)
     ]
 
@@ -108,7 +109,15 @@ def _resolve(sweep: Sweep, dataset: str, algorithm: str) -> Run:
     known = {hyperparameter.name for hyperparameter in hyperparameters(algorithm, dataset)}
     own = {name: value for name, value in sweep.common.given_hparams().items() if name in known}
     hparams = json.dumps(own, sort_keys=True) if own else None
-    return resolve(dataclasses.replace(sweep.common, dataset=dataset, algorithm=algorithm, hparams=hparams))
+    benchmark = find_benchmark(dataset)
+    sets = test_env_sets(benchmark, sweep)
+    if not sets:
+        raise InputError(
+            f"--n_test_envs {sweep.n_test_envs} leaves no environment of {dataset} to train on: it has "
+            f"{len(benchmark.environments)}, {len(sweep.common.train_envs or [])} of them in --train_envs"
+        )
+    arguments = dataclasses.replace(sweep.common, dataset=dataset, algorithm=algorithm, hparams=hparams)
+    return resolve(dataclasses.replace(arguments, test_envs=sets[-1]))
 
 
 def _check(sweep: Sweep) -> None:
@@ -118,6 +127,10 @@ def _check(sweep: Sweep) -> None:
             f"--n_hparams_from is {sweep.n_hparams_from} and --n_hparams {sweep.n_hparams}: "
             "expected at least 0, and the second above the first"
         )
+    if sweep.n_test_envs < 1:
+        problems.append(f"--n_test_envs is {sweep.n_test_envs}: expected at least 1")
+    if sweep.n_test_envs > 1 and (sweep.pairs or sweep.single_test_envs):
+        problems.append("--n_test_envs contradicts --pairs and --single_test_envs: expected one of them")
     if sweep.n_trials < 1:
         problems.append(f"--n_trials is {sweep.n_trials}: expected at least 1")
     names = [path_free(dataset) for dataset in dict.fromkeys(sweep.datasets)]

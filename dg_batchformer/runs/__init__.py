@@ -46,7 +46,7 @@ class Run:
     @property
     def training_envs(self) -> list[int]:
         """The numbers of the training environments."""
-        return [i for i in range(len(self.benchmark.environments)) if i not in self.arguments.test_envs]
+        return training_envs(self.arguments, len(self.benchmark.environments))
 
     @property
     def imbalance(self) -> Imbalance | None:
@@ -89,7 +89,7 @@ class Run:
             path_free(self.arguments.dataset),
             dataset.sizes,
             dataset.fingerprint,
-            *filter(None, [self.imbalance, self.split_file]),
+            *filter(None, [self.imbalance, self.split_file, self.arguments.train_envs]),
         ]
         length = [self.steps, self.checkpoint_freq]
         if self.arguments.stage:
@@ -111,7 +111,7 @@ def resolve(arguments: RunArguments) -> Run:
         problems.append(unknown("precision", arguments.precision, PRECISIONS))
     benchmark = problems.attempt(find_benchmark, arguments.dataset)
     if benchmark:
-        problems += test_env_problems(arguments.test_envs, benchmark)
+        problems += env_problems(arguments, benchmark)
         fraction = arguments.holdout_fraction != FIELDS["holdout_fraction"].default
         for name, is_given in (("holdout_fraction", fraction), ("splits", bool(arguments.splits))):
             if benchmark.tests and is_given:
@@ -203,17 +203,23 @@ def imbalance_problems(arguments: RunArguments) -> list[str]:
     return problems
 
 
-def test_env_problems(test_envs: list[int], benchmark: Benchmark) -> list[str]:
-    """The errors of test environments: unknown, repeated, all of them, or none without test images elsewhere."""
-    environments = benchmark.environments
+def training_envs(arguments: RunArguments, n: int) -> list[int]:
+    """The numbers of the training environments, of n."""
+    return arguments.train_envs or [i for i in range(n) if i not in arguments.test_envs]
+
+
+def env_problems(arguments: RunArguments, benchmark: Benchmark) -> list[str]:
+    """The errors of environments: unknown, repeated, both sets, all left out, or none without test images elsewhere."""
+    environments, test_envs, trained = benchmark.environments, arguments.test_envs, arguments.train_envs or []
     listed = ", ".join(f"{i} ({name})" for i, name in enumerate(environments))
-    problems = [
-        f"test environment {i} is out of range: expected one of {listed}"
-        for i in test_envs
-        if not 0 <= i < len(environments)
-    ]
-    if len(set(test_envs)) < len(test_envs):
-        problems.append(f"--test_envs {test_envs} names an environment twice")
+    problems = []
+    for name, kind, given in (("test_envs", "test", test_envs), ("train_envs", "training", trained)):
+        outside = [i for i in given if not 0 <= i < len(environments)]
+        problems += [f"{kind} environment {i} is out of range: expected one of {listed}" for i in outside]
+        if len(set(given)) < len(given):
+            problems.append(f"--{name} {given} names an environment twice")
+    if both := sorted(set(test_envs) & set(trained)):
+        problems.append(f"--train_envs and --test_envs both name {both}: expected different environments")
     if not problems and not test_envs and not benchmark.tests:
         problems.append(f"no test environment is given: expected one of {listed}")
     if not problems and len(test_envs) == len(environments):

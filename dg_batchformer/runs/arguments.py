@@ -62,6 +62,14 @@ class RunArguments:
     )
     algorithm: str = argument("algorithm", Role.VARIED, "such as CORAL_BatchFormer, or module:Class", "ERM")
     test_envs: list[int] = argument("data", Role.VARIED, "numbers of the left-out environments", [0])
+    train_envs: list[int] | None = argument(
+        "data",
+        Role.SETTING,
+        "numbers of the training environments; default: all that are not left out",
+        None,
+        late=True,
+        resolved=True,
+    )
     data_dir: str | None = argument("data", Role.DATA, "folder that contains the folders of the benchmarks", None)
     hparams: str | None = argument(
         "algorithm",

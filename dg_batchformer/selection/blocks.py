@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.compare import HYPER_PARAMETER, Comparison
 from dg_batchformer.selection.inference import FAMILIES, FEWEST_ENVIRONMENTS, LEVEL, Interval, on_these
-from dg_batchformer.selection.methods import ORACLE, Cell
+from dg_batchformer.selection.methods import ORACLE
 from dg_batchformer.selection.report import Report, Result
 from dg_batchformer.selection.table import Section
 
@@ -124,6 +125,9 @@ def legend(report: Report) -> list[str]:
         "With test_envs none, numbers are accuracies in percent on the test splits of the environments, all of which "
         "are trained on; the validation splits of all select."
     ]
+    left_out += [
+        "In a column such as A+C these environments were left out together; its number is the mean of their accuracies."
+    ] * any(section.is_of_sets for section in sections)
     sentences = [
         *left_out * any(section.setting.leaves_out for section in sections),
         *none_left_out * (not all(section.setting.leaves_out for section in sections)),
@@ -209,7 +213,9 @@ def over_all(comparison: Comparison) -> list[str]:
 def about_new(one: Comparison) -> str:
     """The interval for new environments, or the number of environments if it is too small."""
     n = one.overall.n_environments
-    return f"too few ({n})" if n < FEWEST_ENVIRONMENTS else interval(one.new_interval)
+    return (
+        interval(one.new_interval) if one.overall.can_tell_new else f"too few ({n})" if n < FEWEST_ENVIRONMENTS else ""
+    )
 
 
 def signed(value: float | None) -> str:

@@ -48,16 +48,18 @@ class Difference:
     wins: int
     ties: int
     losses: int
+    share_environments: bool = False
 
     @classmethod
-    def from_units(cls, units: Mapping[Unit, float], *, over_datasets: bool = False) -> Difference:
-        """`over_datasets`: the columns of the units are datasets, which weigh the same."""
+    def from_units(cls, units: Mapping[Unit, float], section: Section | None = None) -> Difference:
+        """Of all columns of a section, whose datasets weigh the same, or of a part of one dataset."""
+        over_datasets, of_sets = (section.is_over_datasets, section.is_of_sets) if section else (False, False)
         values = list(units.values())
         wins, losses = sum(value > SAME for value in values), sum(value < -SAME for value in values)
         grids = grids_of(units, over_datasets=over_datasets)
         mean = float(np.mean([grid.mean() for grid in grids] if grids else values)) if values else None
         estimates = inference.on_these(grids), inference.on_new(grids)
-        return cls(units, grids, mean, *estimates, wins, len(values) - wins - losses, losses)
+        return cls(units, grids, mean, *estimates, wins, len(values) - wins - losses, losses, of_sets)
 
     @property
     def n(self) -> int:
@@ -72,6 +74,11 @@ class Difference:
     @property
     def n_environments(self) -> int:
         return sum(len(grid) for grid in self.grids)
+
+    @property
+    def can_tell_new(self) -> bool:
+        """Whether there are enough environments for a statement about new ones; left-out sets share theirs."""
+        return self.n_environments >= FEWEST_ENVIRONMENTS and not self.share_environments
 
 
 @dataclass(frozen=True)
@@ -157,13 +164,15 @@ class Comparison:
     @property
     def new_interval(self) -> Interval | None:
         """The 95 % interval for new environments, simultaneous for the family; None for too few environments."""
-        new = self.overall.new if self.overall.n_environments >= FEWEST_ENVIRONMENTS else None
+        new = self.overall.new if self.overall.can_tell_new else None
         return new.interval(self.level) if new else None
 
     @property
     def new_verdict(self) -> str:
         """What the runs say about new environments, or why nothing."""
         n, new = self.overall.n_environments, self.overall.new
+        if self.overall.share_environments:
+            return "not tested, left-out sets share environments"
         if n < FEWEST_ENVIRONMENTS:
             return f"too few ({n}, at least {FEWEST_ENVIRONMENTS})"
         return inference.verdict(new, self.rope, self.level) if new else "one trial, or all differences are equal"
@@ -171,7 +180,7 @@ class Comparison:
     @cached_property
     def sign_flip(self) -> float | None:
         """The p-value of flipped signs of environments, not corrected; None for too few environments."""
-        return inference.sign_flip(self.overall.grids) if self.overall.n_environments >= FEWEST_ENVIRONMENTS else None
+        return inference.sign_flip(self.overall.grids) if self.overall.can_tell_new else None
 
     @property
     def words(self) -> str:
@@ -245,15 +254,12 @@ def _differences(units: Mapping[Unit, float], section: Section) -> tuple[Differe
         column: Difference.from_units({unit: value for unit, value in units.items() if unit.column == column})
         for column in section.own_columns
     }
-    return Difference.from_units(units, over_datasets=section.is_over_datasets), by_column
+    return Difference.from_units(units, section), by_column
 
 
 def _comparison(modifier: str, change: str, row: Row, base: Row, section: Section, rope: float) -> Comparison:
     by_shot = {
-        shot: Difference.from_units(
-            units_of(row.accuracies_by_shot[shot], base.accuracies_by_shot[shot]),
-            over_datasets=section.is_over_datasets,
-        )
+        shot: Difference.from_units(units_of(row.accuracies_by_shot[shot], base.accuracies_by_shot[shot]), section)
         for shot in section.shots
     }
     mean, of_base_mean = row.cells[AVERAGE].mean, base.cells[AVERAGE].mean

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dg_batchformer.selection.groups import FIXED
 from dg_batchformer.selection.methods import Choice
-from dg_batchformer.selection.table import FIXED, Row
+from dg_batchformer.selection.table import Row
 
 FEWEST_VALUES = 3  # with fewer different values each one is an edge
 SUSPICIOUS = 0.01

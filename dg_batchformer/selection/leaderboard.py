@@ -16,8 +16,9 @@ from dg_batchformer.data import loadable
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection import Collected
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.inference import USUAL, Rules
-from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN, Cell
+from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.settings import RowKey, Setting, environment_names
 from dg_batchformer.selection.shots import Thresholds

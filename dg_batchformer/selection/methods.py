@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ MADE = (
     *("classes", "class_counts", "split_file"),
 )
 """The names in a record that tell how it was made."""
+
+
+Envs = tuple[int, ...]
+"""The numbers of the environments of a column: one, or a set that was left out together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,23 +80,28 @@ class FinishedRun:
     def n_environments(self) -> int:
         return self.inside.shape[1]
 
+    @property
+    def training_envs(self) -> list[int]:
+        """The numbers of the training environments."""
+        return self.args.get("train_envs") or [i for i in range(self.n_environments) if i not in self.key.test_envs]
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A run tested on environment `env`, and its checkpoint number `index`, chosen by the value `validation`.
+    """A run tested on the environments `envs`, and its checkpoint number `index`, chosen by the value `validation`.
 
     With `since` its accuracies are means over the checkpoints from that number to `index`.
     """
 
     run: FinishedRun
-    env: int
+    envs: Envs
     index: int
     validation: float
     since: int | None = None
 
     @functools.cached_property
     def accuracy(self) -> float:
-        """The accuracy in [0, 1] on the test data of the environment."""
+        """The accuracy in [0, 1] on the test data of the environments, their mean."""
         return self.at(self.run.inside)
 
     @property
@@ -102,9 +111,8 @@ class Choice:
 
     def at(self, values: Floats) -> float:
         """The value of the choice, from those by checkpoint and environment."""
-        if self.since is None:
-            return float(values[self.index, self.env])
-        return float(values[self.since : self.index + 1, self.env].mean())
+        first = self.index if self.since is None else self.since
+        return float(values[first : self.index + 1, list(self.envs)].mean(axis=1).mean())
 
     @property
     def step(self) -> int:
@@ -115,23 +123,25 @@ class Choice:
         return self.run.key.hparams_seed
 
 
-Method = Callable[[Sequence[FinishedRun], Sequence[FinishedRun], int], list[Choice]]
+Method = Callable[[Sequence[FinishedRun], Sequence[FinishedRun], Envs], list[Choice]]
+"""The choices among runs tested on some environments, with the runs that leave out one of them and another one."""
 
 
-def training_domain(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
+def training_domain(runs: Sequence[FinishedRun], pairs: Sequence[FinishedRun], envs: Envs) -> list[Choice]:
     """The checkpoint of the highest mean accuracy on the training environments' out-splits."""
-    means = [(run, mean_validation(run)) for run in singles]
-    return [Choice(run, env, int(np.argmax(own)), float(np.max(own))) for run, own in means]
+    means = [(run, mean_validation(run)) for run in runs]
+    return [Choice(run, envs, int(np.argmax(own)), float(np.max(own))) for run, own in means]
 
 
-def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
+def leave_one_domain_out(runs: Sequence[FinishedRun], pairs: Sequence[FinishedRun], envs: Envs) -> list[Choice]:
     """The checkpoint at which runs with one more left-out environment are best on it, on average.
 
-    Needs, for the same hyper-parameters and step, a run that leaves out `env` and e for every other e.
+    Needs, for the same hyper-parameters and step, a run that leaves out the environment and e for every other e.
     """
+    (env,) = envs
     of_pair = {(run.key.hparams_seed, other): run for run in pairs for other in run.key.test_envs if other != env}
     choices = []
-    for run in singles:
+    for run in runs:
         others = [i for i in range(run.n_environments) if i != env]
         beside = {other: pair for other in others if (pair := of_pair.get((run.key.hparams_seed, other)))}
         steps = run.steps
@@ -142,32 +152,32 @@ def leave_one_domain_out(singles: Sequence[FinishedRun], pairs: Sequence[Finishe
             shared = [pair.inside[np.searchsorted(pair.steps, steps), other] for other, pair in beside.items()]
             means = _row_means(np.transpose(shared))
             best = int(np.argmax(means))
-            choices.append(Choice(run, env, int(np.searchsorted(run.steps, steps[best])), float(means[best])))
+            choices.append(Choice(run, envs, int(np.searchsorted(run.steps, steps[best])), float(means[best])))
     return choices
 
 
-def last(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
+def last(runs: Sequence[FinishedRun], pairs: Sequence[FinishedRun], envs: Envs) -> list[Choice]:
     """The last checkpoint; the mean accuracy on the training environments' out-splits decides between runs."""
-    return [Choice(run, env, len(run.steps) - 1, float(mean_validation(run)[-1])) for run in singles]
+    return [Choice(run, envs, len(run.steps) - 1, float(mean_validation(run)[-1])) for run in runs]
 
 
-def mean_of_checkpoints(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
+def mean_of_checkpoints(runs: Sequence[FinishedRun], pairs: Sequence[FinishedRun], envs: Envs) -> list[Choice]:
     """All checkpoints of the second half, whose accuracies are averaged: less noise than that of one checkpoint."""
     choices = []
-    for run in singles:
+    for run in runs:
         n = len(run.steps)
-        choices.append(Choice(run, env, n - 1, float(mean_validation(run)[n // 2 :].mean()), n // 2))
+        choices.append(Choice(run, envs, n - 1, float(mean_validation(run)[n // 2 :].mean()), n // 2))
     return choices
 
 
-def oracle(singles: Sequence[FinishedRun], pairs: Sequence[FinishedRun], env: int) -> list[Choice]:
-    """The last checkpoint; the accuracy on the left-out environment's out-split decides between runs."""
-    return [Choice(run, env, len(run.steps) - 1, float(run.out[-1, env])) for run in singles]
+def oracle(runs: Sequence[FinishedRun], pairs: Sequence[FinishedRun], envs: Envs) -> list[Choice]:
+    """The last checkpoint; the mean accuracy on the left-out environments' out-splits decides between runs."""
+    return [Choice(run, envs, len(run.steps) - 1, float(run.out[-1, list(envs)].mean())) for run in runs]
 
 
 def mean_validation(run: FinishedRun) -> Floats:
     """Mean accuracy on the out-splits of all training environments, by checkpoint."""
-    return _row_means(run.out[:, [i for i in range(run.n_environments) if i not in run.key.test_envs]])
+    return _row_means(run.out[:, run.training_envs])
 
 
 def _row_means(values: Floats) -> Floats:
@@ -219,82 +229,3 @@ TITLES = {
     "mean": "mean over the second half of the checkpoints",
     ORACLE: "ORACLE, selected on the test environment: not a fair result",
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Accuracies in percent by trial, their mean and its error, and how many runs stand behind it.
-
-    `mean` is None if there is no number, `error` if there are fewer than two trials. `missing` names the missing
-    part of the plan ("" if complete); `done` and `expected` count runs. `choices` are the chosen runs, of all columns
-    if the cell is over columns. A published number has none.
-    """
-
-    values: Mapping[int, float] = field(default_factory=dict)
-    mean: float | None = None
-    error: float | None = None
-    missing: str = ""
-    done: int = 0
-    expected: int = 0
-    choices: tuple[Choice, ...] = ()
-    error_kind: str = "stderr"
-
-    @property
-    def n(self) -> int:
-        """Trials behind the mean."""
-        return len(self.values)
-
-
-def standard_error(values: Iterable[float], ddof: int) -> float | None:
-    """Standard error of the mean; `ddof` is 0, as in DomainBed, or 1. None for fewer than two values."""
-    array = np.array(list(values))
-    return float(np.std(array / np.sqrt(len(array)), ddof=ddof)) if len(array) > 1 else None
-
-
-def of_trials(
-    chosen: Mapping[int, Choice], value: Callable[[Choice], float], missing: str, counts: tuple[int, int], ddof: int
-) -> Cell:
-    """The cell of an environment: the accuracy of each trial's choice; `counts` are done and expected runs."""
-    shares = [value(choice) for choice in chosen.values()]
-    if np.isnan(shares).any():
-        missing, shares = "not recorded", []
-    if not shares:
-        return Cell({}, None, None, missing, *counts)
-    values = {trial: 100 * share for trial, share in zip(chosen, shares, strict=True)}
-    mean = float(100 * np.mean(shares))
-    return Cell(values, mean, standard_error(values.values(), ddof), missing, *counts, tuple(chosen.values()))
-
-
-def average(cells: Sequence[Cell], ddof: int) -> Cell:
-    """The mean of the cells' means, as DomainBed prints it; no number if a cell has none.
-
-    The error is over the averages of the trials that all cells have.
-    """
-    means = [cell.mean for cell in cells if cell.mean is not None]
-    return _over(cells, lambda own: float(np.mean(own)), ddof, sum(means) / len(means) if means else None)
-
-
-def worst(cells: Sequence[Cell], ddof: int) -> Cell:
-    """The mean over trials of the accuracy on the worst environment; no number if a cell has none."""
-    return _over(cells, min, ddof, None)
-
-
-def _over(cells: Sequence[Cell], combine: Callable[[Sequence[float]], float], ddof: int, mean: float | None) -> Cell:
-    """A cell over other cells; if `mean` is None it is the mean over the trials."""
-    counts = sum(cell.done for cell in cells), sum(cell.expected for cell in cells)
-    full = [cell for cell in cells if cell.mean is not None]
-    if len(full) < len(cells) or not cells:
-        reasons = {cell.missing for cell in cells}
-        missing = reasons.pop() if len(reasons) == 1 and not full else f"{len(full)} of {len(cells)} columns"
-        return Cell({}, None, None, missing, *counts)
-    shared = sorted(set.intersection(*(set(cell.values) for cell in cells)))
-    values = {trial: combine([cell.values[trial] for cell in cells]) for trial in shared}
-    by_trials = sorted(cells, key=lambda cell: cell.n)
-    missing = next((cell.missing for cell in by_trials if cell.missing), "")
-    fewest, most = by_trials[0].n, by_trials[-1].n
-    if len(values) < (fewest if missing else most):  # else the cell with the fewest trials names it
-        missing = f"{len(values)} of {most} trials"
-    if mean is None and values:
-        mean = float(np.mean(list(values.values())))
-    choices = tuple(choice for cell in cells for choice in cell.choices)
-    return Cell(values, mean, standard_error(values.values(), ddof), missing, *counts, choices)

@@ -13,11 +13,12 @@ from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection import Collected
 from dg_batchformer.selection.compare import Comparison, compare
 from dg_batchformer.selection.edges import Edge, edges
+from dg_batchformer.selection.groups import FIXED, REDRAWN
 from dg_batchformer.selection.inference import USUAL, Rules
 from dg_batchformer.selection.methods import METHODS, ORACLE, TITLES, FinishedRun
 from dg_batchformer.selection.settings import Setting, given_in_words
 from dg_batchformer.selection.shots import Thresholds
-from dg_batchformer.selection.table import AVERAGE, FIXED, REDRAWN, Row, Section, build
+from dg_batchformer.selection.table import AVERAGE, Row, Section, build
 
 NEVER_LEFT_OUT = "algorithms without runs for some environments"
 BEFORE_PENALTY = "checkpoints before the start of a penalty"

@@ -166,7 +166,9 @@ def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
     """The setting of a run according to its arguments; the backbone is known once the run is done."""
     values = tuple(str(args.get(name, usual)) for name, usual in USUAL.items())
     planned = _planned(dataset, args.get("protocol", DOMAINBED), values, given_hparams(args).network)
-    return planned if args["test_envs"] else planned.with_other(*NONE_LEFT_OUT)
+    n = len(args["test_envs"])
+    left_out = NONE_LEFT_OUT if not n else ("test_envs", f"{n} at once") if n > 2 else None
+    return planned.with_other(*left_out) if left_out else planned
 
 
 @functools.lru_cache(maxsize=1024)

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dg_batchformer.data import loadable
-from dg_batchformer.selection.methods import Cell, Choice, FinishedRun, standard_error
+from dg_batchformer.selection.cells import Cell, standard_error
+from dg_batchformer.selection.methods import Choice, FinishedRun
 
 MANY, MEDIUM, FEW, ZERO, WORST_CELL = "Many", "Medium", "Few", "Zero", "Worst cell"
 COLUMNS = (MANY, MEDIUM, FEW, ZERO, WORST_CELL)
@@ -40,7 +41,7 @@ class ClassCell(NamedTuple):
 
 
 def training_images(run: FinishedRun, env: int) -> list[int]:
-    """The training images of each class for the test environment `env`; empty if not recorded.
+    """The training images of each class for a test environment; empty if not recorded.
 
     Those of all training environments if it is left out, else its own.
     """
@@ -54,9 +55,9 @@ def class_cells(choice: Choice) -> list[ClassCell]:
     recorded = choice.run.by_class[first : choice.index + 1]
     if not recorded or not all(recorded):
         return []
-    counts = training_images(choice.run, choice.env)
+    counts = training_images(choice.run, choice.envs[0])
     names = choice.run.made.get("classes") or map(str, range(len(counts)))
-    by_class = [_mean(own) for own in zip(*(one[choice.env] for one in recorded), strict=True)]
+    by_class = [_mean(own) for own in zip(*(one[env] for one in recorded for env in choice.envs), strict=True)]
     own = zip(names, counts, by_class, strict=True)
     return [ClassCell(name, count, accuracy) for name, count, accuracy in own if accuracy is not None]
 

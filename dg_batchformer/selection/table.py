@@ -1,40 +1,26 @@
 """The selection table: for each method and setting a section, in it a cell for each algorithm and environment."""
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dg_batchformer.runs.records import RunKey
 from dg_batchformer.selection import Collected, shots
-from dg_batchformer.selection.methods import (
-    LEAVE_ONE_DOMAIN_OUT,
-    METHODS,
-    NEED_LEFT_OUT,
-    Cell,
-    Choice,
-    FinishedRun,
-    average,
-    best_by_trial,
-    of_trials,
-    worst,
-)
+from dg_batchformer.selection.cells import Cell, average, of_trials, worst
+from dg_batchformer.selection.groups import FIXED, REDRAWN, Group, groups_of, left_out_sets
+from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, NEED_LEFT_OUT, Choice, best_by_trial
 from dg_batchformer.selection.settings import (
     RowKey,
     Setting,
     environment_names,
-    given_hparams,
     labels,
-    planned_setting,
 )
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
 DERIVED = (AVERAGE, WORST, MACRO)
 """Columns over environments: the mean, the worst environment, and the mean of class-averaged accuracies."""
-
-REDRAWN, FIXED = "redrawn", "fixed"
 
 
 class Unit(NamedTuple):
@@ -86,12 +72,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """One table: a row for each algorithm, a column for each environment (or dataset, for setting "Avg")."""
+    """One table: a row for each algorithm, a column for each environment, left-out set, or dataset (setting "Avg")."""
 
     selection: str
     setting: Setting
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    is_of_sets: bool = False
 
     @property
     def dataset(self) -> str:
@@ -127,13 +114,14 @@ def build(
     `ddof` is for the standard errors: 0 as in DomainBed, or 1. `thresholds` divide classes by their training images
     (None: those of the dataset).
     """
-    groups = _groups(collected)
+    groups = groups_of(collected)
     sections = []
     for selection in selections:
         own = [
             _section(selection, setting, groups[setting], ddof, thresholds or shots.usual(setting.dataset))
             for setting in sorted(groups)
             if setting.leaves_out or selection not in NEED_LEFT_OUT
+            if selection != LEAVE_ONE_DOMAIN_OUT or not left_out_sets(groups[setting])
         ]
         alike: dict[Setting, list[Section]] = defaultdict(list)
         for section in own:
@@ -142,103 +130,14 @@ def build(
     return sections
 
 
-@dataclass
-class Group:
-    """The finished runs of a row, and the keys of all its known runs."""
-
-    runs: list[FinishedRun] = field(default_factory=list)
-    planned: set[RunKey] = field(default_factory=set)
-
-    @cached_property
-    def by_place(self) -> dict[tuple[int, int, int], list[FinishedRun]]:
-        """Finished runs by the number of left-out environments, one of these (or any if none is), and the trial."""
-        runs = defaultdict(list)
-        for run in self.runs:
-            for env in run.key.test_envs or range(run.n_environments):
-                runs[len(run.key.test_envs), env, run.key.trial_seed].append(run)
-        return runs
-
-    def candidates(self, selection: str, env: int, trial: int) -> list[Choice]:
-        """The possible choices for an environment in a trial."""
-        none, singles, pairs = (self.by_place.get((n, env, trial), []) for n in (0, 1, 2))
-        return METHODS[selection](none or singles, pairs, env)
-
-    @cached_property
-    def left_out(self) -> tuple[Counter[frozenset[int]], Counter[frozenset[int]]]:
-        """The number of runs by left-out environments: of finished runs, and of all known ones."""
-        done = Counter(frozenset(run.key.test_envs) for run in self.runs)
-        return done, Counter(frozenset(key.test_envs) for key in self.planned)
-
-    @cached_property
-    def seeds(self) -> str:
-        """FIXED if the rows of the search have the same hyper-parameters in all trials, else REDRAWN; "" if unknown.
-
-        Several rows of runs without recorded hyper-parameters count as REDRAWN.
-        """
-        rows: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
-        for run in self.runs:
-            if run.args.get("fixed_hparams"):
-                return FIXED
-            rows[run.key.hparams_seed][run.key.trial_seed] = run.hparams
-        drawn = {seed: row for seed, row in rows.items() if seed}  # row 0 has the defaults in every trial
-        found = [list(row.values()) for row in (drawn or rows).values()]
-        if max(map(len, found), default=0) < 2:
-            return ""
-        if drawn and not all(map(all, found)):
-            return REDRAWN
-        return FIXED if all(hparams == row[0] for row in found for hparams in row) else REDRAWN
-
-    def counts(self, envs: Iterable[int], others: Sequence[int], n_trials: int) -> tuple[int, int]:
-        """The numbers of finished and of expected runs behind the columns of some environments.
-
-        Each of these environments that some run leaves out is expected alone, and with each of `others`, in the whole
-        grid of trials and rows of the search: DomainBed's folders show only the runs that have begun. A run that leaves
-        none out stands behind all columns.
-        """
-        done, planned = self.left_out
-        alone = [env for env in envs if frozenset([env]) in planned]
-        wanted = {frozenset((env, other)) for env in alone for other in (env, *others)}
-        wanted |= {frozenset[int]()} & planned.keys()
-        n_rows = len({key.hparams_seed for key in self.planned})
-        return sum(done[envs] for envs in wanted), len(wanted) * n_trials * n_rows
-
-    def missing(self, env: int, others: Sequence[int], trials: tuple[int, int]) -> str:
-        """What is missing in the cell of an environment, or ""; `trials` are those with a choice, and all."""
-        counts = self.counts([env], others, trials[1])
-        if not counts[1]:
-            return "not run"
-        done, planned = (sum(n for envs, n in of.items() if len(envs) == 2 and env in envs) for of in self.left_out)
-        if others and not done:
-            return f"needs pair runs: 0 of {planned} done" if planned else "needs pair runs (--pairs)"
-        for (done, expected), what in ((trials, "trials"), (counts, "runs")):
-            if done < expected:
-                return f"{done} of {expected} {what}"
-        return ""
-
-
-def _groups(collected: Collected) -> dict[Setting, dict[RowKey, Group]]:
-    """Runs by setting and row; a planned run gets the setting of finished runs with the same arguments."""
-    groups: dict[Setting, dict[RowKey, Group]] = defaultdict(lambda: defaultdict(Group))
-    settings: dict[Setting, dict[str, Setting]] = defaultdict(dict)
-    for (setting, row, key), run in collected.runs.items():
-        groups[setting][row].runs.append(run)
-        groups[setting][row].planned.add(key)
-        if collected.planned:
-            settings[planned_setting(key.dataset, run.args)][key.algorithm] = setting
-    for args in collected.planned:
-        key = RunKey.from_args(args)
-        plain = planned_setting(key.dataset, args)
-        known = settings[plain]
-        setting = known.get(key.algorithm) or next(iter(known.values()), plain)
-        groups[setting][RowKey(key.algorithm, given_hparams(args).algorithm)].planned.add(key)
-    return groups
-
-
 def _section(
     selection: str, setting: Setting, groups: Mapping[RowKey, Group], ddof: int, thresholds: shots.Thresholds
 ) -> Section:
     runs = [run for group in groups.values() for run in group.runs]
     environments, shot_columns = environment_names(setting.dataset, runs), shots.columns_of(runs, thresholds)
+    sets = left_out_sets(groups)
+    places = {"+".join(environments[i] for i in envs): envs for envs in sets} if environments else {}
+    places = places or {name: (i,) for i, name in enumerate(environments)}
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
     others = range(len(environments)) if selection == LEAVE_ONE_DOMAIN_OUT else ()
     rows = []
@@ -246,24 +145,24 @@ def _section(
         group = groups[key]
         candidates: dict[Unit, Sequence[Choice]] = {}
         cells, macro, chosen_of = {}, [], []
-        for env, name in enumerate(environments):
-            own = {trial: group.candidates(selection, env, trial) for trial in trials}
+        for name, envs in places.items():
+            own = {trial: group.candidates(selection, envs, trial) for trial in trials}
             candidates |= {Unit(name, name, trial): choices for trial, choices in own.items()}
             chosen = best_by_trial(own, fixed=group.seeds == FIXED)
             chosen_of.append(chosen)
-            counts = group.counts([env], others, len(trials))
-            missing = group.missing(env, others, (len(chosen), len(trials)))
+            counts = group.counts([envs], others, len(trials))
+            missing = group.missing(envs, others, (len(chosen), len(trials)))
             cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
             macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
         columns = list(cells.values())
         derived = average(columns, ddof), worst(columns, ddof), average(macro, ddof)
         # A pair run belongs to two columns.
-        done, expected = group.counts(range(len(environments)), others, len(trials))
+        done, expected = group.counts(places.values(), others, len(trials))
         over = dict(zip(DERIVED, derived, strict=True))
         over |= shots.shot_cells(chosen_of, shot_columns, thresholds, over[AVERAGE].missing, ddof)
         cells |= {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in over.items()}
         rows.append(Row(key, label, cells, candidates, group.seeds, thresholds=thresholds))
-    return Section(selection, setting, (*environments, *DERIVED, *shot_columns), tuple(rows))
+    return Section(selection, setting, (*places, *DERIVED, *shot_columns), tuple(rows), bool(sets))
 
 
 def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Section:
@@ -289,4 +188,5 @@ def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Sectio
         modes = {row.seeds for row in own.values()}
         seeds = REDRAWN if REDRAWN in modes else FIXED if FIXED in modes else ""
         found.append(Row(key, label, cells, candidates, seeds))
-    return Section(sections[0].selection, setting, (*datasets, *derived), tuple(found))
+    is_of_sets = any(section.is_of_sets for section in sections)
+    return Section(sections[0].selection, setting, (*datasets, *derived), tuple(found), is_of_sets)

@@ -142,7 +142,7 @@ def evaluate(
     algorithm: Any,
     dataset: Dataset,
     splits: Sequence[Split],
-    test_envs: Sequence[int],
+    training_envs: Sequence[int],
     compute: Compute,
     progress: Callable[[int, int], None],
     augment: torch.Generator | None = None,
@@ -163,7 +163,7 @@ def evaluate(
     values: dict[str, Any] = {}
     losses = []
     for i, split in enumerate(splits):
-        generator = augment if i not in test_envs else None
+        generator = augment if i in training_envs else None
         for name, indices in (parts[i], ("out", split.out)):
             evaluated = []
             for chunk in torch.split(indices, EVALUATION_BATCH[compute.device]):
@@ -179,7 +179,7 @@ def evaluate(
             values[f"env{i}_{name}_macro_acc"] = macro_accuracy(of_classes)
             if by_class and name != "out":
                 values[f"env{i}_{name}_by_class"] = of_classes
-        if i not in test_envs:
+        if i in training_envs:
             losses.append(loss / len(split.out))
     algorithm.train()
     return {**values, "validation_loss": sum(losses) / len(losses)}

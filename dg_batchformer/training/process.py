@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from dg_batchformer import machine
+from dg_batchformer.runs import training_envs
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.files import ERR, OUT
 from dg_batchformer.runs.folder import Live, RunFolder
@@ -131,7 +132,8 @@ class Progress:
         self.first = first
         self.started = self.last = self.counted_from = time.monotonic()
         left_out = f"test environments {arguments.test_envs}" if arguments.test_envs else "no environment left out"
-        print(f"{arguments.algorithm} on {arguments.dataset}, {left_out}")
+        trained = f", training environments {arguments.train_envs}" if arguments.train_envs else ""
+        print(f"{arguments.algorithm} on {arguments.dataset}, {left_out}{trained}")
         for note in notes:
             print(f"  {note}")
         runs_on = {**{k: v for k, v in identity.items() if k != "versions"}, **identity["versions"]}
@@ -139,7 +141,7 @@ class Progress:
             print(f"{title}:")
             for name, value in table.items():
                 print(f"  {name}: {value}")
-        batch, n_training = hparams["batch_size"], len(self.environments) - len(arguments.test_envs)
+        batch, n_training = hparams["batch_size"], len(training_envs(arguments, len(self.environments)))
         print(f"batch: {batch} per environment, {batch * n_training} per step", flush=True)
 
     def due(self, step: int) -> bool:

@@ -206,7 +206,7 @@ class Trainer:
             self._leave_if_asked()
             self.progress.evaluation(n_done, n_images)
 
-        what = self.algorithm, self.dataset, self.splits, self.arguments.test_envs, self.compute
+        what = self.algorithm, self.dataset, self.splits, self.run.training_envs, self.compute
         return evaluate(*what, progress, augment, by_class=self.run.is_by_class)
 
     def _finish(self) -> None:

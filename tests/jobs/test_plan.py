@@ -8,7 +8,8 @@ from factories import image_tree, sweep_of
 from dg_batchformer.data import find_benchmark
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash
-from dg_batchformer.jobs.plan import plan, test_env_sets
+from dg_batchformer.jobs.plan import Sweep, plan, test_env_sets
+from dg_batchformer.runs.arguments import RunArguments
 
 test_env_sets.__test__ = False  # its name is DomainBed's word, not a test's
 
@@ -18,13 +19,19 @@ def sweep(tmp_path, **changes):
 
 
 def test_environments_left_out():
-    benchmark = find_benchmark("Debug28")
-    assert test_env_sets(benchmark, pairs=False, single=False) == [[0], [1], [2]]
-    assert test_env_sets(benchmark, pairs=True, single=False) == [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
-    with_tests = find_benchmark("mdlt:PACS")
-    assert test_env_sets(with_tests, pairs=False, single=False) == [[]]
-    assert test_env_sets(with_tests, pairs=False, single=True) == [[0], [1], [2], [3]]
-    assert len(test_env_sets(with_tests, pairs=True, single=False)) == 4 + 6
+    def sets(name, **given):
+        common = RunArguments(train_envs=given.pop("train_envs", None))
+        return test_env_sets(find_benchmark(name), Sweep([name], common=common, **given))
+
+    assert sets("Debug28") == [[0], [1], [2]]
+    assert sets("Debug28", pairs=True) == [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
+    assert sets("Debug28", n_test_envs=2) == [[0, 1], [0, 2], [1, 2]]
+    assert sets("PACS", n_test_envs=3) == [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]]
+    assert sets("PACS", train_envs=[1]) == [[0], [2], [3]]
+    assert sets("PACS", train_envs=[1], n_test_envs=3) == [[0, 2, 3]]
+    assert sets("mdlt:PACS") == [[]]
+    assert sets("mdlt:PACS", single_test_envs=True) == [[0], [1], [2], [3]]
+    assert len(sets("mdlt:PACS", pairs=True)) == 4 + 6
 
 
 def test_paired_seeds_are_those_of_the_base(tmp_path):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from factories import args, finished_run, record
 
-from dg_batchformer.selection.methods import Cell, Choice, average, of_trials, standard_error, worst
+from dg_batchformer.selection.cells import Cell, average, of_trials, standard_error, worst
+from dg_batchformer.selection.methods import Choice
 
 
 def choices(shares):
@@ -14,7 +15,7 @@ def choices(shares):
     found = {}
     for trial, share in enumerate(shares):
         of = args([0], trial=trial)
-        found[trial] = Choice(finished_run([record(0, [share] * 2, [0.5] * 2, of)]), 0, 0, 0.5)
+        found[trial] = Choice(finished_run([record(0, [share] * 2, [0.5] * 2, of)]), (0,), 0, 0.5)
     return found
 
 

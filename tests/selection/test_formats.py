@@ -16,8 +16,8 @@ from page.documents import embedded
 from dg_batchformer import cli
 from dg_batchformer.selection import collect
 from dg_batchformer.selection.blocks import ORACLE_FENCE, best, cell_text
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.formats import names, render, text
-from dg_batchformer.selection.methods import Cell
 from dg_batchformer.selection.report import report
 
 NASTY = 'mine:A&B_100%$#{x}~^\\<i>"|*`ü'

@@ -8,8 +8,8 @@ from factories import run_of
 
 from dg_batchformer.selection import TWICE, collect
 from dg_batchformer.selection.blocks import legend
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.leaderboard import WITHOUT_COLUMN, WITHOUT_RUNS, Reference, leaderboard, load
-from dg_batchformer.selection.methods import Cell
 from dg_batchformer.selection.settings import Setting
 from dg_batchformer.selection.table import AVERAGE
 

@@ -17,7 +17,7 @@ def run(test_envs, rows, hparams_seed=0, trial=0):
 
 def chosen(selection, singles, pairs=()):
     """What a method chooses among runs that leave environment 0 out."""
-    return best(METHODS[selection](singles, list(pairs), 0))
+    return best(METHODS[selection](singles, list(pairs), (0,)))
 
 
 # Environment 0 is left out, of three.
@@ -61,7 +61,7 @@ def test_the_last_bit_of_a_mean_is_that_of_one_records_sum():
     random = np.random.RandomState(0)
     rows = [(step, [0.5] * 3, list(random.rand(3))) for step in range(50)]
     for row in rows:
-        (choice,) = METHODS["last"]([run([0], [row])], [], 0)
+        (choice,) = METHODS["last"]([run([0], [row])], [], (0,))
         assert choice.validation == float(np.mean(row[2][1:]))
     assert chosen("training-domain", [run([0], rows)]).validation == max(float(np.mean(row[2][1:])) for row in rows)
 
@@ -114,21 +114,21 @@ def test_each_method_offers_one_candidate_a_run():
     """Which the comparisons pair run by run, chosen or not."""
     pairs = [pair(other, (0.1, 0.2), seed) for other in (1, 2) for seed in (0, 1)]
     for selection, method in METHODS.items():
-        assert [choice.run for choice in method([EARLY, LATE], pairs, 0)] == [EARLY, LATE], selection
+        assert [choice.run for choice in method([EARLY, LATE], pairs, (0,))] == [EARLY, LATE], selection
 
 
 def test_a_choice_has_its_macro_accuracy_or_none():
-    assert math.isnan(Choice(EARLY, 0, 1, 0.5).macro)
+    assert math.isnan(Choice(EARLY, (0,), 1, 0.5).macro)
     of = args([0])
     with_macro = finished_run([{**record(0, [0.5] * 3, [0.5] * 3, of), "env0_in_macro_acc": 0.25}])
-    assert Choice(with_macro, 0, 0, 0.5).macro == 0.25
+    assert Choice(with_macro, (0,), 0, 0.5).macro == 0.25
 
 
 def candidates(values):
     """Choices by trial; `values` are by trial and hparams_seed."""
     rows = [(0, [0.5] * 3, [0.5] * 3)]
     return {
-        trial: [Choice(run([0], rows, seed, trial), 0, 0, value) for seed, value in own.items()]
+        trial: [Choice(run([0], rows, seed, trial), (0,), 0, value) for seed, value in own.items()]
         for trial, own in values.items()
     }
 

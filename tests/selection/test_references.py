@@ -7,8 +7,8 @@ import pytest
 
 from dg_batchformer import paper
 from dg_batchformer.errors import InputError
+from dg_batchformer.selection.cells import Cell
 from dg_batchformer.selection.leaderboard import load
-from dg_batchformer.selection.methods import Cell
 from dg_batchformer.selection.settings import Setting
 
 HEADER = "dataset,protocol,backbone,algorithm,environment,mean,error,error_kind,source,selection"

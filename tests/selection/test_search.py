@@ -7,7 +7,7 @@ from factories import sweep, table
 from scipy import stats
 
 from dg_batchformer.selection.edges import Edge, edges
-from dg_batchformer.selection.table import FIXED, REDRAWN
+from dg_batchformer.selection.groups import FIXED, REDRAWN
 
 N_ROWS, N_TRIALS = 10, 3
 

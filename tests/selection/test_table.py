@@ -10,8 +10,9 @@ from factories import args, planned, record, rows, run_of, sweep, tables, write_
 from dg_batchformer.selection import collect
 from dg_batchformer.selection.blocks import legend
 from dg_batchformer.selection.formats.csv import cells
+from dg_batchformer.selection.groups import FIXED, REDRAWN
 from dg_batchformer.selection.report import report
-from dg_batchformer.selection.table import AVERAGE, DERIVED, FIXED, MACRO, REDRAWN, WORST, build
+from dg_batchformer.selection.table import AVERAGE, DERIVED, MACRO, WORST, build
 
 ENVIRONMENTS = ["A", "C", "P", "S"]
 

@@ -35,7 +35,7 @@ def test_values_by_hand():
     splits = [Split(torch.tensor([0, 1, 2]), torch.tensor([3]))] * 2 + [Split(torch.tensor([1]), torch.tensor([0, 2]))]
     seen = []
     dataset = Dataset("echo", environments, (), ("0", "1"))
-    values = evaluate(algorithm, dataset, splits, [1], Compute("cpu"), lambda done, n: seen.append((done, n)))
+    values = evaluate(algorithm, dataset, splits, [0, 2], Compute("cpu"), lambda done, n: seen.append((done, n)))
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     assert values == {
         "env0_in_acc": 1.0,
@@ -79,7 +79,7 @@ def test_macro_accuracies_are_scikit_learns_recall(lacking):
     environment = TensorEnvironment("a", torch.arange(400), torch.from_numpy(labels))
     split = Split(torch.from_numpy(inside), torch.from_numpy(out))
     dataset, algorithm = Dataset("told", [environment], (), tuple("01234")), Told(torch.from_numpy(predictions))
-    values = evaluate(algorithm, dataset, [split], [], Compute("cpu"), lambda done, n: None)
+    values = evaluate(algorithm, dataset, [split], [0], Compute("cpu"), lambda done, n: None)
     for name, indices in (("in", inside), ("out", out)):
         true, predicted = labels[indices], predictions[indices]
         recall = recall_score(true, predicted, labels=np.unique(true), average="macro")

@@ -107,7 +107,7 @@ def _choice(choice: Choice) -> Document:
     return {
         **_of(key, "trial_seed", "hparams_seed"),
         "step": choice.step,
-        "environment": environment_names(key.dataset, [choice.run])[choice.env],
+        "environment": "+".join(environment_names(key.dataset, [choice.run])[env] for env in choice.envs),
         "validation": 100 * choice.validation,
         "accuracy": 100 * choice.accuracy,
         "folder": choice.run.folder,
@@ -147,7 +147,7 @@ def curve(choice: Choice) -> Document:
         about = run.key, run.n_environments
         rows = [row for row in records.read(progress)[0] if (row.about.key, row.about.n_environments) == about]
         run = FinishedRun.from_records(run.folder, rows) if rows else run
-    validation, test = mean_validation(run), run.inside[:, choice.env]
+    validation, test = mean_validation(run), run.inside[:, list(choice.envs)].mean(axis=1)
     return {
         "steps": run.steps.tolist(),
         "validation": [round(100 * share, 4) for share in validation.tolist()],
