@@ -99,6 +99,29 @@ def manifest(root: Path, environments=("a", "b", "c"), *, splits=True, name="lis
     return root / name
 
 
+def mnist_files(folder: Path, train: int, test: int) -> Path:
+    """MNIST's four files, with random images and labels."""
+    raw, random = folder / "MNIST" / "raw", np.random.RandomState(0)
+    raw.mkdir(parents=True)
+    for part, n in (("train", train), ("t10k", test)):
+        for name, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,))):
+            header = np.array([0x800 + len(shape), *shape], dtype=">i4").tobytes()
+            values = random.randint(1, 255 if len(shape) > 1 else 10, shape, dtype=np.uint8)
+            (raw / f"{part}-{name}-ubyte").write_bytes(header + values.tobytes())
+    return folder
+
+
+def spawrious_files(folder: Path, n: int) -> Path:
+    """Small random images in the places and breeds of Spawrious."""
+    places, breeds = (
+        ("desert", "jungle", "dirt", "snow", "mountain", "beach"),
+        ("bulldog", "corgi", "dachshund", "labrador"),
+    )
+    for group in ("0", "1"):
+        image_tree(folder / group, places, breeds, n=n, size=8)
+    return folder
+
+
 def args(test_envs, algorithm="ERM", dataset="PACS", trial=0, hparams_seed=0) -> dict[str, Any]:
     """The `args` of a record."""
     return {

@@ -11,6 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dg_batchformer.data import spawrious, wilds
 from dg_batchformer.data.folders import (
     FOLDER_PREFIX,
     MANIFEST_PREFIX,
@@ -29,14 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BENCHMARKS",
-    "CATALOGUE",
     "Benchmark",
     "benchmark_of",
     "find_benchmark",
     "images_root",
     "is_small",
     "load_dataset",
-    "loadable",
     "path_free",
 ]
 
@@ -63,10 +62,30 @@ def noise(benchmark: Benchmark, source: Source) -> Dataset:
     return load_noise(benchmark)
 
 
-def image_folders(name: str, root: str, folders: dict[str, str], *published: tuple[int, ...]) -> Benchmark:
-    """A benchmark of image files; `folders` maps its environments to folders below `root`."""
-    return Benchmark(name, tuple(folders), root=root, folders=tuple(folders.values()), published=published, load=images)
+def mnist(benchmark: Benchmark, source: Source) -> Dataset:
+    """MNIST's digits, rotated or coloured."""
+    from dg_batchformer.data.mnist import load
 
+    return load(benchmark, source)
+
+
+def image_folders(
+    name: str, root: str, folders: dict[str, str], *published: tuple[int, ...], checkpoint_freq: int = 300
+) -> Benchmark:
+    """A benchmark of image files; `folders` maps its environments to folders below `root`."""
+    environments, paths = tuple(folders), tuple(folders.values())
+    return Benchmark(
+        name,
+        environments,
+        checkpoint_freq=checkpoint_freq,
+        root=root,
+        folders=paths,
+        published=published,
+        load=images,
+    )
+
+
+VEHICLES = ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe")
 
 _KNOWN = {
     benchmark.name: benchmark
@@ -74,8 +93,8 @@ _KNOWN = {
         Benchmark("Debug28", ("0", "1", "2"), checkpoint_freq=100, small=True, load=noise),
         Benchmark("Debug224", ("0", "1", "2"), checkpoint_freq=100, load=noise),
         Benchmark("RotatedDigits", ("0", "25", "50", "75"), steps=301, checkpoint_freq=20, small=True, load=digits),
-        Benchmark("RotatedMNIST", ("0", "15", "30", "45", "60", "75"), checkpoint_freq=100, small=True),
-        Benchmark("ColoredMNIST", ("+90%", "+80%", "-90%"), checkpoint_freq=100, small=True),
+        Benchmark("RotatedMNIST", ("0", "15", "30", "45", "60", "75"), checkpoint_freq=100, small=True, load=mnist),
+        Benchmark("ColoredMNIST", ("+90%", "+80%", "-90%"), checkpoint_freq=100, small=True, load=mnist),
         image_folders(
             "VLCS",
             "VLCS",
@@ -101,8 +120,43 @@ _KNOWN = {
             (4741, 9736, 3970, 5883),
             (4879, 9767, 4020, 6122),
         ),
-        Benchmark("DomainNet", ("clip", "info", "paint", "quick", "real", "sketch"), checkpoint_freq=1000),
-        Benchmark("SVIRO", ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe")),
+        image_folders(
+            "DomainNet",
+            "domain_net",
+            {
+                "clip": "clipart",
+                "info": "infograph",
+                "paint": "painting",
+                "quick": "quickdraw",
+                "real": "real",
+                "sketch": "sketch",
+            },
+            (48129, 51605, 72266, 172500, 172947, 69128),
+            checkpoint_freq=1000,
+        ),
+        image_folders("SVIRO", "sviro", {name: name for name in VEHICLES}),
+        *(
+            Benchmark(
+                f"Spawrious{name}",
+                spawrious.ENVIRONMENTS,
+                checkpoint_freq=100,
+                original=(0, 0),
+                load=images,
+                tree=spawrious.tree,
+            )
+            for name in spawrious.PLACES
+        ),
+        *(
+            Benchmark(
+                name,
+                tuple(f"{kind}_{i}" for i in range(n)),
+                checkpoint_freq=100,
+                original=(224, 224),
+                load=images,
+                tree=wilds.tree,
+            )
+            for name, kind, n in (("WILDSCamelyon", "hospital", 5), ("WILDSFMoW", "region", 6))
+        ),
     )
 }
 
@@ -126,22 +180,13 @@ _MULTI_DOMAIN_LONG_TAILS = (
 )
 """The benchmarks of Yang et al. (ECCV 2022, multi-domain-imbalance 2efbfef): batches, checkpoints and shots."""
 
-CATALOGUE = {**_KNOWN, **{benchmark.name: benchmark for benchmark in _MULTI_DOMAIN_LONG_TAILS}}
-
-BENCHMARKS = {name: benchmark for name, benchmark in CATALOGUE.items() if benchmark.load}
-"""The benchmarks that this package can load."""
+BENCHMARKS = {**_KNOWN, **{benchmark.name: benchmark for benchmark in _MULTI_DOMAIN_LONG_TAILS}}
 
 
 def benchmark_of(name: str) -> Benchmark | None:
     """The benchmark `name`, of this package or of a plug-in, or None."""
-    found: Benchmark | None = CATALOGUE.get(name) or plugin(DATASETS, name, Benchmark)
+    found: Benchmark | None = BENCHMARKS.get(name) or plugin(DATASETS, name, Benchmark)
     return found
-
-
-def loadable(name: str) -> Benchmark | None:
-    """The benchmark `name` if this package can load it, or None."""
-    found = benchmark_of(name)
-    return found if found and found.load else None
 
 
 def is_small(name: str) -> bool:
@@ -164,7 +209,7 @@ def find_benchmark(name: str) -> Benchmark:
         environments, tests = described(name)
         file = name.removeprefix(MANIFEST_PREFIX)
         return Benchmark(name, environments, folders=environments, manifest=file, tests=tests, load=images)
-    benchmark = loadable(name)
+    benchmark = benchmark_of(name)
     if benchmark is None:
         known = [*BENCHMARKS, *plugins(DATASETS)]
         raise InputError(f"{unknown('dataset', name, known)} (folder:PATH or manifest:FILE loads your own images)")
@@ -187,6 +232,5 @@ def load_dataset(
     and listed in `skipped` and the notes. With `partial_classes` an environment may lack classes of the others.
     """
     benchmark = find_benchmark(name)
-    assert benchmark.load, name
     source = Source(data_dir, cache_dir, skip_corrupt, partial_classes, threads or available_cores())
     return benchmark.load(benchmark, source)

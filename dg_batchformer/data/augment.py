@@ -56,7 +56,9 @@ def resized(images: Tensor, interpolation: str = "bilinear") -> Tensor:
 
 
 def crop(original: Sequence[int], kept: Sequence[int], draws: Sequence[float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop, in pixels of the cached image."""
+    """Top, left, height and width of a random crop, in pixels of the cached image; no crop if the original is 0 x 0."""
+    if not original[0]:
+        return 0, 0, kept[0], kept[1]
     top, left, height, width = crop_box(original[0], original[1], draws[: 4 * CROP_TRIES])
     vertical, horizontal = kept[0] / original[0], kept[1] / original[1]
     y, x = round(vertical * top), round(horizontal * left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,7 +44,9 @@ class Benchmark:
     image counts of the known versions, by environment. `small` benchmarks have DomainBed's hyper-parameters for small
     images. `manifest` is the CSV file that lists the images, if there is one; with `tests` it has splits too, so that
     all environments can be trained and tested. `batch_size` replaces DomainBed's; `shots` are the numbers of training
-    images that divide many- and few-shot classes. `load` makes the dataset; without it only DomainBed can load it.
+    images that divide many- and few-shot classes. `original` is the height and width on which random crops are defined
+    (None: those of each file; (0, 0): no crops). `load` makes the dataset, `tree` finds the images that are not in
+    folders of environments and classes.
     """
 
     name: str
@@ -59,7 +61,9 @@ class Benchmark:
     tests: bool = False
     batch_size: int | None = None
     shots: tuple[int, int] = (100, 20)
-    load: Callable[[Benchmark, Source], Dataset] | None = None
+    original: tuple[int, int] | None = None
+    load: Callable[[Benchmark, Source], Dataset] = field(kw_only=True)
+    tree: Callable[[Benchmark, Source], Tree] | None = None
 
 
 class Folder(NamedTuple):

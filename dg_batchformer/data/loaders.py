@@ -43,6 +43,8 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
         end = start + len(folder.paths)
         sound = [i - start for i in range(start, end) if i not in cache.corrupt]
         images, originals, labels = cache.images[start:end], cache.originals[start:end], torch.tensor(folder.labels)
+        if benchmark.original:
+            originals = [benchmark.original] * len(originals)
         if len(sound) < end - start:
             images, originals, labels = images[sound], [originals[i] for i in sound], labels[sound]
         environments.append(ImageEnvironment(name, images, originals, labels, pool))
@@ -139,6 +141,8 @@ def tree_of(benchmark: Benchmark, source: Source) -> Tree:
     """The image files of a benchmark; InputError if it has none."""
     if benchmark.manifest:
         return manifests.tree_of(benchmark, source.data_dir)
+    if benchmark.tree:
+        return benchmark.tree(benchmark, source)
     if not benchmark.root:
         raise InputError(f"{benchmark.name} has no image files: there is nothing to check or cache")
     root = images_root(benchmark, source.data_dir)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dg_batchformer import paper
-from dg_batchformer.data import loadable
+from dg_batchformer.data import benchmark_of
 from dg_batchformer.errors import InputError, unknown
 from dg_batchformer.runs.records import Problem
 from dg_batchformer.selection import Collected
@@ -80,7 +80,7 @@ def _environment(dataset: str, name: str) -> str:
     """The column name of an environment, from that name or its folder's."""
     if name.lower() == AVERAGE.lower():
         return AVERAGE
-    benchmark = loadable(dataset)
+    benchmark = benchmark_of(dataset)
     return dict(zip(benchmark.folders, benchmark.environments, strict=False)).get(name, name) if benchmark else name
 
 

@@ -8,19 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dg_batchformer.data import is_small, loadable
+from dg_batchformer.data import benchmark_of, is_small
 from dg_batchformer.registry import in_order
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of
 from dg_batchformer.runs.protocols import DOMAINBED, DOMAINBED_PAPER, PROTOCOLS
 from dg_batchformer.selection.methods import FinishedRun
-
-DOMAINBED_ENVIRONMENTS = {
-    "RotatedMNIST": ("0", "15", "30", "45", "60", "75"),
-    "ColoredMNIST": ("+90%", "+80%", "-90%"),
-    "DomainNet": ("clip", "info", "paint", "quick", "real", "sketch"),
-    "SVIRO": ("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe"),
-}
-"""The datasets that only DomainBed runs; its records do not name environments."""
 
 UNKNOWN = "not known before a run is done"
 """The backbone of runs that are all planned; the hparams given for it follow."""
@@ -44,11 +36,9 @@ NONE_GIVEN = "{}"
 
 
 def environment_names(dataset: str, runs: Sequence[FinishedRun] = ()) -> tuple[str, ...]:
-    """The environments of a dataset: DomainBed's names, else those in its runs, else numbers."""
-    if benchmark := loadable(dataset):
+    """The environments of a dataset: those of a known one, else those in its runs, else numbers."""
+    if benchmark := benchmark_of(dataset):
         return benchmark.environments
-    if dataset in DOMAINBED_ENVIRONMENTS:
-        return DOMAINBED_ENVIRONMENTS[dataset]
     for run in runs:
         names = run.made.get("environments") or ()
         if len(names) == run.n_environments:
@@ -173,7 +163,7 @@ def planned_setting(dataset: str, args: Mapping[str, Any]) -> Setting:
 
 @functools.lru_cache(maxsize=1024)
 def _planned(dataset: str, protocol: str, values: tuple[str, ...], network: str) -> Setting:
-    benchmark, known = loadable(dataset), PROTOCOLS.get(protocol)
+    benchmark, known = benchmark_of(dataset), PROTOCOLS.get(protocol)
     lengths = known.length(benchmark) if benchmark and known else (None, None)
     usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
     given = zip(USUAL, values, strict=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dg_batchformer.data import loadable
+from dg_batchformer.data import benchmark_of
 from dg_batchformer.selection.cells import Cell, standard_error
 from dg_batchformer.selection.methods import Choice, FinishedRun
 
@@ -28,7 +28,7 @@ class Thresholds(NamedTuple):
 
 def usual(dataset: str) -> Thresholds:
     """The thresholds of a dataset: published ones, else the default."""
-    benchmark = loadable(dataset)
+    benchmark = benchmark_of(dataset)
     return Thresholds(*benchmark.shots) if benchmark else Thresholds()
 
 

@@ -49,7 +49,7 @@ def test_the_published_count_is_no_warning(tmp_path, monkeypatch):
     small = dataclasses.replace(
         BENCHMARKS["TerraIncognita"], name="T", environments=("a", "b", "c", "d"), published=versions
     )
-    monkeypatch.setitem(data.CATALOGUE, "T", small)
+    monkeypatch.setitem(data.BENCHMARKS, "T", small)
     (note,) = load_dataset("T", str(tmp_path)).notes
     assert note == "32 images (a 8, b 8, c 8, d 8): a published version of T (of 32 or 36)"
 

@@ -1,5 +1,6 @@
 """RotatedDigits: every digit once, turned as it says. Fingerprints: they follow from parts, order and borders."""
 
+import dataclasses
 import re
 
 import torch
@@ -7,8 +8,11 @@ from sklearn.datasets import load_digits
 
 from dg_batchformer.data import BENCHMARKS, load_dataset
 from dg_batchformer.data.environments import fingerprint
-from dg_batchformer.data.folders import Benchmark
 from dg_batchformer.data.loaders import load_digits as load
+
+
+def turned_by(*angles):
+    return load(dataclasses.replace(BENCHMARKS["RotatedDigits"], environments=angles))
 
 
 def test_every_digit_is_in_one_environment():
@@ -23,7 +27,7 @@ def test_every_digit_is_in_one_environment():
 
 def test_images_are_the_originals_enlarged_and_turned():
     original = torch.from_numpy(load_digits().images[:2]).float() / 16
-    upright, turned = (load(Benchmark("one", (angle,))).environments[0].images[:2, 0] for angle in ("0", "90"))
+    upright, turned = (turned_by(angle).environments[0].images[:2, 0] for angle in ("0", "90"))
     assert upright.shape == (2, 16, 16)
     # Bilinear enlargement by two: a new pixel is three quarters the nearest old one, one quarter the next.
     enlarge = torch.zeros(16, 8)
@@ -52,5 +56,5 @@ def test_data_in_memory_has_one():
     found = {name: load_dataset(name).fingerprint for name in names}
     assert len(set(found.values())) == 3
     assert found == {name: load_dataset(name).fingerprint for name in names}
-    same, other = (load(Benchmark("turned", ("0", "25", "50", last))).fingerprint for last in ("75", "80"))
+    same, other = (turned_by("0", "25", "50", last).fingerprint for last in ("75", "80"))
     assert same == found["RotatedDigits"] != other
