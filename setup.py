@@ -15,5 +15,7 @@ setup(
         for name in (package, *(f"{package}.{inner}" for inner in find_packages(folder)))
     ],
     package_dir=FOLDERS,
-    package_data={"dg_batchformer": ["py.typed", "paper_long_tails.csv", "paper_tables.csv", "page/*"]},
+    package_data={
+        "dg_batchformer": ["py.typed", "paper_long_tails.csv", "paper_tables.csv", "page/*", "data/links.csv"]
+    },
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dg_batchformer import machine
 from dg_batchformer.commands.flags import Command, run_flags
+from dg_batchformer.data.folders import scan
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs import run_in
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of
@@ -17,13 +18,24 @@ def _data_parser(p: argparse.ArgumentParser) -> None:
         check  decodes every image and lists the corrupt ones; writes nothing
         cache  decodes the images into the cache that runs read
         info   shows the environments, classes, images and caches
-        splits writes the splits of the run in --run to --output, for `train --splits`""")
-    p.add_argument("action", choices=["check", "cache", "info", "splits"])
+        splits writes the splits of the run in --run to --output, for `train --splits`
+        get    unpacks archives into the folders of a benchmark in --data_dir""")
+    p.add_argument("action", choices=["check", "cache", "info", "splits", "get"])
+    p.add_argument("name", nargs="?", help="the dataset, in place of --dataset")
     p.add_argument("--dataset", help=FIELDS["dataset"].metadata["help"])
     run_flags(p, [*names_of(Role.DATA), "skip_corrupt", "partial_classes"])
     written = p.add_argument_group("splits")
     written.add_argument("--run", metavar="DIR", help="folder of a run")
     written.add_argument("--output", metavar="FILE", help="CSV file to write")
+    unpacked = p.add_argument_group("get")
+    unpacked.add_argument(
+        "--from",
+        dest="origins",
+        nargs="+",
+        default=[],
+        metavar="ARCHIVE|URL",
+        help="zip, tar or gzip files, or links to them; default: the published links",
+    )
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -33,12 +45,28 @@ def data(arguments: argparse.Namespace) -> int:
     from dg_batchformer.data import find_benchmark, loaders
     from dg_batchformer.data.folders import Source
 
+    arguments.dataset = arguments.dataset or arguments.name
     if not arguments.dataset:
         raise InputError(f"data {arguments.action} needs --dataset: expected a benchmark, folder:PATH or manifest:FILE")
+    if arguments.action == "get":
+        return get_data(arguments)
     action = {"check": loaders.check, "cache": loaders.fill_cache, "info": loaders.info}[arguments.action]
     allowed = arguments.skip_corrupt, arguments.partial_classes
     where = Source(arguments.data_dir, arguments.cache_dir, *allowed, machine.available_cores())
     print("\n".join(action(find_benchmark(arguments.dataset), where)))
+    return 0
+
+
+def get_data(arguments: argparse.Namespace) -> int:
+    """Unpacks archives of a benchmark and compares the number of its images with the published one."""
+    from dg_batchformer.data import find_benchmark, get, loaders
+
+    benchmark = find_benchmark(arguments.dataset)
+    folder = get.get(benchmark, arguments.origins, arguments.data_dir)
+    print(f"{benchmark.name} is in {folder}")
+    if benchmark.folders:
+        tree = scan(folder, benchmark.folders, partial_classes=arguments.partial_classes)
+        print(loaders.compared(benchmark, tuple(len(one.paths) for one in tree.folders)))
     return 0
 
 
@@ -68,12 +96,12 @@ def moved(arguments: argparse.Namespace) -> dict[str, str]:
 COMMANDS = (
     Command(
         "data",
-        "the images of a benchmark: check, cache, info, splits",
+        "the images of a benchmark: check, cache, info, splits, get",
         _data_parser,
         data,
         (
             "data check --dataset PACS --data_dir DATA",
-            "data splits --run run --output splits.csv",
+            "data get PACS --from PACS.zip --data_dir DATA",
         ),
     ),
 )
