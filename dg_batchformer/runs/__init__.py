@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from dataclasses import dataclass
@@ -15,7 +16,16 @@ from dg_batchformer.errors import InputError, Problems, unknown
 from dg_batchformer.hparams import problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import default_hparams, get_algorithm_class, hyperparameters, random_hparams
 from dg_batchformer.runs import files
-from dg_batchformer.runs.arguments import FIELDS, IDENTITY, PRECISIONS, STAGES, RunArguments, names_of, parse_hparams
+from dg_batchformer.runs.arguments import (
+    FIELDS,
+    IDENTITY,
+    PRECISIONS,
+    STAGES,
+    TRACKERS,
+    RunArguments,
+    names_of,
+    parse_hparams,
+)
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.protocols import Protocol, find_protocol
 
@@ -178,6 +188,10 @@ def number_problems(arguments: RunArguments) -> list[str]:
             problems.append(f"--{name} is {value}: expected at least 1")
     if arguments.stage not in (None, *STAGES):
         problems.append(unknown("stage", arguments.stage, STAGES))
+    if arguments.track and arguments.track not in TRACKERS:
+        problems.append(unknown("tracker", arguments.track, TRACKERS))
+    elif arguments.track and importlib.util.find_spec(arguments.track) is None:
+        problems.append(f"--track {arguments.track} needs its package: pip install 'dg-batchformer[{arguments.track}]'")
     if arguments.stage_steps and not arguments.stage:
         problems.append("--stage_steps needs --stage: expected a stage too")
     if not 0 <= arguments.seed < 2**32:

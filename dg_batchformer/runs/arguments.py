@@ -15,6 +15,8 @@ from dg_batchformer.runs.records import RunKey
 
 PRECISIONS = ("fp32", "bf16")
 STAGES = ("crt",)
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+"""What a run can be followed with; each is the name of its package, and of the extra that installs it."""
 
 
 class DataArguments(NamedTuple):
@@ -170,6 +172,12 @@ class RunArguments:
     )
     compile: bool = argument(
         "algorithm", Role.RESULT, "compile the network: faster in long runs on a GPU", False, late=True
+    )
+    track: str | None = argument(
+        "files",
+        Role.LAUNCH,
+        f"write losses, accuracies and speed to {', '.join(TRACKERS)} too (extras of these names)",
+        None,
     )
     checkpoint_minutes: float = argument(
         "files", Role.LAUNCH, "minutes between two saved states; an interrupted run resumes from the last", 10.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -277,8 +278,7 @@ def run(
 
 def train(trainer: Trainer, *, echo: bool) -> None:
     """Starts or resumes a run and trains it to its end; marks a failure."""
-    folder = trainer.folder
-    notes = trainer.resume()
+    folder, notes = trainer.folder, trainer.resume()
     if not trainer.state.n_updates and folder.clear_earlier_run():
         notes.append(f"{folder} held an earlier run: replacing it")
     with captured(folder, echo=echo):
@@ -286,8 +286,7 @@ def train(trainer: Trainer, *, echo: bool) -> None:
         try:
             trainer.train()
         except Interrupted as error:
-            n_updates = trainer.state.n_updates
-            print(f"stopped by {error.signal_name} after {n_updates} updates: the same command resumes")
+            print(f"stopped by {error.signal_name} after {trainer.state.n_updates} updates: the same command resumes")
             raise
         except LostError:
             raise
@@ -296,5 +295,6 @@ def train(trainer: Trainer, *, echo: bool) -> None:
             folder.mark_failed(sentence(error), details(error))
             raise
         finally:
+            trainer.progress.end(failed=sys.exc_info()[0] is not None)
             if not trainer.claim.lost.is_set():
                 folder.clear_live()
