@@ -1,0 +1,190 @@
+"""What a trained model says of images, and how good that is."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dg_batchformer.contracts import contract_of
+from dg_batchformer.data.augment import SIZE
+from dg_batchformer.data.cache import open_cache
+from dg_batchformer.data.environments import Dataset, ImageEnvironment, Samples
+from dg_batchformer.data.folders import EXTENSIONS, Folder, Tree
+from dg_batchformer.errors import InputError
+from dg_batchformer.machine import available_cores
+from dg_batchformer.registry import get_algorithm_class, split_name
+from dg_batchformer.runs import Run
+from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
+from dg_batchformer.training.setup import load_data, run_splits, with_features
+
+BINS = 15
+"""Bins of confidence for the calibration error, as in Guo et al. (ICML 2017)."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The logits (n, classes) of some images: `samples` names them, `labels` (n) are None if unknown."""
+
+    environment: str
+    split: str
+    samples: Sequence[str]
+    labels: Tensor | None
+    logits: Tensor
+    classes: Sequence[str]
+
+    @property
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each image: its label and predicted class, then probabilities and logits by class."""
+        names = list(self.classes)
+        labels = [names[i] for i in self.labels.tolist()] if self.labels is not None else [""] * len(self.samples)
+        probabilities = self.logits.softmax(1)
+        for i, sample in enumerate(self.samples):
+            yield {
+                "environment": self.environment,
+                "split": self.split,
+                "sample": sample,
+                "label": labels[i],
+                "prediction": names[int(self.logits[i].argmax())],
+                **{f"probability {name}": value for name, value in zip(names, probabilities[i].tolist(), strict=True)},
+                **{f"logit {name}": value for name, value in zip(names, self.logits[i].tolist(), strict=True)},
+            }
+
+
+class Quality(NamedTuple):
+    """How good predictions are: shares in [0, 1] but for `nll`; `confusion` (classes, classes) counts, rows are labels.
+
+    `by_class` has NaN for classes without images; `macro` is the mean of the others. `calibration` is the expected
+    calibration error (Guo et al., ICML 2017), `brier` the squared error of the probabilities summed over the classes
+    (Brier, 1950), in [0, 2], `nll` the mean negative log-likelihood.
+    """
+
+    accuracy: float
+    macro: float
+    by_class: list[float]
+    calibration: float
+    brier: float
+    nll: float
+    confusion: Tensor
+
+
+def quality(logits: Tensor, labels: Tensor) -> Quality:
+    """The quality of logits (n, classes) for labels (n), by torchmetrics (extra `metrics`)."""
+    try:
+        from torchmetrics.functional import classification
+    except ImportError as error:
+        raise InputError("the quality of predictions needs torchmetrics: install the extra `metrics`") from error
+    n_classes = logits.shape[1]
+    confusion = classification.multiclass_confusion_matrix(logits, labels, n_classes)
+    counts = confusion.sum(1)
+    by_class = confusion.diagonal() / counts
+    errors = (logits.softmax(1) - F.one_hot(labels, n_classes)) ** 2
+    return Quality(
+        float(classification.multiclass_accuracy(logits, labels, n_classes, average="micro")),
+        float(by_class[counts > 0].mean()),
+        by_class.tolist(),
+        float(classification.multiclass_calibration_error(logits, labels, n_classes, n_bins=BINS)),
+        float(errors.sum(1).mean()),
+        float(F.cross_entropy(logits, labels)),
+        confusion,
+    )
+
+
+def load_model(run: Run, dataset: Dataset, file: Path) -> Any:
+    """The model that a run has saved, in evaluation mode; an InputError if it is missing or of another shape."""
+    if not file.is_file():
+        raise InputError(f"{file} is missing: expected the model of a run without --skip_model_save")
+    saved = torch.load(file, map_location="cpu", weights_only=True)
+    shape = tuple(saved["model_input_shape"]), saved["model_num_classes"], saved["model_num_domains"]
+    if shape[0] != tuple(dataset.input_shape):
+        raise InputError(f"{file} takes inputs of shape {shape[0]}: these have {tuple(dataset.input_shape)}")
+    # The weights of modifiers are not in the file. A second stage leaves the networks of ERM.
+    name = "ERM" if run.arguments.stage else split_name(run.arguments.algorithm)[0]
+    cls = get_algorithm_class(name)
+    # The backbone need not load weights that the file replaces.
+    hparams = {**saved["model_hparams"], **({"weights": None} if "weights" in saved["model_hparams"] else {})}
+    labels = [torch.zeros(1, dtype=torch.long)] * shape[2]
+    algorithm = contract_of(cls).construct(cls, shape, hparams, labels)
+    algorithm.load_state_dict(saved["model_dict"])
+    return algorithm.eval()
+
+
+def predict(run: Run, model: str, environment: int | None = None, split: str | None = None) -> Iterator[Predictions]:
+    """The predictions of a run's model on its data: of one environment or all, of one split (in, out, test) or all."""
+    names = run.benchmark.environments
+    if environment is not None and not 0 <= environment < len(names):
+        listed = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+        raise InputError(f"--environment {environment} is out of range: expected one of {listed}")
+    raw = load_data(run.arguments)
+    dataset = with_features(run.protocol.prepared(raw), run.hparams)
+    algorithm, compute = load_model(run, dataset, run.folder / model), Compute.from_run(run)
+    splits = run_splits(run, dataset)
+    if split == "test" and splits[0].test is None:
+        raise InputError(f"--split test: {run.arguments.dataset} has no test splits, expected in or out")
+    for i in range(len(names)) if environment is None else [environment]:
+        for name, indices in zip(("in", "out", "test"), splits[i], strict=True):
+            if indices is not None and split in (None, name):
+                samples = raw.sample_names(i)
+                logits = logits_of(algorithm, dataset, i, indices, compute)
+                own = [samples[k] for k in indices.tolist()]
+                labels = dataset.environments[i].labels[indices]
+                yield Predictions(names[i], name, own, labels, logits, dataset.classes)
+
+
+def predict_folder(run: Run, model: str, folder: Path, classes: Sequence[str]) -> Predictions:
+    """The predictions of a run's model on all images below a folder; InputError names images that are corrupt."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    if not paths:
+        raise InputError(f"--images {folder} has no images: expected a folder with {', '.join(EXTENSIONS)}")
+    threads = available_cores()
+    with tempfile.TemporaryDirectory() as cache_dir, ThreadPoolExecutor(threads) as pool:
+        tree = Tree(folder, [Folder("images", paths, [0] * len(paths))], [], [])
+        cache = open_cache("images", tree, cache_dir, threads)
+        if cache.corrupt:
+            named = "\n".join(f"{paths[i]}: {problem}" for i, problem in sorted(cache.corrupt.items()))
+            raise InputError(f"{len(cache.corrupt)} corrupt image(s): remove them\n{named}")
+        labels = torch.zeros(len(paths), dtype=torch.long)
+        images = ImageEnvironment("images", cache.images, cache.originals, labels, pool)
+        dataset = run.protocol.prepared(Dataset("images", [images], (3, SIZE, SIZE), tuple(classes)))
+        dataset = with_features(dataset, run.hparams)
+        algorithm = load_model(run, dataset, run.folder / model)
+        logits = logits_of(algorithm, dataset, 0, torch.arange(len(paths)), Compute.from_run(run))
+    names = list(classes) if len(classes) == logits.shape[1] else list(map(str, range(logits.shape[1])))
+    samples = [path.relative_to(folder).as_posix() for path in paths]
+    return Predictions("images", "", samples, None, logits, names)
+
+
+def logits_of(algorithm: Any, dataset: Dataset, i: int, indices: Tensor, compute: Compute) -> Tensor:
+    """The logits (n, classes) of some samples of environment i, on the CPU."""
+    algorithm.to(compute.device)
+    found = []
+    for chunk in indices.split(EVALUATION_BATCH[compute.device]):
+        (inputs,) = dataset.inputs([Samples(i, chunk)], compute.device)
+        with torch.inference_mode(), compute.autocast():
+            found.append(algorithm.predict(inputs).float().cpu())
+    return torch.cat(found)
+
+
+def write(predictions: Sequence[Predictions], file: Path) -> None:
+    """Writes predictions as CSV, or as Parquet by the ending of the file (extra `parquet`)."""
+    rows = [row for one in predictions for row in one.rows]
+    if file.suffix == ".parquet":
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise InputError(f"--output {file} needs pyarrow: install the extra `parquet`, or write .csv") from error
+        parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+        return
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        table = csv.DictWriter(opened, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
