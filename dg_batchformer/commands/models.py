@@ -4,6 +4,7 @@ import argparse
 import json
 import textwrap
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,11 @@ def predict(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     if output and output.suffix not in (".csv", ".parquet"):
         raise InputError(f"--output {output} has another ending: expected .csv or .parquet")
+    has_metrics = find_spec("torchmetrics") is not None
+    if not (output or has_metrics):
+        raise InputError("the quality of predictions needs torchmetrics: install the extra `metrics`, or give --output")
+    if output and output.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise InputError(f"--output {output} needs pyarrow: install the extra `parquet`, or write .csv")
     run = run_in(RunFolder(Path(arguments.run)), **moved(arguments))
     if arguments.images:
         folder = Path(arguments.images)
@@ -79,7 +85,8 @@ def predict(arguments: argparse.Namespace) -> int:
     if output:
         prediction.write(predictions, output)
         print(f"wrote {output}")
-    found = [(one, prediction.quality(one.logits, one.labels)) for one in predictions if one.labels is not None]
+    labelled = predictions if has_metrics else []
+    found = [(one, prediction.quality(one.logits, one.labels)) for one in labelled if one.labels is not None]
     if arguments.format == "json":
         print(json.dumps([described(*one) for one in found], indent=1))
     else:

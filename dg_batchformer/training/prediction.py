@@ -78,10 +78,8 @@ class Quality(NamedTuple):
 
 def quality(logits: Tensor, labels: Tensor) -> Quality:
     """The quality of logits (n, classes) for labels (n), by torchmetrics (extra `metrics`)."""
-    try:
-        from torchmetrics.functional import classification
-    except ImportError as error:
-        raise InputError("the quality of predictions needs torchmetrics: install the extra `metrics`") from error
+    from torchmetrics.functional import classification
+
     n_classes = logits.shape[1]
     confusion = classification.multiclass_confusion_matrix(logits, labels, n_classes)
     counts = confusion.sum(1)
@@ -177,11 +175,9 @@ def write(predictions: Sequence[Predictions], file: Path) -> None:
     """Writes predictions as CSV, or as Parquet by the ending of the file (extra `parquet`)."""
     rows = [row for one in predictions for row in one.rows]
     if file.suffix == ".parquet":
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise InputError(f"--output {file} needs pyarrow: install the extra `parquet`, or write .csv") from error
+        import pyarrow
+        from pyarrow import parquet
+
         parquet.write_table(pyarrow.Table.from_pylist(rows), file)
         return
     with file.open("w", encoding="utf-8", newline="") as opened:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from factories import image_tree
 from sklearn import metrics
 
 from dg_batchformer import ALGORITHMS, cli
+from dg_batchformer.commands import models
 from dg_batchformer.data import load_dataset
 from dg_batchformer.runs import run_in
 from dg_batchformer.runs.folder import RunFolder
@@ -142,5 +142,8 @@ def test_bad_input(tmp_path, capsys, monkeypatch):
     words = ("--images", str(tmp_path / "images"), "--output", str(tmp_path / "x.csv"))
     assert "takes inputs of shape (1, 16, 16): these have (3, 224, 224)" in error_of(*words)
     assert not (tmp_path / "x.csv").exists()
-    monkeypatch.setitem(sys.modules, "torchmetrics.functional", None)
-    assert "install the extra `metrics`" in error_of("--split", "out")
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    assert "needs torchmetrics: install the extra `metrics`, or give --output" in error_of("--split", "out")
+    assert "needs pyarrow: install the extra `parquet`, or write .csv" in error_of("--output", "x.parquet")
+    own = ("--environment", "0", "--output", str(tmp_path / "x.csv"))
+    assert cli.main(["predict", "--run", str(tmp_path / "whole"), *own]) == 0
