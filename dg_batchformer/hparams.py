@@ -124,8 +124,13 @@ def weights_identity(weights: str | None) -> str | None:
     """The identity of hparam `weights` without paths: the hash of a file's content, else `weights` itself."""
     if weights is None or weights in ("imagenet", "offline"):
         return weights
-    stat = Path(weights).stat()
-    return _content_hash(weights, stat.st_size, stat.st_mtime_ns)
+    return content_hash(weights)
+
+
+def content_hash(path: str) -> str:
+    """Hash of the content of a file, computed once as long as its size and time stay."""
+    stat = Path(path).stat()
+    return _content_hash(path, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.cache

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dg_batchformer import machine
 from dg_batchformer.commands.flags import Command, run_flags
-from dg_batchformer.data.folders import scan
+from dg_batchformer.data import find_benchmark
+from dg_batchformer.data.folders import Source
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs import run_in
 from dg_batchformer.runs.arguments import FIELDS, Role, names_of
@@ -42,8 +43,7 @@ def data(arguments: argparse.Namespace) -> int:
     """Checks the images of a benchmark, decodes them into the cache, shows them, or writes the splits of a run."""
     if arguments.action == "splits":
         return write_splits(arguments)
-    from dg_batchformer.data import find_benchmark, loaders
-    from dg_batchformer.data.folders import Source
+    from dg_batchformer.data import loaders
 
     arguments.dataset = arguments.dataset or arguments.name
     if not arguments.dataset:
@@ -59,13 +59,13 @@ def data(arguments: argparse.Namespace) -> int:
 
 def get_data(arguments: argparse.Namespace) -> int:
     """Unpacks archives of a benchmark and compares the number of its images with the published one."""
-    from dg_batchformer.data import find_benchmark, get, loaders
+    from dg_batchformer.data import get, loaders
 
     benchmark = find_benchmark(arguments.dataset)
     folder = get.get(benchmark, arguments.origins, arguments.data_dir)
     print(f"{benchmark.name} is in {folder}")
     if benchmark.folders:
-        tree = scan(folder, benchmark.folders, partial_classes=arguments.partial_classes)
+        tree = loaders.tree_of(benchmark, Source(arguments.data_dir, partial_classes=arguments.partial_classes))
         print(loaders.compared(benchmark, tuple(len(one.paths) for one in tree.folders)))
     return 0
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dg_batchformer.commands.data import moved
 from dg_batchformer.commands.flags import Command, run_flags
+from dg_batchformer.data.folders import Source
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs import Run, run_in
 from dg_batchformer.runs.arguments import Role, names_of
@@ -95,11 +96,12 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def classes_of(run: Run) -> Sequence[str]:
-    """The classes of a run's data; none if these are not there."""
-    from dg_batchformer.training.setup import load_data
+    """The classes of a run's images; none if these are not there."""
+    from dg_batchformer.data.loaders import tree_of
 
+    given = run.arguments
     try:
-        return load_data(run.arguments).classes
+        return tree_of(run.benchmark, Source(given.data_dir, partial_classes=given.partial_classes)).classes
     except InputError:
         return ()
 

@@ -101,17 +101,23 @@ def path_free(name: str) -> str:
     return name
 
 
+def data_folder(benchmark: Benchmark, data_dir: str | None, which: str) -> Path:
+    """The given data folder; InputError if there is none, which says what it is expected to be."""
+    if data_dir is None:
+        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder {which}")
+    return Path(data_dir)
+
+
 def images_root(benchmark: Benchmark, data_dir: str | None) -> Path:
     """The folder of the environments: DomainBed's folder below `data_dir`, or `data_dir` itself."""
     if benchmark.name.startswith(FOLDER_PREFIX):
         return Path(benchmark.root)
-    if data_dir is None:
-        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder that contains {benchmark.root}/")
-    below = Path(data_dir) / benchmark.root
+    folder = data_folder(benchmark, data_dir, f"that contains {benchmark.root}/")
+    below = folder / benchmark.root
     if below.is_dir():
         return below
-    if (Path(data_dir) / benchmark.folders[0]).is_dir():
-        return Path(data_dir)
+    if (folder / benchmark.folders[0]).is_dir():
+        return folder
     raise InputError(
         f"{below} is not a folder: expected the environments {', '.join(benchmark.folders)} of {benchmark.name} there"
     )

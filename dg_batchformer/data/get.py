@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from rich.progress import Progress
 
 from dg_batchformer.data.folders import EXTENSIONS, Benchmark, plain_name
+from dg_batchformer.data.mnist import FOLDER as MNIST_FOLDER
 from dg_batchformer.errors import InputError, Problems, first_line
 
 LINKS = Path(__file__).with_name("links.csv")
@@ -43,7 +45,7 @@ def get(benchmark: Benchmark, origins: Sequence[str], data_dir: str | None) -> P
     if not (is_mnist or benchmark.root) or benchmark.manifest:
         raise InputError(f"data get cannot unpack {benchmark.name}: expected a benchmark of image folders, or of MNIST")
     folder = Path(data_dir)
-    target = folder / ("MNIST/raw" if is_mnist else benchmark.root)
+    target = folder / (MNIST_FOLDER if is_mnist else benchmark.root)
     wanted = [name for name in benchmark.folders if not (target / name).is_dir()]
     if not wanted and not is_mnist:
         raise InputError(f"{target} has all environments of {benchmark.name}: remove it to get it again")
@@ -154,7 +156,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 check_paths(archive, tar.getnames())
                 tar.extractall(folder, filter="data")
         else:
-            with gzip.open(archive) as packed, (folder / f"{md5_of(archive)}.file").open("wb") as file:
+            with gzip.open(archive) as packed, (folder / uuid.uuid4().hex).open("wb") as file:
                 shutil.copyfileobj(packed, file)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
         raise InputError(f"{archive} cannot be unpacked ({first_line(error)}): expected a zip, tar or gzip") from error

@@ -3,8 +3,6 @@
 DomainBed draws their arrangement anew from the seed of each run; here all runs have that of seed 0.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -12,7 +10,7 @@ from torch import Tensor
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from dg_batchformer.data.environments import Dataset, Environment, TensorEnvironment, fingerprint
-from dg_batchformer.data.folders import Benchmark, Source
+from dg_batchformer.data.folders import Benchmark, Source, data_folder
 from dg_batchformer.errors import InputError
 
 FOLDER = "MNIST/raw"
@@ -32,13 +30,13 @@ def load(benchmark: Benchmark, source: Source) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(images), generator=generator)
     images, labels = images[order], labels[order]
-    n = len(benchmark.environments)
+    n, is_coloured = len(benchmark.environments), benchmark.name == "ColoredMNIST"
     environments: list[Environment] = []
     for i, name in enumerate(benchmark.environments):
         own = images[i::n], labels[i::n]
-        x, y = coloured(*own, COLOUR_NOISE[i], generator) if "Colored" in benchmark.name else rotated(*own, int(name))
+        x, y = coloured(*own, COLOUR_NOISE[i], generator) if is_coloured else rotated(*own, int(name))
         environments.append(TensorEnvironment(name, x, y))
-    classes = ("0", "1") if "Colored" in benchmark.name else tuple(map(str, range(10)))
+    classes = ("0", "1") if is_coloured else tuple(map(str, range(10)))
     content = fingerprint([benchmark.name.encode(), images.numpy().tobytes(), labels.numpy().tobytes()])
     shape = tuple(environments[0].images.shape[1:])
     return Dataset(benchmark.name, environments, shape, classes, fingerprint=content)
@@ -46,9 +44,7 @@ def load(benchmark: Benchmark, source: Source) -> Dataset:
 
 def files_of(benchmark: Benchmark, source: Source) -> tuple[Tensor, Tensor]:
     """All images uint8 (n, 28, 28) and labels (n); InputError lists missing files."""
-    if source.data_dir is None:
-        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder that contains {FOLDER}/")
-    folder = Path(source.data_dir) / FOLDER
+    folder = data_folder(benchmark, source.data_dir, f"that contains {FOLDER}/") / FOLDER
     files = [(folder / f"{part}-images-idx3-ubyte", folder / f"{part}-labels-idx1-ubyte") for part in PARTS]
     missing = [str(file) for pair in files for file in pair if not file.is_file()]
     if missing:

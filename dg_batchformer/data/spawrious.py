@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dg_batchformer.data.folders import Benchmark, Folder, Source, Tree
+from dg_batchformer.data.folders import Benchmark, Folder, Source, Tree, data_folder
 from dg_batchformer.errors import InputError
 
 ENVIRONMENTS = ("Test", "SC_group_1", "SC_group_2")
@@ -51,6 +51,10 @@ class Part(NamedTuple):
     breed: str
     limit: int | None = None
 
+    def below(self, root: Path) -> Path:
+        """The folder of all its images."""
+        return root / self.folder / self.place / self.breed
+
 
 def parts(places: Places, environment: str) -> Iterator[Part]:
     """The images of an environment."""
@@ -81,19 +85,16 @@ def tree(benchmark: Benchmark, source: Source) -> Tree:
 
     Of a limited part the first by name are taken; DomainBed takes them in the order of the file system.
     """
-    if source.data_dir is None:
-        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder that contains 0/desert/bulldog/ ...")
-    root = Path(source.data_dir)
+    root = data_folder(benchmark, source.data_dir, "that contains 0/desert/bulldog/ ...")
     places = PLACES[benchmark.name.removeprefix("Spawrious")]
     by_environment = {name: list(parts(places, name)) for name in benchmark.environments}
-    wanted = dict.fromkeys(root / one.folder / one.place / one.breed for own in by_environment.values() for one in own)
+    wanted = dict.fromkeys(one.below(root) for own in by_environment.values() for one in own)
     missing = [str(path) for path in wanted if not path.is_dir()]
     if missing:
         raise InputError("\n".join(f"{path} is not a folder: expected images of {benchmark.name}" for path in missing))
     folders = []
     for name, own in by_environment.items():
-        at = [(root / one.folder / one.place / one.breed, one) for one in own]
-        files = [(path, one.breed) for folder, one in at for path in files_of(folder, one.limit)]
+        files = [(path, one.breed) for one in own for path in files_of(one.below(root), one.limit)]
         folders.append(Folder(name, [path for path, _ in files], [CLASSES.index(breed) for _, breed in files]))
     return Tree(root, folders, list(CLASSES), [])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dg_batchformer.data.folders import Benchmark, Folder, Source, Tree
+from dg_batchformer.data.folders import Benchmark, Folder, Source, Tree, data_folder
 from dg_batchformer.errors import InputError
 
 FIELDS = {"WILDSCamelyon": "hospital", "WILDSFMoW": "region"}
@@ -13,8 +13,7 @@ FIELDS = {"WILDSCamelyon": "hospital", "WILDSFMoW": "region"}
 
 def tree(benchmark: Benchmark, source: Source) -> Tree:
     """The images in `data_dir`, as `wilds` stores them; InputError if it is not installed or has no data there."""
-    if source.data_dir is None:
-        raise InputError(f"dataset {benchmark.name} needs --data_dir, the folder in which `wilds` keeps its data")
+    folder = data_folder(benchmark, source.data_dir, "in which `wilds` keeps its data")
     try:
         from wilds.datasets.camelyon17_dataset import Camelyon17Dataset
         from wilds.datasets.fmow_dataset import FMoWDataset
@@ -22,9 +21,9 @@ def tree(benchmark: Benchmark, source: Source) -> Tree:
         raise InputError(f"dataset {benchmark.name} needs wilds ({error}): install the extra `wilds`") from error
     cls = Camelyon17Dataset if benchmark.name == "WILDSCamelyon" else FMoWDataset
     try:
-        dataset = cls(root_dir=source.data_dir, download=False)
+        dataset = cls(root_dir=str(folder), download=False)
     except FileNotFoundError as error:
-        raise InputError(f"{source.data_dir} has no data of {benchmark.name}: expected the folder of wilds") from error
+        raise InputError(f"{folder} has no data of {benchmark.name}: expected the folder of wilds") from error
     paths = camelyon_paths(dataset) if benchmark.name == "WILDSCamelyon" else fmow_paths(dataset)
     values = dataset.metadata_array[:, dataset.metadata_fields.index(FIELDS[benchmark.name])].tolist()
     labels = dataset.y_array.tolist()

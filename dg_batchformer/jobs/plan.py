@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
-from dg_batchformer.errors import InputError, Problems
+from dg_batchformer.errors import Problems
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
 from dg_batchformer.registry import ALGORITHMS, hyperparameters, without_modifier
 from dg_batchformer.runs import Run, folder_problems, number_problems, resolve
@@ -74,16 +74,17 @@ def test_env_sets(benchmark: Benchmark, sweep: Sweep) -> list[list[int]]:
 def plan(sweep: Sweep) -> list[Job]:
     """All runs of a sweep, in DomainBed's order; an InputError lists all errors."""
     _check(sweep)
+    sets = {dataset: test_env_sets(find_benchmark(dataset), sweep) for dataset in sweep.datasets}
     resolved = {
-        (dataset, algorithm): _resolve(sweep, dataset, algorithm)
+        (dataset, algorithm): _resolve(sweep, dataset, algorithm, sets[dataset][-1])
         for dataset in sweep.datasets
         for algorithm in sweep.algorithms
     }
     return [
         _job(run, test_envs, hparams_seed, trial_seed)
         for trial_seed in range(sweep.n_trials)
-        for run in resolved.values()
-        for test_envs in test_env_sets(run.benchmark, sweep)
+        for (dataset, _), run in resolved.items()
+        for test_envs in sets[dataset]
         for hparams_seed in range(sweep.n_hparams_from, sweep.n_hparams)
     ]
 
@@ -104,20 +105,13 @@ def _job(like: Run, test_envs: list[int], hparams_seed: int, trial_seed: int) ->
     return Job(dataclasses.replace(arguments, output_dir=str(folder)))
 
 
-def _resolve(sweep: Sweep, dataset: str, algorithm: str) -> Run:
-    """The run of a dataset and an algorithm with the defaults of the other varied arguments."""
+def _resolve(sweep: Sweep, dataset: str, algorithm: str, test_envs: list[int]) -> Run:
+    """The run of a dataset, an algorithm and left-out environments, with the defaults of what else varies."""
     known = {hyperparameter.name for hyperparameter in hyperparameters(algorithm, dataset)}
     own = {name: value for name, value in sweep.common.given_hparams().items() if name in known}
     hparams = json.dumps(own, sort_keys=True) if own else None
-    benchmark = find_benchmark(dataset)
-    sets = test_env_sets(benchmark, sweep)
-    if not sets:
-        raise InputError(
-            f"--n_test_envs {sweep.n_test_envs} leaves no environment of {dataset} to train on: it has "
-            f"{len(benchmark.environments)}, {len(sweep.common.train_envs or [])} of them in --train_envs"
-        )
     arguments = dataclasses.replace(sweep.common, dataset=dataset, algorithm=algorithm, hparams=hparams)
-    return resolve(dataclasses.replace(arguments, test_envs=sets[-1]))
+    return resolve(dataclasses.replace(arguments, test_envs=test_envs))
 
 
 def _check(sweep: Sweep) -> None:
@@ -139,7 +133,12 @@ def _check(sweep: Sweep) -> None:
     problems.attempt(find_protocol, sweep.common.protocol, sweep.n_hparams - 1)
     known: list[Hyperparameter] = []
     for dataset in sweep.datasets:
-        problems.attempt(find_benchmark, dataset)
+        benchmark = problems.attempt(find_benchmark, dataset)
+        if benchmark and sweep.n_test_envs > 0 and not test_env_sets(benchmark, sweep):
+            problems.append(
+                f"--n_test_envs {sweep.n_test_envs} leaves no environment of {dataset} to train on: it has "
+                f"{len(benchmark.environments)}, {len(sweep.common.train_envs or [])} of them in --train_envs"
+            )
         for algorithm in sweep.algorithms:
             own = Problems()
             known += own.attempt(hyperparameters, algorithm, dataset) or []

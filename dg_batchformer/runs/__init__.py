@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
 from dg_batchformer.data.imbalance import KINDS, Imbalance
 from dg_batchformer.errors import InputError, Problems, unknown
-from dg_batchformer.hparams import problems_with, seed_hash, weights_identity
+from dg_batchformer.hparams import content_hash, problems_with, seed_hash, weights_identity
 from dg_batchformer.registry import default_hparams, get_algorithm_class, hyperparameters, random_hparams
 from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import (
@@ -25,6 +25,7 @@ from dg_batchformer.runs.arguments import (
     RunArguments,
     names_of,
     parse_hparams,
+    training_envs,
 )
 from dg_batchformer.runs.folder import RunFolder
 from dg_batchformer.runs.protocols import Protocol, find_protocol
@@ -56,7 +57,8 @@ class Run:
     @property
     def training_envs(self) -> list[int]:
         """The numbers of the training environments."""
-        return training_envs(self.arguments, len(self.benchmark.environments))
+        given = self.arguments
+        return training_envs(given.train_envs, given.test_envs, len(self.benchmark.environments))
 
     @property
     def imbalance(self) -> Imbalance | None:
@@ -68,7 +70,7 @@ class Run:
     def split_file(self) -> str | None:
         """A hash of the content of the given file of splits, if any."""
         path = self.arguments.splits
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else None
+        return content_hash(path)[:16] if path else None
 
     @property
     def is_by_class(self) -> bool:
@@ -215,11 +217,6 @@ def imbalance_problems(arguments: RunArguments) -> list[str]:
     if n_max is not None and n_max < 1:
         problems.append(f"--imbalance_max is {n_max}: expected at least 1")
     return problems
-
-
-def training_envs(arguments: RunArguments, n: int) -> list[int]:
-    """The numbers of the training environments, of n."""
-    return arguments.train_envs or [i for i in range(n) if i not in arguments.test_envs]
 
 
 def env_problems(arguments: RunArguments, benchmark: Benchmark) -> list[str]:

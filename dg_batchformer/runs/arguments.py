@@ -222,6 +222,11 @@ def command_line(program: Sequence[str], arguments: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
+def training_envs(train_envs: Sequence[int] | None, test_envs: Sequence[int], n: int) -> list[int]:
+    """The numbers of the training environments, of n: the given ones, else all that are not left out."""
+    return list(train_envs or [i for i in range(n) if i not in test_envs])
+
+
 def parse_hparams(text: str | None) -> dict[str, Any]:
     """The hyper-parameters in a JSON object; InputError if it is not one."""
     if text is None:

@@ -98,7 +98,7 @@ class Group:
 
 def left_out_sets(groups: Mapping[RowKey, Group]) -> list[Envs]:
     """The sets of environments that runs leave out together, sorted; none if some run leaves out one, or none."""
-    found = {tuple(sorted(key.test_envs)) for group in groups.values() for key in group.planned}
+    found = {tuple(sorted(envs)) for group in groups.values() for envs in group.left_out[1]}
     return sorted(found) if min(map(len, found), default=0) > 1 else []
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dg_batchformer.runs.arguments import training_envs
 from dg_batchformer.runs.records import Checkpoint, RunKey
 
 Floats = npt.NDArray[np.float64]
@@ -83,7 +84,7 @@ class FinishedRun:
     @property
     def training_envs(self) -> list[int]:
         """The numbers of the training environments."""
-        return self.args.get("train_envs") or [i for i in range(self.n_environments) if i not in self.key.test_envs]
+        return training_envs(self.args.get("train_envs"), self.key.test_envs, self.n_environments)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,7 @@ from dg_batchformer.selection import Collected, shots
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.groups import FIXED, REDRAWN, Group, groups_of, left_out_sets
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, NEED_LEFT_OUT, Choice, best_by_trial
-from dg_batchformer.selection.settings import (
-    RowKey,
-    Setting,
-    environment_names,
-    labels,
-)
+from dg_batchformer.selection.settings import RowKey, Setting, environment_names, labels
 
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
 DERIVED = (AVERAGE, WORST, MACRO)

@@ -105,10 +105,17 @@ class Schedule:
 def correct_and_loss(algorithm: Any, dataset: Dataset, samples: Samples, compute: Compute) -> tuple[Tensor, Tensor]:
     """Correct predictions and summed cross-entropy of some samples, as tensors without a wait for the GPU."""
     labels = sent(dataset.environments[samples.environment].labels[samples.indices], compute.device)
+    logits = logits_of(algorithm, dataset, samples, compute)
+    with torch.inference_mode():
+        return logits.argmax(1) == labels, F.cross_entropy(logits, labels, reduction="sum")
+
+
+def logits_of(algorithm: Any, dataset: Dataset, samples: Samples, compute: Compute) -> Tensor:
+    """The logits (n, classes) of some samples, in float32 on the device."""
     (inputs,) = dataset.inputs([samples], compute.device)
     with torch.inference_mode(), compute.autocast():
-        logits = algorithm.predict(inputs).float()
-        return logits.argmax(1) == labels, F.cross_entropy(logits, labels, reduction="sum")
+        logits: Tensor = algorithm.predict(inputs).float()
+        return logits
 
 
 @torch.no_grad()

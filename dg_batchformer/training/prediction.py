@@ -23,7 +23,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.machine import available_cores
 from dg_batchformer.registry import get_algorithm_class, split_name
 from dg_batchformer.runs import Run
-from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
+from dg_batchformer.training.compute import EVALUATION_BATCH, Compute, logits_of
 from dg_batchformer.training.setup import load_data, run_splits, with_features
 
 BINS = 15
@@ -131,7 +131,7 @@ def predict(run: Run, model: str, environment: int | None = None, split: str | N
         for name, indices in zip(("in", "out", "test"), splits[i], strict=True):
             if indices is not None and split in (None, name):
                 samples = raw.sample_names(i)
-                logits = logits_of(algorithm, dataset, i, indices, compute)
+                logits = all_logits(algorithm, dataset, i, indices, compute)
                 own = [samples[k] for k in indices.tolist()]
                 labels = dataset.environments[i].labels[indices]
                 yield Predictions(names[i], name, own, labels, logits, dataset.classes)
@@ -154,21 +154,17 @@ def predict_folder(run: Run, model: str, folder: Path, classes: Sequence[str]) -
         dataset = run.protocol.prepared(Dataset("images", [images], (3, SIZE, SIZE), tuple(classes)))
         dataset = with_features(dataset, run.hparams)
         algorithm = load_model(run, dataset, run.folder / model)
-        logits = logits_of(algorithm, dataset, 0, torch.arange(len(paths)), Compute.from_run(run))
+        logits = all_logits(algorithm, dataset, 0, torch.arange(len(paths)), Compute.from_run(run))
     names = list(classes) if len(classes) == logits.shape[1] else list(map(str, range(logits.shape[1])))
     samples = [path.relative_to(folder).as_posix() for path in paths]
     return Predictions("images", "", samples, None, logits, names)
 
 
-def logits_of(algorithm: Any, dataset: Dataset, i: int, indices: Tensor, compute: Compute) -> Tensor:
+def all_logits(algorithm: Any, dataset: Dataset, i: int, indices: Tensor, compute: Compute) -> Tensor:
     """The logits (n, classes) of some samples of environment i, on the CPU."""
     algorithm.to(compute.device)
-    found = []
-    for chunk in indices.split(EVALUATION_BATCH[compute.device]):
-        (inputs,) = dataset.inputs([Samples(i, chunk)], compute.device)
-        with torch.inference_mode(), compute.autocast():
-            found.append(algorithm.predict(inputs).float().cpu())
-    return torch.cat(found)
+    chunks = indices.split(EVALUATION_BATCH[compute.device])
+    return torch.cat([logits_of(algorithm, dataset, Samples(i, chunk), compute).cpu() for chunk in chunks])
 
 
 def write(predictions: Sequence[Predictions], file: Path) -> None:

@@ -15,8 +15,7 @@ from typing import Any, TextIO
 
 from dg_batchformer import machine
 from dg_batchformer.data import path_free
-from dg_batchformer.runs import training_envs
-from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.arguments import RunArguments, training_envs
 from dg_batchformer.runs.files import ERR, OUT
 from dg_batchformer.runs.folder import Live, RunFolder
 from dg_batchformer.runs.records import tested_part
@@ -121,7 +120,7 @@ class Progress:
         self.started = self.last = self.counted_from = time.monotonic()
         self.first = self.images = 0
         self.header_due = True
-        self.tracking: Tracking | None = None
+        self.tracking = Tracking()
 
     def start(
         self,
@@ -143,11 +142,12 @@ class Progress:
             print(f"{title}:")
             for name, value in table.items():
                 print(f"  {name}: {value}")
-        batch, n_training = hparams["batch_size"], len(training_envs(arguments, len(self.environments)))
+        n_training = len(training_envs(arguments.train_envs, arguments.test_envs, len(self.environments)))
+        batch = hparams["batch_size"]
         print(f"batch: {batch} per environment, {batch * n_training} per step", flush=True)
         name = f"{arguments.algorithm} {path_free(arguments.dataset)} {arguments.test_envs} {arguments.trial_seed}"
         settings = {**dataclasses.asdict(arguments), **{f"hparams.{name}": value for name, value in hparams.items()}}
-        self.tracking = Tracking(arguments.track, Tracked(self.folder.path, name, settings, first))
+        self.tracking.start(arguments.track, Tracked(self.folder.path, name, settings, first))
         self.started = self.last = self.counted_from = time.monotonic()
 
     def due(self, step: int) -> bool:
@@ -164,14 +164,8 @@ class Progress:
         print(f"step {step} of {self.steps - 1}: {listed}, {rate:.2f} steps/s, {left} left", flush=True)
         speed = self.images / (now - self.counted_from)
         self.folder.write_live(Live(step + 1, self.steps, speed, machine.gpu_gb(), round(seconds_left, 1)))
-        if self.tracking:
-            self.tracking.log(step, values)
+        self.tracking.log(step, values)
         self._count_anew()
-
-    def end(self, *, failed: bool) -> None:
-        """Ends the tracking of the run."""
-        if self.tracking:
-            self.tracking.end(failed=failed)
 
     def _count_anew(self) -> None:
         self.counted_from, self.images = time.monotonic(), 0
@@ -202,6 +196,5 @@ class Progress:
         # Not every external algorithm returns a "loss".
         loss = f"{record['loss']:9.4f}" if "loss" in record else f"{'-':>9}"
         print(f"{record['step']:>6} {record['epoch']:>7.2f} {loss}  " + "  ".join(cells), flush=True)
-        if self.tracking:
-            self.tracking.log(record["step"], record)
+        self.tracking.log(record["step"], record)
         self._count_anew()  # an evaluation does not count in the training speed

@@ -120,11 +120,13 @@ TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLfl
 class Tracking:
     """The tracker of a run, if there is one; when it fails it is left, with a note, and the run goes on."""
 
-    def __init__(self, name: str | None, tracked: Tracked) -> None:
+    def __init__(self) -> None:
         self.tracker: Tracker | None = None
-        if name:
-            with self:
-                self.tracker = TRACKERS[name](tracked)
+
+    def start(self, name: str | None, tracked: Tracked) -> None:
+        """Starts the tracker `name`, if any."""
+        with self:
+            self.tracker = TRACKERS[name](tracked) if name else None
 
     def __enter__(self) -> Tracking:
         return self

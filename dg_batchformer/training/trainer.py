@@ -295,6 +295,6 @@ def train(trainer: Trainer, *, echo: bool) -> None:
             folder.mark_failed(sentence(error), details(error))
             raise
         finally:
-            trainer.progress.end(failed=sys.exc_info()[0] is not None)
+            trainer.progress.tracking.end(failed=sys.exc_info()[0] is not None)
             if not trainer.claim.lost.is_set():
                 folder.clear_live()

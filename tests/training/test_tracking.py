@@ -104,7 +104,8 @@ def test_losses_accuracies_and_speed_are_written(tmp_path, name):
 def test_a_resumed_run_shows_no_step_twice(tmp_path):
     tracked = Tracked(tmp_path, "run", {"lr": 1}, 0)
     for first in (0, 3):
-        following = Tracking("tensorboard", tracked._replace(first=first))
+        following = Tracking()
+        following.start("tensorboard", tracked._replace(first=first))
         for step in range(first, 6):
             following.log(step, {"loss": first + step})
         following.end(failed=True)
@@ -115,7 +116,8 @@ def test_a_resumed_run_shows_no_step_twice(tmp_path):
 def test_a_resumed_run_has_the_same_id(tmp_path, name):
     ids = []
     for first in (0, 3, 0):
-        following = Tracking(name, Tracked(tmp_path, "run", {"lr": 1}, first))
+        following = Tracking()
+        following.start(name, Tracked(tmp_path, "run", {"lr": 1}, first))
         following.log(first, {"loss": 1.0})
         following.end(failed=False)
         ids.append((tmp_path / f"{name}-run-id.txt").read_text())
