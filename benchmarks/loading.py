@@ -26,6 +26,7 @@ from common import environments, header, ratios, spread
 
 from dg_batchformer.data import load_dataset
 from dg_batchformer.data.batches import Training, load, with_replacement
+from dg_batchformer.data.folders import FOLDER_PREFIX
 from dg_batchformer.data.splits import split_environments
 
 TEST_ENV = 3
@@ -33,7 +34,7 @@ TEST_ENV = 3
 
 def ours(args: argparse.Namespace) -> Iterator[Any]:
     """Our minibatches, on the CPU."""
-    dataset = load_dataset("PACS", args.data_dir)
+    dataset = load_dataset(args.dataset, args.data_dir, image_cache=args.image_cache)
     splits = split_environments(dataset.sizes, 0.2, 0)
     trained = [i for i in range(len(splits)) if i != TEST_ENV]
     training = Training(dataset, splits, trained, args.batch_size, seed=0)
@@ -48,7 +49,12 @@ def theirs(args: argparse.Namespace) -> Iterator[Any]:
     datasets, misc, loaders = (
         importlib.import_module(f"domainbed.{name}") for name in ("datasets", "lib.misc", "lib.fast_data_loader")
     )
-    dataset = datasets.PACS(args.data_dir, [TEST_ENV], {"data_augmentation": True})
+    hparams = {"data_augmentation": True}
+    if args.dataset.startswith(FOLDER_PREFIX):
+        root = args.dataset.removeprefix(FOLDER_PREFIX)
+        dataset = datasets.MultipleEnvironmentImageFolder(root, [TEST_ENV], True, hparams)
+    else:
+        dataset = getattr(datasets, args.dataset)(args.data_dir, [TEST_ENV], hparams)
     workers = dataset.N_WORKERS if args.workers is None else args.workers
     splits = [misc.split_dataset(env, int(0.2 * len(env)), misc.seed_hash(0, i))[1] for i, env in enumerate(dataset)]
     return zip(
@@ -63,21 +69,33 @@ def theirs(args: argparse.Namespace) -> Iterator[Any]:
 
 def images_per_second(steps: Iterator[Any], n: int, *, in_workers: bool) -> float:
     """Rate over n steps."""
-    for worker in multiprocessing.active_children():
-        os.kill(worker.pid or 0, signal.SIGCONT if in_workers else signal.SIGSTOP)
+    stop_workers(goes_on=in_workers)
     started = time.monotonic()
     images = sum(len(x) for _ in range(n) for x, _ in next(steps))
     return images / (time.monotonic() - started)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data_dir", required=True)
+def stop_workers(*, goes_on: bool = False) -> None:
+    """Stops DomainBed's worker processes, or lets them go on."""
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signal.SIGCONT if goes_on else signal.SIGSTOP)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the minibatches and turns."""
     parser.add_argument("--domainbed", default=os.environ.get("DOMAINBED"))
     parser.add_argument("--batch_size", type=int, default=32, help="per environment (default 32)")
     parser.add_argument("--workers", type=int, help="DomainBed's worker processes per environment (default: its own)")
     parser.add_argument("--steps", type=int, default=20, help="steps per turn (default 20)")
     parser.add_argument("--turns", type=int, default=5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_flags(parser)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--dataset", default="PACS", help="of four environments (default PACS)")
+    parser.add_argument("--image_cache", help="decoded or encoded (default: by size)")
     args = parser.parse_args()
     print(header(args), flush=True)
     started = time.monotonic()

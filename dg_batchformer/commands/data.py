@@ -24,7 +24,7 @@ def _data_parser(p: argparse.ArgumentParser) -> None:
     p.add_argument("action", choices=["check", "cache", "info", "splits", "get"])
     p.add_argument("name", nargs="?", help="the dataset, in place of --dataset")
     p.add_argument("--dataset", help=FIELDS["dataset"].metadata["help"])
-    run_flags(p, [*names_of(Role.DATA), "skip_corrupt", "partial_classes"])
+    run_flags(p, [*names_of(Role.DATA), "image_cache", "skip_corrupt", "partial_classes"])
     written = p.add_argument_group("splits")
     written.add_argument("--run", metavar="DIR", help="folder of a run")
     written.add_argument("--output", metavar="FILE", help="CSV file to write")
@@ -51,7 +51,7 @@ def data(arguments: argparse.Namespace) -> int:
     if arguments.action == "get":
         return get_data(arguments)
     action = {"check": loaders.check, "cache": loaders.fill_cache, "info": loaders.info}[arguments.action]
-    allowed = arguments.skip_corrupt, arguments.partial_classes
+    allowed = arguments.skip_corrupt, arguments.partial_classes, arguments.image_cache
     where = Source(arguments.data_dir, arguments.cache_dir, *allowed, machine.available_cores())
     print("\n".join(action(find_benchmark(arguments.dataset), where)))
     return 0

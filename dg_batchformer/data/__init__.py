@@ -223,14 +223,17 @@ def load_dataset(
     cache_dir: str | None = None,
     skip_corrupt: bool = False,
     partial_classes: bool = False,
+    image_cache: str | None = None,
     threads: int | None = None,
 ) -> Dataset:
     """Loads a benchmark; its `notes` name ignored folders and compare the image counts with the published ones.
 
-    Images are decoded once into a cache, beside their folder or in `cache_dir`, and augmented by `threads` threads
-    (default: one for each core). Corrupt images are an InputError that lists them; with `skip_corrupt` they are skipped
-    and listed in `skipped` and the notes. With `partial_classes` an environment may lack classes of the others.
+    Images are read once into a cache, beside their folder or in `cache_dir`, and augmented by `threads` threads
+    (default: one for each core). It keeps them as `image_cache` says: "decoded", or "encoded" as JPEG files of quality
+    95 (default: decoded up to 80,000 images). Corrupt images are an InputError that lists them; with `skip_corrupt`
+    they are skipped and listed in `skipped` and the notes. With `partial_classes` an environment may lack classes of
+    the others.
     """
     benchmark = find_benchmark(name)
-    source = Source(data_dir, cache_dir, skip_corrupt, partial_classes, threads or available_cores())
+    source = Source(data_dir, cache_dir, skip_corrupt, partial_classes, image_cache, threads or available_cores())
     return benchmark.load(benchmark, source)

@@ -31,7 +31,7 @@ def plain(images: Tensor, interpolation: str = "bilinear", out: Tensor | None = 
 
 
 def augmented(
-    images: Tensor, originals: Sequence[tuple[int, int]], draws: Sequence[Sequence[float]], out: Tensor | None = None
+    images: Tensor, originals: Sequence[Sequence[int]], draws: Sequence[Sequence[float]], out: Tensor | None = None
 ) -> Tensor:
     """Images augmented by `draws` (DRAWS uniform numbers for each) and normalised; written to `out` if given.
 

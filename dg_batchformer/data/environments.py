@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dg_batchformer.data import augment
+from dg_batchformer.data.encoded import EncodedImages
 
 
 def sent(values: Tensor, device: str | torch.device) -> Tensor:
@@ -64,15 +65,15 @@ class TensorEnvironment:
 
 @dataclass(frozen=True)
 class ImageEnvironment:
-    """One environment of decoded images, uint8 (n, height, width, 3).
+    """One environment of images, decoded, uint8 (n, height, width, 3), or encoded.
 
-    `originals` are the height and width of the images on the disk, on which random crops are defined; `n_draws` is the
-    number of uniform numbers that augment one image.
+    `originals` (n, 2) are the height and width of the images on the disk, on which random crops are defined; `n_draws`
+    is the number of uniform numbers that augment one image.
     """
 
     name: str
-    images: Tensor
-    originals: list[tuple[int, int]]
+    images: Tensor | EncodedImages
+    originals: Tensor
     labels: Tensor
     pool: ThreadPoolExecutor = field(repr=False)
     n_draws: int = augment.DRAWS
@@ -83,11 +84,12 @@ class ImageEnvironment:
 
         def put(place: int, i: int) -> None:
             # One image at a time stays in the cache of a core.
-            pixels, out = self.images[i : i + 1].permute(0, 3, 1, 2), x[place : place + 1]
+            images, out = self.images, x[place : place + 1]
+            pixels = images.decoded(i) if isinstance(images, EncodedImages) else images[i].permute(2, 0, 1)
             if draws is None:
-                augment.plain(pixels, interpolation, out)
+                augment.plain(pixels[None], interpolation, out)
             else:
-                augment.augmented(pixels, [self.originals[i]], [draws[place].tolist()], out)
+                augment.augmented(pixels[None], [self.originals[i].tolist()], [draws[place].tolist()], out)
 
         list(self.pool.map(put, range(len(indices)), indices.tolist()))
         return x
@@ -113,7 +115,7 @@ def augmentation(environment: Environment, n: int, generator: torch.Generator) -
 
 
 class Store(Protocol):
-    """A copy of all images that makes whole steps, as on a GPU."""
+    """All images, for whole steps at once, as on a GPU."""
 
     def inputs(self, samples: Sequence[Samples], interpolation: str) -> list[Tensor]: ...
 
@@ -124,9 +126,9 @@ class Dataset:
 
     `splits` are the dataset's own splits by environment, each with a test split; None: a run divides it at random.
     `files` are the paths of the images by environment, below their folder (none for data without files).
-    `skipped` are the skipped corrupt images, `cache` the folder of the decoded files, `resident` the decoded images on
-    a GPU, `interpolation` the resize method without augmentation. `fingerprint` is a hash of the content of the data,
-    equal for every copy; for image files, of their content when the cache was built.
+    `skipped` are the skipped corrupt images, `cache` the folder of the decoded files, `resident` the images as a GPU
+    reads them, `interpolation` the resize method without augmentation. `fingerprint` is a hash of the content of the
+    data, equal for every copy; for image files, of their content when the cache was built.
     """
 
     name: str

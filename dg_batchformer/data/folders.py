@@ -22,17 +22,24 @@ MANIFEST_PREFIX = "manifest:"
 CACHE = ".dg-batchformer-cache"
 """The folder of decoded images, beside the folder of a benchmark."""
 
+CACHES = DECODED, ENCODED = "decoded", "encoded"
+"""How a cache keeps its images: their pixels, or JPEG files."""
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """The extensions of torchvision's ImageFolder, which DomainBed uses."""
 
 
 class Source(NamedTuple):
-    """The folders of the image files and of their cache, what is allowed in them, and the threads that read."""
+    """The folders of the image files and of their cache, what is allowed in them, and the threads that read.
+
+    `image_cache` is how the images are kept (None: by their number).
+    """
 
     data_dir: str | None = None
     cache_dir: str | None = None
     skip_corrupt: bool = False
     partial_classes: bool = False
+    image_cache: str | None = None
     threads: int = 1
 
 

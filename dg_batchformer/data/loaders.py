@@ -12,7 +12,8 @@ from torchvision.transforms import functional as F
 
 from dg_batchformer.data import manifests
 from dg_batchformer.data.augment import SIZE
-from dg_batchformer.data.cache import decoded, open_cache, place_of
+from dg_batchformer.data.cache import decoded, image_threads, open_cache, place_of
+from dg_batchformer.data.encoded import QUALITY, EncodedImages
 from dg_batchformer.data.environments import (
     Dataset,
     Environment,
@@ -29,12 +30,12 @@ from dg_batchformer.errors import InputError
 def load_images(benchmark: Benchmark, source: Source) -> Dataset:
     """The images of a benchmark's environments."""
     tree = tree_of(benchmark, source)
-    cache = open_cache(path_free(benchmark.name), tree, source.cache_dir, source.threads)
+    cache = open_cache(path_free(benchmark.name), tree, source)
     paths = tree.paths
     skipped = [f"{paths[i].relative_to(tree.root)}: {problem}" for i, problem in sorted(cache.corrupt.items())]
     if skipped and not source.skip_corrupt:
         raise InputError(corrupt_images(tree.root, skipped))
-    pool = ThreadPoolExecutor(source.threads, initializer=torch.set_num_threads, initargs=(1,))
+    pool = image_threads(source.threads)
     environments: list[Environment] = []
     splits: list[Split] = []
     files: list[list[str]] = []
@@ -44,15 +45,17 @@ def load_images(benchmark: Benchmark, source: Source) -> Dataset:
         sound = [i - start for i in range(start, end) if i not in cache.corrupt]
         images, originals, labels = cache.images[start:end], cache.originals[start:end], torch.tensor(folder.labels)
         if benchmark.original:
-            originals = [benchmark.original] * len(originals)
+            originals = torch.tensor([benchmark.original]).expand(len(originals), 2)
         if len(sound) < end - start:
-            images, originals, labels = images[sound], [originals[i] for i in sound], labels[sound]
+            images, originals, labels = images[sound], originals[sound], labels[sound]
         environments.append(ImageEnvironment(name, images, originals, labels, pool))
         files.append([folder.paths[i].relative_to(tree.root).as_posix() for i in sound])
         if folder.splits:
             splits.append(split_of([folder.splits[i] for i in sound]))
         start = end
     notes = list(tree.notes)
+    if isinstance(cache.images, EncodedImages):
+        notes.append(f"images are kept as JPEG files of quality {QUALITY}")
     notes.append(compared(benchmark, tuple(len(environment.labels) for environment in environments)))
     if skipped:
         notes.append(f"WARNING: skipped {len(skipped)} corrupt image(s): {'; '.join(skipped)}")
@@ -122,7 +125,7 @@ def check(benchmark: Benchmark, source: Source) -> list[str]:
 
 def fill_cache(benchmark: Benchmark, source: Source) -> list[str]:
     """Decodes the images into the cache if it is missing."""
-    place = place_of(path_free(benchmark.name), tree_of(benchmark, source), source.cache_dir)
+    place = place_of(path_free(benchmark.name), tree_of(benchmark, source), source)
     there, started = place.is_dir(), time.monotonic()
     notes = load_images(benchmark, source).notes
     done = "already there" if there else f"built in {time.monotonic() - started:.1f} s"
@@ -132,7 +135,7 @@ def fill_cache(benchmark: Benchmark, source: Source) -> list[str]:
 def info(benchmark: Benchmark, source: Source) -> list[str]:
     """Environments, classes and the state of the cache."""
     tree = tree_of(benchmark, source)
-    place = place_of(path_free(benchmark.name), tree, source.cache_dir)
+    place = place_of(path_free(benchmark.name), tree, source)
     state = megabytes(place) if place.is_dir() else "missing or outdated"
     return [*contents(tree), f"cache {place}: {state}"]
 

@@ -1,4 +1,4 @@
-"""The decoded images of a benchmark on a GPU, if they fit, and the transforms of `augment` for whole steps.
+"""The images of a benchmark on a GPU, decoded if they fit, and the transforms of `augment` for whole steps.
 
 The CPU computes everything that depends only on the random numbers, and sends it to the GPU in two copies without a
 wait. The same numbers give the same images as `augment`, up to rounding.
@@ -14,28 +14,33 @@ from torch import Tensor
 
 from dg_batchformer.data import augment
 from dg_batchformer.data.augment import CROP_TRIES, SIZE
+from dg_batchformer.data.encoded import EncodedImages
 from dg_batchformer.data.environments import Dataset, Environment, ImageEnvironment, Samples, TensorEnvironment, sent
 
 
 @dataclass(frozen=True)
 class Resident:
-    """The decoded images of all environments on one device, which makes whole steps.
+    """The images of all environments, from which one device makes whole steps.
 
-    `images` are uint8 (n, height, width, 3), sorted by environment; environment i begins at `starts[i]`. `originals`
-    (n, 2), on the CPU, are the height and width of the images on the disk.
+    `images` are there, uint8 (n, height, width, 3), or encoded, sorted by environment; environment i begins at
+    `starts[i]`. `originals` (n, 2), on the CPU, are the height and width of the images on the disk.
     """
 
-    images: Tensor
+    images: Tensor | EncodedImages
     originals: Tensor
     starts: list[int]
+    device: str
 
     def inputs(self, samples: Sequence[Samples], interpolation: str) -> list[Tensor]:
         """The inputs of samples of environments; all are augmented or none."""
         indices = torch.cat([self.starts[one.environment] + one.indices for one in samples])
-        images = self.images[sent(indices, self.images.device)]
+        if isinstance(self.images, EncodedImages):
+            images = sent(self.images.batch(indices, self.device), self.device)
+        else:
+            images = self.images[sent(indices, self.device)]
         draws = [one.draws for one in samples if one.draws is not None]
         # Images stay in float32 under autocast.
-        with torch.autocast(self.images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False):
             if draws:
                 x = augmented_batch(images, self.originals[indices], torch.cat(draws))
             else:
@@ -51,9 +56,29 @@ def resident_images(dataset: Dataset, device: str) -> Resident | None:
     sizes = dataset.sizes
     images = torch.empty(sum(sizes), *environments[0].images.shape[1:], dtype=torch.uint8, device=device)
     for place, environment in zip(images.split(sizes), environments, strict=True):
-        place.copy_(environment.images)
-    originals = torch.tensor([size for one in environments for size in one.originals])
-    return Resident(images, originals, [sum(sizes[:i]) for i in range(len(sizes))])
+        if isinstance(environment.images, EncodedImages):
+            for rows in torch.arange(len(place)).split(512):
+                place[rows] = environment.images.batch(rows, device).to(device)
+        else:
+            place.copy_(environment.images)
+    return resident_of(environments, images, device)
+
+
+def streamed_images(dataset: Dataset, device: str) -> Resident | None:
+    """The encoded images of a dataset, which each step decodes; None if they are not encoded."""
+    environments = [one for one in dataset.environments if isinstance(one, ImageEnvironment)]
+    encoded = [one.images for one in environments if isinstance(one.images, EncodedImages)]
+    if not encoded:
+        return None
+    images = replace(encoded[0], bounds=torch.cat([one.bounds for one in encoded]))
+    return resident_of(environments, images, device)
+
+
+def resident_of(environments: Sequence[ImageEnvironment], images: Tensor | EncodedImages, device: str) -> Resident:
+    """The images of some environments as a device reads them."""
+    sizes = [len(one.labels) for one in environments]
+    originals = torch.cat([one.originals for one in environments])
+    return Resident(images, originals, [sum(sizes[:i]) for i in range(len(sizes))], device)
 
 
 def fits(n_bytes: int, device: str) -> bool:
@@ -62,11 +87,13 @@ def fits(n_bytes: int, device: str) -> bool:
 
 
 def on_gpu(dataset: Dataset, resident: Resident | None) -> Dataset:
-    """The dataset with its tensors on the GPU, if they fit, and its images in `resident`."""
+    """The dataset with its tensors on the GPU, if they fit, and its images in `resident`, else decoded step by step."""
+    resident = resident or streamed_images(dataset, "cuda")
 
     def moved(one: Environment) -> Environment:
-        moves = isinstance(one, TensorEnvironment) and fits(one.images.nbytes, "cuda")
-        return replace(one, images=one.images.cuda()) if moves else one
+        if isinstance(one, TensorEnvironment) and fits(one.images.nbytes, "cuda"):
+            return replace(one, images=one.images.cuda())
+        return one
 
     return replace(dataset, environments=[moved(one) for one in dataset.environments], resident=resident)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
+from dg_batchformer.data.folders import CACHES
 from dg_batchformer.data.imbalance import KINDS, Imbalance
 from dg_batchformer.errors import InputError, Problems, unknown
 from dg_batchformer.hparams import content_hash, problems_with, seed_hash, weights_identity
@@ -101,7 +102,7 @@ class Run:
             path_free(self.arguments.dataset),
             dataset.sizes,
             dataset.fingerprint,
-            *filter(None, [self.imbalance, self.split_file, self.arguments.train_envs]),
+            *filter(None, [self.imbalance, self.split_file, self.arguments.train_envs, self.arguments.image_cache]),
         ]
         length = [self.steps, self.checkpoint_freq]
         if self.arguments.stage:
@@ -119,8 +120,6 @@ def resolve(arguments: RunArguments) -> Run:
     """The run of these arguments; an InputError lists all their errors."""
     problems = Problems(number_problems(arguments))
     protocol = problems.attempt(find_protocol, arguments.protocol, arguments.hparams_seed)
-    if arguments.precision not in PRECISIONS:
-        problems.append(unknown("precision", arguments.precision, PRECISIONS))
     benchmark = problems.attempt(find_benchmark, arguments.dataset)
     if benchmark:
         problems += env_problems(arguments, benchmark)
@@ -182,17 +181,17 @@ def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -
 
 
 def number_problems(arguments: RunArguments) -> list[str]:
-    """The errors of counts and fractions out of range."""
+    """The errors of unknown choices, and of counts and fractions out of range."""
     problems = []
     for name in ("steps", "checkpoint_freq", "stage_steps"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             problems.append(f"--{name} is {value}: expected at least 1")
-    if arguments.stage not in (None, *STAGES):
-        problems.append(unknown("stage", arguments.stage, STAGES))
-    if arguments.track and arguments.track not in TRACKERS:
-        problems.append(unknown("tracker", arguments.track, TRACKERS))
-    elif arguments.track and importlib.util.find_spec(arguments.track) is None:
+    choices = {"precision": PRECISIONS, "stage": STAGES, "track": TRACKERS, "image_cache": CACHES}
+    for name, known in choices.items():
+        if (value := getattr(arguments, name)) not in (None, *known):
+            problems.append(unknown(name, value, known))
+    if arguments.track in TRACKERS and importlib.util.find_spec(arguments.track) is None:
         problems.append(f"--track {arguments.track} needs its package: pip install 'dg-batchformer[{arguments.track}]'")
     if arguments.stage_steps and not arguments.stage:
         problems.append("--stage_steps needs --stage: expected a stage too")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from dg_batchformer.data.folders import CACHES
 from dg_batchformer.data.imbalance import KINDS
 from dg_batchformer.errors import InputError
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
@@ -27,6 +28,7 @@ class DataArguments(NamedTuple):
     cache_dir: str | None
     skip_corrupt: bool
     partial_classes: bool
+    image_cache: str | None
 
 
 class Role(Enum):
@@ -147,6 +149,14 @@ class RunArguments:
     cache_dir: str | None = argument(
         "data", Role.DATA, "folder for decoded images; default: a hidden folder beside the benchmark", None
     )
+    image_cache: str | None = argument(
+        "data",
+        Role.RESULT,
+        f"keep images {' or '.join(CACHES)} as JPEG, a seventh of the size; default: by their number",
+        None,
+        late=True,
+        resolved=True,
+    )
     skip_corrupt: bool = argument("data", Role.RESULT, "skip corrupt images; every record lists them", False, late=True)
     partial_classes: bool = argument(
         "data",
@@ -196,7 +206,9 @@ class RunArguments:
     @property
     def data(self) -> DataArguments:
         """The arguments that select the data."""
-        return DataArguments(self.dataset, self.data_dir, self.cache_dir, self.skip_corrupt, self.partial_classes)
+        return DataArguments(
+            self.dataset, self.data_dir, self.cache_dir, self.skip_corrupt, self.partial_classes, self.image_cache
+        )
 
     def given_hparams(self) -> dict[str, Any]:
         """The hyper-parameters given by `hparams`."""

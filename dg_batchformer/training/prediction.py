@@ -18,7 +18,7 @@ from dg_batchformer.contracts import contract_of
 from dg_batchformer.data.augment import SIZE
 from dg_batchformer.data.cache import open_cache
 from dg_batchformer.data.environments import Dataset, ImageEnvironment, Samples
-from dg_batchformer.data.folders import EXTENSIONS, Folder, Tree
+from dg_batchformer.data.folders import EXTENSIONS, Folder, Source, Tree
 from dg_batchformer.errors import InputError
 from dg_batchformer.machine import available_cores
 from dg_batchformer.registry import get_algorithm_class, split_name
@@ -145,7 +145,7 @@ def predict_folder(run: Run, model: str, folder: Path, classes: Sequence[str]) -
     threads = available_cores()
     with tempfile.TemporaryDirectory() as cache_dir, ThreadPoolExecutor(threads) as pool:
         tree = Tree(folder, [Folder("images", paths, [0] * len(paths))], [], [])
-        cache = open_cache("images", tree, cache_dir, threads)
+        cache = open_cache("images", tree, Source(cache_dir=cache_dir, threads=threads))
         if cache.corrupt:
             named = "\n".join(f"{paths[i]}: {problem}" for i, problem in sorted(cache.corrupt.items()))
             raise InputError(f"{len(cache.corrupt)} corrupt image(s): remove them\n{named}")

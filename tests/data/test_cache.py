@@ -12,12 +12,12 @@ from PIL import Image
 
 from dg_batchformer.data import cache as caches
 from dg_batchformer.data.cache import open_cache
-from dg_batchformer.data.folders import scan
+from dg_batchformer.data.folders import Source, scan
 from dg_batchformer.errors import InputError
 
 
-def opened(root, cache_dir=None, name="mine"):
-    return open_cache(name, scan(root), cache_dir, 2)
+def opened(root, cache_dir=None, name="mine", image_cache=None):
+    return open_cache(name, scan(root), Source(cache_dir=cache_dir, image_cache=image_cache, threads=2))
 
 
 def files(root):
@@ -29,7 +29,7 @@ def test_images_of_one_small_size_are_kept_as_they_are(tmp_path):
     cache = opened(root)
     assert cache.images.dtype == torch.uint8
     assert cache.images.shape == (24, 24, 28, 3)
-    assert cache.originals == [(24, 28)] * 24
+    assert cache.originals.tolist() == [[24, 28]] * 24
     for image, path in zip(cache.images, files(root), strict=True):
         assert np.array_equal(image.numpy(), np.asarray(Image.open(path).convert("RGB")))
 
@@ -40,8 +40,8 @@ def test_others_are_resized_and_their_own_size_is_known(tmp_path):
     Image.fromarray(np.full((300, 500, 3), 77, dtype=np.uint8)).save(path)
     cache = opened(root)
     assert cache.images.shape == (24, 256, 256, 3)
-    assert cache.originals[3] == (300, 500)
-    assert cache.originals[4] == (24, 28)
+    assert cache.originals[3].tolist() == [300, 500]
+    assert cache.originals[4].tolist() == [24, 28]
     assert (cache.images[3].int() - 77).abs().max() <= 1
 
 
@@ -159,7 +159,7 @@ def test_a_build_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(caches, "decode_into", full)
+    monkeypatch.setattr(caches, "put", full)
     with pytest.raises(OSError, match="No space left"):
         opened(root)
     assert list((tmp_path / ".dg-batchformer-cache" / "mine").iterdir()) == []

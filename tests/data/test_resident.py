@@ -1,4 +1,4 @@
-"""Decoded images on a device give what the CPU's path gives."""
+"""Images on a device, decoded or encoded, give what the CPU's path gives."""
 
 import dataclasses
 
@@ -7,12 +7,13 @@ import torch
 from factories import image_tree
 
 from dg_batchformer.data import load_dataset, resident
+from dg_batchformer.data.encoded import EncodedImages
 from dg_batchformer.data.environments import Samples, augmentation
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    return load_dataset(f"folder:{image_tree(tmp_path / 'mine', n=5)}")
+@pytest.fixture(params=["decoded", "encoded"])
+def dataset(tmp_path, request):
+    return load_dataset(f"folder:{image_tree(tmp_path / 'mine', n=5)}", image_cache=request.param)
 
 
 def samples(dataset, *, augmented):
@@ -32,7 +33,14 @@ def test_inputs_are_the_same(dataset, device, augmented, interpolation):
         pytest.skip("needs a GPU")
     wanted = samples(dataset, augmented=augmented)
     dataset = dataclasses.replace(dataset, interpolation=interpolation)
-    there = dataclasses.replace(dataset, resident=resident.resident_images(dataset, device))
+    stores = [resident.resident_images(dataset, device), resident.streamed_images(dataset, device)]
+    is_encoded = isinstance(dataset.environments[0].images, EncodedImages)
+    assert [store is not None for store in stores] == [True, is_encoded]
+    for store in filter(None, stores):
+        compare(dataset, dataclasses.replace(dataset, resident=store), wanted, device)
+
+
+def compare(dataset, there, wanted, device):
     expected, ours = dataset.inputs(wanted, "cpu"), there.inputs(wanted, device)
     assert [len(one) for one in ours] == [3, 2]
     for a, b in zip(expected, ours, strict=True):

@@ -44,7 +44,7 @@ def test_images_are_loaded_and_never_cropped(tmp_path, monkeypatch):
     dataset = load_dataset("SpawriousO2O_easy", str(spawrious_files(tmp_path, n=3)))
     assert dataset.classes == ("bulldog", "corgi", "dachshund", "labrador")
     assert dataset.sizes == [24, 4 * 2 + 4 * 1, 4 * 1 + 4 * 2]
-    assert {size for environment in dataset.environments for size in environment.originals} == {(0, 0)}
+    assert not any(environment.originals.any() for environment in dataset.environments)
 
 
 def test_bad_input(tmp_path):

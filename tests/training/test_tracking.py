@@ -142,7 +142,7 @@ def test_it_does_not_change_a_run(tmp_path):
 
 
 def test_bad_input(monkeypatch):
-    with pytest.raises(InputError, match="unknown tracker 'comet': known are tensorboard, mlflow, wandb"):
+    with pytest.raises(InputError, match="unknown track 'comet': known are tensorboard, mlflow, wandb"):
         resolve(RunArguments(track="comet"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--track wandb needs its package: pip install 'dg-batchformer\[wandb\]'"):
