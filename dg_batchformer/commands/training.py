@@ -72,7 +72,7 @@ def _sweep_parser(p: argparse.ArgumentParser) -> None:
     runs.add_argument(
         "--n_hparams",
         type=int,
-        help=f"rows of the search, row 0 the defaults (default {Sweep.n_hparams}; 1 under a protocol without a search)",
+        help=f"rows of the search, row 0 the defaults (default {Sweep.n_hparams}; 1 with --preset or without a search)",
     )
     runs.add_argument("--n_hparams_from", type=int, default=0, help="first row (default 0)")
     runs.add_argument("--n_trials", type=int, default=3, help="trials, each with its own splits (default 3)")
@@ -160,7 +160,8 @@ def launch_sweep(arguments: argparse.Namespace) -> int:
     given["datasets"] = given["datasets"] or DATASETS
     given["algorithms"] = given["algorithms"] or ALGORITHMS
     if given["n_hparams"] is None:
-        given["n_hparams"] = Sweep.n_hparams if find_protocol(arguments.protocol).searches else 1
+        searches = find_protocol(arguments.protocol).searches and not arguments.preset
+        given["n_hparams"] = Sweep.n_hparams if searches else 1
     sweep = Sweep(**given, common=RunArguments(**arguments_of(RunArguments, arguments)))
     return launch(sweep, launcher, ask=not arguments.skip_confirmation, dry_run=arguments.dry_run)
 

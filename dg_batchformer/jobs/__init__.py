@@ -18,6 +18,7 @@ from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.jobs.status import duration, finished_runs, look, mean_seconds, summary
 from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.runs import resolve
+from dg_batchformer.runs.presets import preset_note
 
 if TYPE_CHECKING:
     from dg_batchformer.training.setup import Setup
@@ -37,6 +38,8 @@ def launch(sweep: Sweep, launcher: Launcher, *, ask: bool, dry_run: bool = False
         print(f"note: none of these algorithms has the hparam {name!r}")
     check_folder(jobs, output_dir)
     check_results(jobs)
+    if sweep.common.preset:
+        print(preset_note(sweep.common.preset))
     if note := versions_note(output_dir):
         print(f"note: {note}")
     to_do = [job for job in jobs if not job.folder.is_done]

@@ -14,6 +14,7 @@ from dg_batchformer.registry import ALGORITHMS, hyperparameters, without_modifie
 from dg_batchformer.runs import Run, folder_problems, number_problems, resolve
 from dg_batchformer.runs.arguments import RunArguments, parse_hparams
 from dg_batchformer.runs.folder import RunFolder
+from dg_batchformer.runs.presets import preset_problems
 from dg_batchformer.runs.protocols import find_protocol
 
 
@@ -131,6 +132,9 @@ def _check(sweep: Sweep) -> None:
     problems += [f"two datasets are called {name}: expected different names" for name in names if names.count(name) > 1]
     problems += number_problems(sweep.common) + folder_problems(Path(sweep.common.output_dir))
     problems.attempt(find_protocol, sweep.common.protocol, sweep.n_hparams - 1)
+    for dataset in sweep.datasets:
+        found = preset_problems(sweep.common.preset, dataset, sweep.n_hparams - 1)
+        problems += [problem for problem in found if problem not in problems]
     known: list[Hyperparameter] = []
     for dataset in sweep.datasets:
         benchmark = problems.attempt(find_benchmark, dataset)

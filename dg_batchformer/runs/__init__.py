@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from dg_batchformer.runs.arguments import (
     training_envs,
 )
 from dg_batchformer.runs.folder import RunFolder
+from dg_batchformer.runs.presets import PRESETS, preset_hparams, preset_problems
 from dg_batchformer.runs.protocols import Protocol, find_protocol
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ def resolve(arguments: RunArguments) -> Run:
     benchmark = problems.attempt(find_benchmark, arguments.dataset)
     if benchmark:
         problems += env_problems(arguments, benchmark)
+        problems += preset_problems(arguments.preset, arguments.dataset, arguments.hparams_seed)
         fraction = arguments.holdout_fraction != FIELDS["holdout_fraction"].default
         for name, is_given in (("holdout_fraction", fraction), ("splits", bool(arguments.splits))):
             if benchmark.tests and is_given:
@@ -135,7 +138,7 @@ def resolve(arguments: RunArguments) -> Run:
         problems += [f"--stage needs balanced classes, {how}"] * bool(arguments.stage)
     if algorithm:
         problems += problems_with(given, hyperparameters(algorithm, arguments.dataset)) or backbone_problems(
-            {**default_hparams(algorithm, arguments.dataset), **given}
+            default_hparams(algorithm, arguments.dataset) | preset_hparams(arguments.preset, arguments.dataset) | given
         )
     problems += folder_problems(Path(arguments.output_dir)) + split_file_problems(arguments.splits)
     problems.raise_any()
@@ -169,6 +172,7 @@ def run_in(folder: RunFolder, **changed: Any) -> Run:
 def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -> dict[str, Any]:
     """The defaults at hparams_seed 0, else DomainBed's draw for both seeds; the protocol's replace either.
 
+    Those of a preset replace the protocol's.
     With `fixed_hparams` all trials use the draw of trial 0.
     """
     if arguments.hparams_seed:
@@ -177,6 +181,7 @@ def drawn_hparams(arguments: RunArguments, algorithm: Any, protocol: Protocol) -
     else:
         drawn = default_hparams(algorithm, arguments.dataset)
     own = protocol.hparams(arguments.algorithm, arguments.dataset)
+    own |= preset_hparams(arguments.preset, arguments.dataset)
     return {**drawn, **{name: value for name, value in own.items() if name in drawn}}
 
 
@@ -187,7 +192,8 @@ def number_problems(arguments: RunArguments) -> list[str]:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             problems.append(f"--{name} is {value}: expected at least 1")
-    choices = {"precision": PRECISIONS, "stage": STAGES, "track": TRACKERS, "image_cache": CACHES}
+    choices: dict[str, Iterable[str]] = {"precision": PRECISIONS, "stage": STAGES, "track": TRACKERS}
+    choices |= {"image_cache": CACHES, "preset": PRESETS}
     for name, known in choices.items():
         if (value := getattr(arguments, name)) not in (None, *known):
             problems.append(unknown(name, value, known))

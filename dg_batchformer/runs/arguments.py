@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dg_batchformer.data.folders import CACHES
 from dg_batchformer.data.imbalance import KINDS
 from dg_batchformer.errors import InputError
+from dg_batchformer.runs.presets import PRESETS
 from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.runs.records import RunKey
 
@@ -80,6 +81,14 @@ class RunArguments:
         Role.RESULT,
         "JSON object with hyper-parameters that replace the defaults",
         None,
+        resolved=True,
+    )
+    preset: str | None = argument(
+        "algorithm",
+        Role.SETTING,
+        f"defaults that others published for a family of networks: {', '.join(PRESETS)}; not tuned here",
+        None,
+        late=True,
         resolved=True,
     )
     hparams_seed: int = argument("algorithm", Role.VARIED, "0: the defaults; n: random row n of the search", 0)

@@ -168,6 +168,7 @@ def _planned(dataset: str, protocol: str, values: tuple[str, ...], network: str)
     usual = {**USUAL, **dict(zip(("steps", "checkpoint_freq"), lengths, strict=True))}
     given = zip(USUAL, values, strict=True)
     others = [(name, value) for name, value in given if value not in ("None", str(usual[name]))]
+    others = [(name, f"{value} (not tuned here)" if name == "preset" else value) for name, value in others]
     backbone = UNKNOWN if network == NONE_GIVEN else f"{UNKNOWN}, given {network}"
     return Setting(dataset, protocol, backbone, tuple(sorted(others)))
 

@@ -18,6 +18,7 @@ from dg_batchformer.data import path_free
 from dg_batchformer.runs.arguments import RunArguments, training_envs
 from dg_batchformer.runs.files import ERR, OUT
 from dg_batchformer.runs.folder import Live, RunFolder
+from dg_batchformer.runs.presets import preset_note
 from dg_batchformer.runs.records import tested_part
 from dg_batchformer.training.tracking import Tracked, Tracking
 
@@ -135,7 +136,7 @@ class Progress:
         left_out = f"test environments {arguments.test_envs}" if arguments.test_envs else "no environment left out"
         trained = f", training environments {arguments.train_envs}" if arguments.train_envs else ""
         print(f"{arguments.algorithm} on {arguments.dataset}, {left_out}{trained}")
-        for note in notes:
+        for note in [*notes, *([preset_note(arguments.preset)] if arguments.preset else [])]:
             print(f"  {note}")
         runs_on = {**{k: v for k, v in identity.items() if k != "versions"}, **identity["versions"]}
         for title, table in (("runs on", runs_on), ("args", dataclasses.asdict(arguments)), ("hparams", hparams)):

@@ -16,6 +16,7 @@ from dg_batchformer.data import BENCHMARKS
 from dg_batchformer.data.batches import Split, Training, without_replacement
 from dg_batchformer.data.environments import Dataset, TensorEnvironment
 from dg_batchformer.networks import MOMENTUM
+from dg_batchformer.runs.presets import PRESETS
 from dg_batchformer.runs.protocols import find_protocol
 
 from .peers import checkout, one_definition
@@ -136,3 +137,14 @@ def test_swad_has_the_authors_defaults_and_commands(dataset):
     assert ours["swad_tolerance_ratio"] == float(flags["tolerance_ratio"])
     steps = re.search(r"N_STEPS = (\d+)", (root / "domainbed" / "datasets" / "datasets.py").read_text()).group(1)
     assert find_protocol("swad").length(BENCHMARKS[dataset]) == (int(steps), int(flags["checkpoint_freq"]))
+
+
+def test_preset_of_miro():
+    """The preset `resnet50` has the values in the README of MIRO."""
+    readme = (checkout("miro") / "README.md").read_text()
+    rows = {}
+    for title, name in (("Learning rate", "lr"), ("Dropout", "resnet_dropout"), ("Weight decay", "weight_decay")):
+        line = re.search(rf"^\| {title} +\|(.*)\|$", readme, re.MULTILINE)
+        rows[name] = [ast.literal_eval(cell.strip()) for cell in line[1].split("|")]
+    names = ("PACS", "VLCS", "OfficeHome", "TerraIncognita", "DomainNet")
+    assert {one: {k: rows[k][i] for k in rows} for i, one in enumerate(names)} == PRESETS["resnet50"].by_dataset
