@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -96,6 +98,11 @@ class Side:
         print(file=self.process.stdin, flush=True)
         self.rates.append(float(self._answer()))
 
+    def end(self) -> None:
+        """Ends the process and its workers, which may be stopped."""
+        for pid in family(self.process.pid):
+            os.kill(pid, signal.SIGKILL)
+
     def _answer(self) -> str:
         assert self.process.stdout
         line = self.process.stdout.readline()
@@ -153,6 +160,8 @@ def main() -> None:
     for _ in range(args.turns + 1):
         for side in sides.values():
             side.turn()
+    for side in sides.values():
+        side.end()
     for name, side in sides.items():
         print(f"{name:10} {spread(side.rates[1:], 0)} images/s, at most {side.mib:.0f} MiB")
     rates = {name: side.rates[1:] for name, side in sides.items()}

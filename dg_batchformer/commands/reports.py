@@ -14,6 +14,7 @@ from dg_batchformer.commands.flags import Command
 from dg_batchformer.errors import InputError
 from dg_batchformer.selection import formats
 from dg_batchformer.selection.inference import FAMILIES, ROPE, USUAL
+from dg_batchformer.selection.measures import MEASURES
 from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 
 if TYPE_CHECKING:
@@ -89,6 +90,14 @@ def _report_flags(p: argparse.ArgumentParser, selections: list[str]) -> None:
         "dataset's, 100 20 for most)",
     )
     p.add_argument(
+        "--columns",
+        nargs="+",
+        choices=list(MEASURES),
+        default=[],
+        metavar="COLUMN",
+        help=f"additional columns: {', '.join(MEASURES)} (all but gap need runs with --save_predictions)",
+    )
+    p.add_argument(
         "--rope",
         type=float,
         default=ROPE,
@@ -141,13 +150,14 @@ def power(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def how(arguments: argparse.Namespace) -> tuple[int, Sequence[str], Thresholds | None, Rules]:
+def how(arguments: argparse.Namespace) -> tuple[int, Sequence[str], Thresholds | None, Rules, Sequence[str]]:
     """The arguments of a report."""
     from dg_batchformer.selection.inference import Rules
 
     if not arguments.rope >= 0:
         raise InputError(f"--rope is {arguments.rope}: expected at least 0 points, such as 0.5")
-    return arguments.ddof, arguments.selection, thresholds(arguments), Rules(arguments.rope, arguments.family)
+    rules, columns = Rules(arguments.rope, arguments.family), [MEASURES[name] for name in arguments.columns]
+    return arguments.ddof, arguments.selection, thresholds(arguments), rules, list(dict.fromkeys(columns))
 
 
 def thresholds(arguments: argparse.Namespace) -> Thresholds | None:

@@ -135,7 +135,7 @@ def probe_seconds(setup: Setup, threads: int) -> float:
 
     from dg_batchformer.contracts import update
     from dg_batchformer.data.environments import Samples
-    from dg_batchformer.training.compute import EVALUATION_BATCH, correct_and_loss
+    from dg_batchformer.training.compute import EVALUATION_BATCH, logits_of
 
     torch.set_num_threads(threads)
     batches = setup.minibatches()
@@ -154,7 +154,7 @@ def probe_seconds(setup: Setup, threads: int) -> float:
     setup.algorithm.eval()
     chunk = setup.splits[0].inside[: EVALUATION_BATCH[setup.compute.device]]
     started = time.monotonic()
-    float(correct_and_loss(setup.algorithm, setup.dataset, Samples(0, chunk), setup.compute)[1])
+    float(logits_of(setup.algorithm, setup.dataset, Samples(0, chunk), setup.compute).sum())  # waits for a GPU
     per_image = (time.monotonic() - started) / len(chunk)
     n_evaluations = 1 + setup.run.steps // setup.run.checkpoint_freq
     return setup.run.steps * per_step + n_evaluations * sum(setup.dataset.sizes) * per_image

@@ -144,7 +144,8 @@ function showDetails({ result, rows }) {
   const title = `${shown.key}, ${state.column}`;
   const panel = make("div", { class: "panel", role: "region", "aria-label": `Details of ${title}` },
     button({ class: "quiet close", onclick: close }, "Close"),
-    make("h3", {}, title), facts(result, shown.row, cell), choicesTable(cell.choices), commands(cell));
+    make("h3", {}, title), facts(result, shown.row, cell), confusionTable(shown.row.confusion?.[state.column]),
+    choicesTable(cell.choices), commands(cell));
   const onkeydown = (event) => event.key === "Escape" && close();
   shown.element.after(make("tr", { id: "details", onkeydown },
     make("td", { colspan: shown.element.cells.length }, panel)));
@@ -154,7 +155,7 @@ function facts(result, row, cell) {
   const error = isDeviation(cell) ? " (standard deviation)" : errorText(cell) && " (standard error)";
   const seeds = { redrawn: "redrawn in each trial", fixed: "fixed over the trials" };
   const known = [
-    ["Accuracy", meanText(cell) + error],
+    [result.measures.includes(state.column) ? state.column : "Accuracy", meanText(cell) + error],
     ["Source", row.source && `published: ${row.source}`],
     ["Missing", cell.missing],
     ["Trials", cell.n > 0 && String(cell.n)],
@@ -165,6 +166,24 @@ function facts(result, row, cell) {
   ];
   return make("dl", {}, known.filter(([, value]) => value).map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+}
+
+/* Counts of the chosen checkpoints; the darker, the larger its share of the label. */
+function confusionTable(confusion) {
+  if (!confusion) return null;
+  const { classes, counts } = confusion;
+  const lines = counts.map((row, i) => {
+    const total = row.reduce((sum, count) => sum + count, 0);
+    const shade = (count) => `background: rgba(0, 114, 178, ${total ? (0.6 * count / total).toFixed(2) : 0})`;
+    return make("tr", {}, make("th", { scope: "row" }, classes[i]),
+      row.map((count) => make("td", { style: shade(count) }, String(count))),
+      make("td", {}, total ? number(100 * row[i] / total) : NONE));
+  });
+  const head = ["Label", ...classes, "Accuracy"].map((name) => make("th", { scope: "col" }, name));
+  return onDemand("Confusion matrix: rows are labels, columns predictions", () =>
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" },
+      make("table", { class: "grid confusion" }, make("thead", {}, make("tr", {}, head)), make("tbody", {}, lines))),
+    classes.length <= 12);
 }
 
 function choicesTable(choices) {

@@ -22,6 +22,7 @@ from dg_batchformer.runs.arguments import (
     FIELDS,
     IDENTITY,
     PRECISIONS,
+    PREDICTED,
     STAGES,
     TRACKERS,
     RunArguments,
@@ -62,6 +63,13 @@ class Run:
         """The numbers of the training environments."""
         given = self.arguments
         return training_envs(given.train_envs, given.test_envs, len(self.benchmark.environments))
+
+    @property
+    def predicted_envs(self) -> list[int]:
+        """The numbers of the environments whose predictions are saved; "test" is all if none is left out."""
+        given = self.arguments
+        known = {"training": self.training_envs, "test": given.test_envs}
+        return list(known.get(given.save_predictions or "") or range(len(self.benchmark.environments)))
 
     @property
     def imbalance(self) -> Imbalance | None:
@@ -193,12 +201,16 @@ def number_problems(arguments: RunArguments) -> list[str]:
         if value is not None and value < 1:
             problems.append(f"--{name} is {value}: expected at least 1")
     choices: dict[str, Iterable[str]] = {"precision": PRECISIONS, "stage": STAGES, "track": TRACKERS}
-    choices |= {"image_cache": CACHES, "preset": PRESETS}
+    choices |= {"image_cache": CACHES, "preset": PRESETS, "save_predictions": PREDICTED}
     for name, known in choices.items():
         if (value := getattr(arguments, name)) not in (None, *known):
             problems.append(unknown(name, value, known))
     if arguments.track in TRACKERS and importlib.util.find_spec(arguments.track) is None:
         problems.append(f"--track {arguments.track} needs its package: pip install 'dg-batchformer[{arguments.track}]'")
+    needed = {"torchmetrics": "metrics", "pyarrow": "parquet"} if arguments.save_predictions else {}
+    for package, extra in needed.items():
+        if importlib.util.find_spec(package) is None:
+            problems.append(f"--save_predictions needs {package}: pip install 'dg-batchformer[{extra}]'")
     if arguments.stage_steps and not arguments.stage:
         problems.append("--stage_steps needs --stage: expected a stage too")
     if not 0 <= arguments.seed < 2**32:

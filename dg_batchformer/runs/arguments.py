@@ -20,6 +20,9 @@ STAGES = ("crt",)
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 """What a run can be followed with; each is the name of its package, and of the extra that installs it."""
 
+PREDICTED = ("test", "training", "all")
+"""The environments whose predictions a run can save."""
+
 
 class DataArguments(NamedTuple):
     """The arguments of `load_dataset`; runs with equal ones share their data."""
@@ -155,6 +158,13 @@ class RunArguments:
     output_dir: str = argument("files", Role.LAUNCH, "folder of the run", "train_output")
     skip_model_save: bool = argument("files", Role.LAUNCH, "write no model.pkl", False)
     save_model_every_checkpoint: bool = argument("files", Role.LAUNCH, "write model_step{step}.pkl too", False)
+    save_predictions: str | None = argument(
+        "files",
+        Role.LAUNCH,
+        f"{', '.join(PREDICTED)}: at each checkpoint write the predictions of these environments, and record their "
+        "calibration error, Brier score and more (extras `metrics` and `parquet`)",
+        None,
+    )
     cache_dir: str | None = argument(
         "data", Role.DATA, "folder for decoded images; default: a hidden folder beside the benchmark", None
     )

@@ -143,7 +143,7 @@ class RunFolder:
         """Makes the folder, deletes the files of an earlier run, and returns whether there were any."""
         self.path.mkdir(parents=True, exist_ok=True)
         earlier = [self / name for name in files.WRITTEN]
-        earlier += self.path.glob("model_step*.pkl")
+        earlier += [*self.path.glob("model_step*.pkl"), *self.path.glob("predictions_*.parquet")]
         found = [path for path in earlier if path.exists()]
         for path in found:
             path.unlink()

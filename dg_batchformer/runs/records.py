@@ -8,29 +8,21 @@ import json
 import math
 import operator
 import reprlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
 from dg_batchformer.data import path_free
+from dg_batchformer.runs.details import LARGEST, Accuracy, Count, detail_type, type_problem
 from dg_batchformer.runs.protocols import DOMAINBED
 
 Record = dict[str, Any]
 """A line of `results.jsonl`."""
 
-LARGEST = 2**63 - 1
-"""The largest count that a record may have."""
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
-Accuracy = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Accuracies = list[Accuracy | None]
-"""Accuracies of classes; None for a class without images."""
-
-BY_CLASS = "_by_class"
-"""The end of the names of `Accuracies` in a record."""
 
 TEST = "test"
 """The part of an environment with its own test images, in the names of a record."""
@@ -93,14 +85,6 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
 
 
-def _are_accuracies(value: Any) -> bool:
-    try:
-        msgspec.convert(value, Accuracies)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -147,22 +131,21 @@ class Checkpoint(NamedTuple):
     """A record of a run, with its accuracies in a fixed order.
 
     `accuracies` in [0, 1] are by environment: on the in-splits (or the test splits), on the out-splits, and both
-    averaged over classes (NaN if not recorded). `by_class` has those of each class on the first, by environment; empty
-    if not recorded.
+    averaged over classes (NaN if not recorded). `details` are the values of `DETAILS` by their full names.
     """
 
     step: int
     accuracies: tuple[float, ...]
     about: About
-    by_class: tuple[Accuracies, ...] = ()
+    details: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
     def from_record(cls, record: Record) -> Checkpoint:
         """The checkpoint of a record without a `record_problem`."""
         about = About.from_record(record)
         names = accuracy_names(about.n_environments, tested_part(record))
-        by_class = tuple(record[name] for name in class_names(about.n_environments, record))
-        return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about, by_class)
+        details = {name: value for name, value in record.items() if detail_type(name)}
+        return cls(record["step"], tuple(record.get(name, math.nan) for name in names), about, details)
 
 
 def count_environments(names: Container[str]) -> int:
@@ -183,12 +166,6 @@ def accuracy_names(n_environments: int, tested: str = "in") -> tuple[str, ...]:
     """The names of a record's accuracies, in their order."""
     parts = (f"{tested}_acc", "out_acc", f"{tested}_macro_acc", "out_macro_acc")
     return tuple(f"env{i}_{part}" for part in parts for i in range(n_environments))
-
-
-def class_names(n_environments: int, names: Container[str]) -> tuple[str, ...]:
-    """The names of a record's accuracies by class, in their order; none if one is missing."""
-    own = tuple(f"env{i}_{tested_part(names)}{BY_CLASS}" for i in range(n_environments))
-    return own if all(name in names for name in own) else ()
 
 
 def read(path: Path) -> tuple[list[Checkpoint], list[Problem]]:
@@ -232,7 +209,7 @@ def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None
     """The records of one run, decoded at once; None if the file has any problem or several runs."""
     try:
         last = msgspec.json.decode(content[content.rfind(b"\n", 0, -1) + 1 :])
-        decoder, accuracies_of, by_class_of = _typed(tuple(last))
+        decoder, accuracies_of, details_of = _typed(tuple(last))
         rows = decoder.decode_lines(content)
         args, about = rows[0].args, About.from_record(last)
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
@@ -242,16 +219,16 @@ def _read_whole(content: bytes) -> tuple[list[Checkpoint], list[Problem]] | None
     is_rising = all(row.step < following.step for row, following in itertools.pairwise(rows))
     if not (has_a_line_each and is_of_one_run and is_rising):
         return None
-    if by_class_of is None:
+    if details_of is None:  # most records have none: this is faster
         return [Checkpoint(row.step, accuracies_of(row), about) for row in rows], []
-    return [Checkpoint(row.step, accuracies_of(row), about, by_class_of(row)) for row in rows], []
+    return [Checkpoint(row.step, accuracies_of(row), about, details_of(row)) for row in rows], []
 
 
 @functools.lru_cache(maxsize=64)
 def _typed(
     names: tuple[str, ...],
-) -> tuple[Any, Callable[[Any], tuple[float, ...]], Callable[[Any], tuple[Any, ...]] | None]:
-    """The decoder of records with these names, and functions that return a record's accuracies, all and by class."""
+) -> tuple[Any, Callable[[Any], tuple[float, ...]], Callable[[Any], dict[str, Any]] | None]:
+    """The decoder of records with these names, and functions that return a record's accuracies and its details."""
     own = {name: f"field{i}" for i, name in enumerate(names) if name not in ("step", "args")}
     fields = [
         (attribute, _type_of(name), msgspec.field(name=name))
@@ -260,15 +237,15 @@ def _typed(
     record = msgspec.defstruct("Typed", fields, bases=(TypedRecord,), forbid_unknown_fields=True, gc=False)
     n = count_environments(names)
     accuracies = [own.get(name, "absent") for name in accuracy_names(n, tested_part(names))]
-    by_class = [own[name] for name in class_names(n, names)]
+    details = {name: attribute for name, attribute in own.items() if detail_type(name)}
     decoder = msgspec.json.Decoder(record)
-    if not by_class:  # a constant is faster than a getter of nothing, and most records are like that
+    if not details:
         return decoder, operator.attrgetter(*accuracies), None
-    return decoder, operator.attrgetter(*accuracies), lambda row: tuple(getattr(row, name) for name in by_class)
+    return decoder, operator.attrgetter(*accuracies), lambda row: {k: getattr(row, own) for k, own in details.items()}
 
 
 def _type_of(name: str) -> Any:
-    return Accuracy if name.endswith("_acc") else Accuracies if name.endswith(BY_CLASS) else msgspec.Raw
+    return Accuracy if name.endswith("_acc") else detail_type(name) or msgspec.Raw
 
 
 def args_problem(args: Any) -> Problem | None:
@@ -293,6 +270,6 @@ def record_problem(record: Any) -> Problem | None:
     for name, value in record.items():
         if name.endswith("_acc") and not (type(value) in (int, float) and 0 <= value <= 1):
             return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)} (expected 0 to 1)")
-        if name.endswith(BY_CLASS) and not _are_accuracies(value):
-            return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)} (expected a list of 0 to 1 or null)")
+        if (kind := detail_type(name)) and (why := type_problem(value, kind)):
+            return Problem(OUT_OF_RANGE, f"has {name} {reprlib.repr(value)} ({why})")
     return None

@@ -149,6 +149,11 @@ def legend(report: Report) -> list[str]:
             "accuracy of a class in a test environment. A difference by shot is over the pairs of runs that have such "
             "classes."
         )
+    if any(section.measures for section in sections):
+        sentences.append(
+            "ECE, Brier, NLL: expected calibration error (15 bins), Brier score (sum over classes) and negative "
+            "log-likelihood of the test data, times 100. Gap: validation less test accuracy. In these lower is better."
+        )
     if any(result.comparisons for result in report.results):
         sentences.append(
             "Differences are in points, between runs with equal environment, trial and hparams_seed; rows of a search "
@@ -181,7 +186,8 @@ def best(section: Section) -> set[tuple[str, str]]:
     found = set()
     for column in section.columns:
         cells = {row.label: cell for row in section.rows if (cell := row.cells[column]).mean is not None}
-        top = max(cells.values(), key=lambda cell: cell.mean or 0.0, default=None)
+        sign = -1 if column in section.measures else 1
+        top = max(cells.values(), key=lambda cell: sign * (cell.mean or 0.0), default=None)
         if top and len(cells) > 1:
             found |= {(label, column) for label, cell in cells.items() if not _differs(top, cell)}
     return found

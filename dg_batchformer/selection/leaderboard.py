@@ -22,7 +22,7 @@ from dg_batchformer.selection.methods import METHODS, TRAINING_DOMAIN
 from dg_batchformer.selection.report import Report, Result, report
 from dg_batchformer.selection.settings import RowKey, Setting, environment_names
 from dg_batchformer.selection.shots import Thresholds
-from dg_batchformer.selection.table import AVERAGE, DERIVED, Row, Section
+from dg_batchformer.selection.table import AVERAGE, DERIVED, OVER, Row, Section
 
 WITHOUT_RUNS = "published rows of a dataset or selection method without runs"
 WITHOUT_COLUMN = "published numbers without a column"
@@ -48,7 +48,7 @@ class Reference:
     def row(self, columns: Sequence[str]) -> Row:
         """The row of a table; its average is the published one, else computed if all environments are given."""
         cells = {column: self.cells.get(column, Cell(missing="not published")) for column in columns}
-        means = [cells[column].mean for column in columns if column not in DERIVED]
+        means = [cells[column].mean for column in columns if column not in OVER]
         known = [mean for mean in means if mean is not None]
         if cells[AVERAGE].mean is None and known and len(known) == len(means):
             cells[AVERAGE] = Cell(mean=sum(known) / len(known))
@@ -153,6 +153,7 @@ def leaderboard(
     selections: Iterable[str] = (TRAINING_DOMAIN,),
     thresholds: Thresholds | None = None,
     rules: Rules = USUAL,
+    columns: Sequence[str] = (),
 ) -> Report:
     """The report of collected runs with published rows among them, each table ranked by its average.
 
@@ -161,7 +162,7 @@ def leaderboard(
     otherwise it is among the problems.
     """
     selections = list(selections)
-    base = report(collected, ddof, selections, thresholds, rules)
+    base = report(collected, ddof, selections, thresholds, rules, columns)
     sections = [one.section for one in base.results]
     wanted = {section.dataset for section in sections} or {reference.setting.dataset for reference in references}
     problems = list(base.problems)

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dg_batchformer.runs.arguments import training_envs
-from dg_batchformer.runs.records import Checkpoint, RunKey
+from dg_batchformer.runs.details import detail_name
+from dg_batchformer.runs.records import TEST, Checkpoint, RunKey
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,7 +42,7 @@ class FinishedRun:
     `steps` is (checkpoints,). Accuracies in [0, 1] are (checkpoints, environments): on the in-splits (on the test
     splits if no environment is left out), on the out-splits, and `macro`, the first averaged over classes (NaN if not
     recorded). Under --imbalance all are averaged over classes. `args`, `hparams` and the values of `MADE` are from the
-    last checkpoint; `by_class` has the accuracies of each checkpoint by environment and class, if recorded.
+    last checkpoint; `details` has the values of `runs.details` of each checkpoint, empty if none has any.
     """
 
     key: RunKey
@@ -53,7 +54,7 @@ class FinishedRun:
     args: dict[str, Any]
     hparams: dict[str, Any]
     made: dict[str, Any]
-    by_class: Sequence[tuple[Sequence[float | None], ...]] = ()
+    details: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def from_records(cls, folder: str, records: Sequence[Checkpoint]) -> FinishedRun:
@@ -74,7 +75,7 @@ class FinishedRun:
             record["args"],
             hparams if isinstance(hparams, dict) else {},
             {name: record[name] for name in MADE if name in record},
-            [one.by_class for one in records] if any(one.by_class for one in records) else (),
+            [one.details for one in records] if any(one.details for one in records) else (),
         )
 
     @property
@@ -110,10 +111,21 @@ class Choice:
         """The same accuracy averaged over classes; NaN if the run did not record it."""
         return self.at(self.run.macro)
 
+    @property
+    def checkpoints(self) -> slice:
+        """The numbers of the chosen checkpoints."""
+        return slice(self.index if self.since is None else self.since, self.index + 1)
+
     def at(self, values: Floats) -> float:
         """The value of the choice, from those by checkpoint and environment."""
-        first = self.index if self.since is None else self.since
-        return float(values[first : self.index + 1, list(self.envs)].mean(axis=1).mean())
+        return float(values[self.checkpoints, list(self.envs)].mean(axis=1).mean())
+
+    def recorded(self, detail: str) -> list[Any]:
+        """A detail of each test environment at each chosen checkpoint; empty if one is not recorded."""
+        part = "in" if self.run.key.test_envs else TEST
+        names = [detail_name(env, part, detail) for env in self.envs]
+        found = [row.get(name) for row in self.run.details[self.checkpoints] for name in names]
+        return [] if None in found else found
 
     @property
     def step(self) -> int:

@@ -122,12 +122,13 @@ def report(
     selections: Iterable[str] = tuple(METHODS),
     thresholds: Thresholds | None = None,
     rules: Rules = USUAL,
+    columns: Sequence[str] = (),
 ) -> Report:
     """The report of collected runs under some selection methods.
 
-    `thresholds` divide classes by training images; `rules` are those of the comparisons.
+    `thresholds` divide classes by training images; `rules` are those of the comparisons; `columns` are additional ones.
     """
-    sections = build(collected, ddof, selections, thresholds)
+    sections = build(collected, ddof, selections, thresholds, columns)
     problems = [
         *collected.problems,
         *_never_left_out(sections),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dg_batchformer.data import benchmark_of
+from dg_batchformer.runs.details import BY_CLASS
 from dg_batchformer.selection.cells import Cell, standard_error
 from dg_batchformer.selection.methods import Choice, FinishedRun
 
@@ -51,13 +52,12 @@ def training_images(run: FinishedRun, env: int) -> list[int]:
 
 def class_cells(choice: Choice) -> list[ClassCell]:
     """The classes of the test environment at the chosen checkpoint; empty if not recorded."""
-    first = choice.index if choice.since is None else choice.since
-    recorded = choice.run.by_class[first : choice.index + 1]
-    if not recorded or not all(recorded):
+    recorded = choice.recorded(BY_CLASS)
+    if not recorded:
         return []
     counts = training_images(choice.run, choice.envs[0])
     names = choice.run.made.get("classes") or map(str, range(len(counts)))
-    by_class = [_mean(own) for own in zip(*(one[env] for one in recorded for env in choice.envs), strict=True)]
+    by_class = [_mean(own) for own in zip(*recorded, strict=True)]
     own = zip(names, counts, by_class, strict=True)
     return [ClassCell(name, count, accuracy) for name, count, accuracy in own if accuracy is not None]
 

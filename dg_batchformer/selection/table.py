@@ -1,13 +1,14 @@
 """The selection table: for each method and setting a section, in it a cell for each algorithm and environment."""
 
 import dataclasses
+import functools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from dg_batchformer.selection import Collected, shots
+from dg_batchformer.selection import Collected, measures, shots
 from dg_batchformer.selection.cells import Cell, average, of_trials, worst
 from dg_batchformer.selection.groups import FIXED, REDRAWN, Group, groups_of, left_out_sets
 from dg_batchformer.selection.methods import LEAVE_ONE_DOMAIN_OUT, METHODS, NEED_LEFT_OUT, Choice, best_by_trial
@@ -16,6 +17,9 @@ from dg_batchformer.selection.settings import RowKey, Setting, environment_names
 AVERAGE, WORST, MACRO = "Avg", "Worst", "Macro"
 DERIVED = (AVERAGE, WORST, MACRO)
 """Columns over environments: the mean, the worst environment, and the mean of class-averaged accuracies."""
+
+OVER = (*DERIVED, *shots.COLUMNS, *measures.COLUMNS)
+"""All columns over environments."""
 
 
 class Unit(NamedTuple):
@@ -86,12 +90,17 @@ class Section:
     @property
     def own_columns(self) -> tuple[str, ...]:
         """The columns of single environments or datasets."""
-        return tuple(column for column in self.columns if column not in (*DERIVED, *shots.COLUMNS))
+        return tuple(column for column in self.columns if column not in OVER)
 
     @property
     def shots(self) -> tuple[str, ...]:
         """The columns of shots; runs on a long tail have them."""
         return tuple(column for column in self.columns if column in shots.COLUMNS)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The columns that were asked for, in which lower is better."""
+        return tuple(column for column in self.columns if column in measures.COLUMNS)
 
     @property
     def cells(self) -> Iterator[Cell]:
@@ -103,17 +112,18 @@ def build(
     ddof: int = 0,
     selections: Iterable[str] = tuple(METHODS),
     thresholds: shots.Thresholds | None = None,
+    columns: Sequence[str] = (),
 ) -> list[Section]:
     """All tables, by selection method and setting; averages over datasets come last.
 
     `ddof` is for the standard errors: 0 as in DomainBed, or 1. `thresholds` divide classes by their training images
-    (None: those of the dataset).
+    (None: those of the dataset). `columns` are additional ones of `measures.COLUMNS`.
     """
     groups = groups_of(collected)
     sections = []
     for selection in selections:
         own = [
-            _section(selection, setting, groups[setting], ddof, thresholds or shots.usual(setting.dataset))
+            _section(selection, setting, groups[setting], ddof, thresholds or shots.usual(setting.dataset), columns)
             for setting in sorted(groups)
             if setting.leaves_out or selection not in NEED_LEFT_OUT
             if selection != LEAVE_ONE_DOMAIN_OUT or not left_out_sets(groups[setting])
@@ -126,7 +136,12 @@ def build(
 
 
 def _section(
-    selection: str, setting: Setting, groups: Mapping[RowKey, Group], ddof: int, thresholds: shots.Thresholds
+    selection: str,
+    setting: Setting,
+    groups: Mapping[RowKey, Group],
+    ddof: int,
+    thresholds: shots.Thresholds,
+    asked: Sequence[str],
 ) -> Section:
     runs = [run for group in groups.values() for run in group.runs]
     environments, shot_columns = environment_names(setting.dataset, runs), shots.columns_of(runs, thresholds)
@@ -135,11 +150,14 @@ def _section(
     places = places or {name: (i,) for i, name in enumerate(environments)}
     trials = sorted({key.trial_seed for group in groups.values() for key in group.planned})
     others = range(len(environments)) if selection == LEAVE_ONE_DOMAIN_OUT else ()
+    averaged: dict[str, Callable[[Choice], float]] = {MACRO: lambda choice: choice.macro}
+    averaged |= {name: functools.partial(measures.value, column=name) for name in asked}
     rows = []
     for key, label in labels(groups).items():
         group = groups[key]
         candidates: dict[Unit, Sequence[Choice]] = {}
-        cells, macro, chosen_of = {}, [], []
+        cells, chosen_of = {}, []
+        over_of: dict[str, list[Cell]] = {column: [] for column in averaged}
         for name, envs in places.items():
             own = {trial: group.candidates(selection, envs, trial) for trial in trials}
             candidates |= {Unit(name, name, trial): choices for trial, choices in own.items()}
@@ -148,16 +166,17 @@ def _section(
             counts = group.counts([envs], others, len(trials))
             missing = group.missing(envs, others, (len(chosen), len(trials)))
             cells[name] = of_trials(chosen, lambda choice: choice.accuracy, missing, counts, ddof)
-            macro.append(of_trials(chosen, lambda choice: choice.macro, missing, counts, ddof))
+            for column, value in averaged.items():
+                over_of[column].append(of_trials(chosen, value, missing, counts, ddof))
         columns = list(cells.values())
-        derived = average(columns, ddof), worst(columns, ddof), average(macro, ddof)
         # A pair run belongs to two columns.
         done, expected = group.counts(places.values(), others, len(trials))
-        over = dict(zip(DERIVED, derived, strict=True))
+        over = {AVERAGE: average(columns, ddof), WORST: worst(columns, ddof)}
+        over |= {column: average(own, ddof) for column, own in over_of.items()}
         over |= shots.shot_cells(chosen_of, shot_columns, thresholds, over[AVERAGE].missing, ddof)
         cells |= {name: dataclasses.replace(cell, done=done, expected=expected) for name, cell in over.items()}
         rows.append(Row(key, label, cells, candidates, group.seeds, thresholds=thresholds))
-    return Section(selection, setting, (*places, *DERIVED, *shot_columns), tuple(rows), bool(sets))
+    return Section(selection, setting, (*places, *DERIVED, *shot_columns, *asked), tuple(rows), bool(sets))
 
 
 def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Section:
@@ -167,7 +186,7 @@ def _average(setting: Setting, sections: Sequence[Section], ddof: int) -> Sectio
         for row in section.rows:
             rows[row.key][section.dataset] = row
     datasets = [section.dataset for section in sections]
-    derived = *DERIVED, *(name for name in shots.COLUMNS if all(name in section.columns for section in sections))
+    derived = [name for name in OVER if all(name in section.columns for section in sections)]
     not_run = Cell(missing="not run")
     found = []
     for key, label in labels(rows).items():

@@ -102,12 +102,10 @@ class Schedule:
         self.began = {name: (optimizers[name], *own) for name, own in state.items()}
 
 
-def correct_and_loss(algorithm: Any, dataset: Dataset, samples: Samples, compute: Compute) -> tuple[Tensor, Tensor]:
-    """Correct predictions and summed cross-entropy of some samples, as tensors without a wait for the GPU."""
-    labels = sent(dataset.environments[samples.environment].labels[samples.indices], compute.device)
-    logits = logits_of(algorithm, dataset, samples, compute)
-    with torch.inference_mode():
-        return logits.argmax(1) == labels, F.cross_entropy(logits, labels, reduction="sum")
+@torch.inference_mode()
+def correct_and_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Correct predictions (n,) of logits (n, classes), and the summed cross-entropy, without a wait for the GPU."""
+    return logits.argmax(1) == labels, F.cross_entropy(logits, labels, reduction="sum")
 
 
 def logits_of(algorithm: Any, dataset: Dataset, samples: Samples, compute: Compute) -> Tensor:
@@ -155,6 +153,7 @@ def evaluate(
     augment: torch.Generator | None = None,
     *,
     by_class: bool = False,
+    see: Callable[[int, str, Tensor], None] | None = None,
 ) -> dict[str, Any]:
     """`env{i}_in_acc`, `env{i}_in_macro_acc` and the same of `out` of every environment, and `validation_loss`.
 
@@ -162,7 +161,7 @@ def evaluate(
     in a split; `by_class` adds `env{i}_in_by_class` (or `test`), a list. `validation_loss` is the mean over the
     training environments of the cross-entropy on their out-splits. `progress` is called after each batch with the
     images done and their number; if `augment` is given, it augments the images of the training environments, as
-    DomainBed does.
+    DomainBed does. `see` gets the logits of each split, with its environment and name.
     """
     algorithm.eval()
     parts = [("in", one.inside) if one.test is None else ("test", one.test) for one in splits]
@@ -172,12 +171,17 @@ def evaluate(
     for i, split in enumerate(splits):
         generator = augment if i in training_envs else None
         for name, indices in (parts[i], ("out", split.out)):
-            evaluated = []
+            evaluated, seen = [], []
             for chunk in torch.split(indices, EVALUATION_BATCH[compute.device]):
                 draws = augmentation(dataset.environments[i], len(chunk), generator) if generator else None
-                evaluated.append(correct_and_loss(algorithm, dataset, Samples(i, chunk, draws), compute))
+                logits = logits_of(algorithm, dataset, Samples(i, chunk, draws), compute)
+                labels = sent(dataset.environments[i].labels[chunk], compute.device)
+                evaluated.append(correct_and_loss(logits, labels))
+                seen += [logits] if see else []
                 n_done += len(chunk)
                 progress(n_done, n_images)
+            if see:
+                see(i, name, torch.cat(seen))
             hits, sums = zip(*evaluated, strict=True)
             # Counted by class on the CPU, which has the labels: on a GPU `bincount` would wait.
             correct, loss = torch.cat(hits).cpu(), float(torch.stack(sums).double().sum())

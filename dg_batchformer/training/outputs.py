@@ -22,7 +22,8 @@ def origin(setup: Setup) -> dict[str, Any]:
         "data_fingerprint": dataset.fingerprint,
         **({"split_file": run.split_file} if run.split_file else {}),
         **({"skipped_images": dataset.skipped} if dataset.skipped else {}),
-        **({"classes": dataset.classes, "class_counts": setup.class_counts} if run.is_by_class else {}),
+        **({"classes": dataset.classes} if run.is_by_class or run.arguments.save_predictions else {}),
+        **({"class_counts": setup.class_counts} if run.is_by_class else {}),
         "device": machine.device_name(),
         "versions": machine.versions(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,12 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.machine import available_cores
 from dg_batchformer.registry import get_algorithm_class, split_name
 from dg_batchformer.runs import Run
+from dg_batchformer.runs.details import CONFUSION, detail_name
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute, logits_of
-from dg_batchformer.training.setup import load_data, run_splits, with_features
+from dg_batchformer.training.setup import Setup, load_data, run_splits, with_features
+
+MOST_CLASSES = 100
+"""Records have no confusion matrix of more classes; the files of predictions have what makes one."""
 
 BINS = 15
 """Bins of confidence for the calibration error, as in Guo et al. (ICML 2017)."""
@@ -42,21 +47,18 @@ class Predictions:
     classes: Sequence[str]
 
     @property
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """A row for each image: its label and predicted class, then probabilities and logits by class."""
-        names = list(self.classes)
-        labels = [names[i] for i in self.labels.tolist()] if self.labels is not None else [""] * len(self.samples)
-        probabilities = self.logits.softmax(1)
-        for i, sample in enumerate(self.samples):
-            yield {
-                "environment": self.environment,
-                "split": self.split,
-                "sample": sample,
-                "label": labels[i],
-                "prediction": names[int(self.logits[i].argmax())],
-                **{f"probability {name}": value for name, value in zip(names, probabilities[i].tolist(), strict=True)},
-                **{f"logit {name}": value for name, value in zip(names, self.logits[i].tolist(), strict=True)},
-            }
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """A value of each image by column: its label and predicted class, then probabilities and logits by class."""
+        names, n = list(self.classes), len(self.samples)
+        return {
+            "environment": [self.environment] * n,
+            "split": [self.split] * n,
+            "sample": self.samples,
+            "label": [names[i] for i in self.labels.tolist()] if self.labels is not None else [""] * n,
+            "prediction": [names[i] for i in self.logits.argmax(1).tolist()],
+            **{f"probability {name}": own for name, own in zip(names, self.logits.softmax(1).T.numpy(), strict=True)},
+            **{f"logit {name}": own for name, own in zip(names, self.logits.T.numpy(), strict=True)},
+        }
 
 
 class Quality(NamedTuple):
@@ -168,15 +170,55 @@ def all_logits(algorithm: Any, dataset: Dataset, i: int, indices: Tensor, comput
 
 
 def write(predictions: Sequence[Predictions], file: Path) -> None:
-    """Writes predictions as CSV, or as Parquet by the ending of the file (extra `parquet`)."""
-    rows = [row for one in predictions for row in one.rows]
+    """Writes a whole file of predictions: CSV, or Parquet by its ending (extra `parquet`)."""
+    partial = file.with_name(f"{file.name}.partial")
     if file.suffix == ".parquet":
         import pyarrow
         from pyarrow import parquet
 
-        parquet.write_table(pyarrow.Table.from_pylist(rows), file)
-        return
-    with file.open("w", encoding="utf-8", newline="") as opened:
-        table = csv.DictWriter(opened, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+        parquet.write_table(pyarrow.concat_tables(pyarrow.table(one.columns) for one in predictions), partial)
+    else:
+        with partial.open("w", encoding="utf-8", newline="") as opened:
+            table = csv.writer(opened)
+            table.writerow(predictions[0].columns)
+            for one in predictions:
+                table.writerows(zip(*one.columns.values(), strict=True))
+    os.replace(partial, file)
+
+
+class Saver:
+    """Collects the predictions of an evaluation at a step, or of the "final" model, for --save_predictions."""
+
+    def __init__(self, setup: Setup, step: int | str) -> None:
+        self.setup, self.step = setup, step
+        self.predictions: list[Predictions] = []
+        self.details: dict[str, Any] = {}
+
+    def see(self, i: int, split: str, logits: Tensor) -> None:
+        """Takes the logits of a split of environment i."""
+        run, dataset = self.setup.run, self.setup.dataset
+        if i not in run.predicted_envs:
+            return
+        own = self.setup.splits[i]
+        indices = {"in": own.inside, "out": own.out, "test": own.test}[split]
+        assert indices is not None  # an evaluated split has samples
+        labels, logits = dataset.environments[i].labels[indices], logits.cpu()
+        names = dataset.sample_names(i)
+        samples = [names[k] for k in indices.tolist()]
+        self.predictions.append(
+            Predictions(dataset.environments[i].name, split, samples, labels, logits, dataset.classes)
+        )
+        if split != "out":
+            found = quality(logits, labels)
+            details: dict[str, Any] = {"ece": found.calibration, "brier": found.brier, "nll": found.nll}
+            if len(dataset.classes) <= MOST_CLASSES:
+                details[CONFUSION] = found.confusion.tolist()
+            self.details |= {detail_name(i, split, name): value for name, value in details.items()}
+
+    def write(self) -> dict[str, Any]:
+        """Writes the predictions, if any, into the folder of the run; returns their quality for the record."""
+        if not self.predictions:
+            return {}
+        name = f"predictions_{self.step}" if isinstance(self.step, str) else f"predictions_step{self.step}"
+        write(self.predictions, self.setup.run.folder / f"{name}.parquet")
+        return self.details

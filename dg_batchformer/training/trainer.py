@@ -21,6 +21,7 @@ from dg_batchformer.runs.claim import Claim, LostError
 from dg_batchformer.training import state as saved
 from dg_batchformer.training.compute import Schedule, evaluate, training_features
 from dg_batchformer.training.outputs import origin, save_model
+from dg_batchformer.training.prediction import Saver
 from dg_batchformer.training.process import SIGNALS, Asked, Interrupted, Progress, captured, handled
 from dg_batchformer.training.retraining import ClassifierRetraining
 from dg_batchformer.training.setup import Setup
@@ -162,7 +163,7 @@ class Trainer:
         """Evaluates the current weights and writes the record; after an interruption it is still due."""
         state = self.state
         means = self._means()
-        # As in DomainBed, over all environments, with the test environments.
+        # As in DomainBed, over all environments.
         steps_per_epoch = min(len(split.inside) for split in self.splits) / self.hparams["batch_size"]
         evaluated = self._evaluate(step)
         self._stop_if_diverged(step, {"validation_loss": evaluated["validation_loss"]})
@@ -192,8 +193,7 @@ class Trainer:
     def _means(self) -> dict[str, float]:
         """The mean of each value since the last checkpoint, the seconds per step, and images per second."""
         rows = self._read_values()
-        # The device has finished its work only now.
-        seconds = time.monotonic() - self.state.segment_started
+        seconds = time.monotonic() - self.state.segment_started  # the device has finished its work only now
         names = dict.fromkeys(name for row in rows for name in row)
         means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
         return {**means, "step_time": seconds / len(rows), "images_per_second": self.state.segment_images / seconds}
@@ -208,7 +208,9 @@ class Trainer:
             self.progress.evaluation(n_done, n_images)
 
         what = self.algorithm, self.dataset, self.splits, self.run.training_envs, self.compute
-        return evaluate(*what, progress, augment, by_class=self.run.is_by_class)
+        saver = Saver(self.setup, step)
+        see = saver.see if self.arguments.save_predictions else None
+        return evaluate(*what, progress, augment, by_class=self.run.is_by_class, see=see) | saver.write()
 
     def _finish(self) -> None:
         """Makes the final model of an algorithm with `finish()`, and writes its record."""
@@ -234,7 +236,7 @@ class Trainer:
 
 
 class FinishedError(InputError):
-    """The folder has a finished run, which is replaced only on request."""
+    """The folder has a finished run."""
 
 
 def run(
@@ -247,18 +249,16 @@ def run(
 ) -> None:
     """Trains one algorithm with some environments left out, and writes the files of the run.
 
-    An interrupted run resumes from its last saved state in the folder, with the same result. A given `dataset` is not
-    loaded again. Without `echo` the output goes to `out.txt` only; with `overwrite` a run in the folder, finished or
-    not, is replaced. Invalid arguments are an InputError before anything is written. A later failure is raised, and
-    recorded in `failed` and `err.txt`. SIGTERM, SIGUSR1 and SIGINT save the run and raise Interrupted. If another
-    process has the run, a TakenError is raised, unless its claim is `lost_claim`.
+    An interrupted run resumes from its last saved state, with the same result. A given `dataset` is not loaded again.
+    Without `echo` the output goes to `out.txt` only; `overwrite` replaces a run in the folder. Raises InputError before
+    anything is written; TakenError if another process has the run, unless its claim is `lost_claim`; Interrupted after
+    SIGTERM, SIGUSR1 or SIGINT, with the run saved; and any later failure, recorded in `failed` and `err.txt`.
     """
     resolved = resolve(arguments)
     folder = resolved.folder
     if not overwrite and folder.is_done:
         raise FinishedError(f"{folder} holds a finished run: give another --output_dir, or --overwrite to replace it")
-    other = None if overwrite else folder.other_run(arguments.key)
-    if other:
+    if not overwrite and (other := folder.other_run(arguments.key)):
         raise InputError(
             f"{folder} holds records of another run ({other}): give another --output_dir, or --overwrite to replace it"
         )

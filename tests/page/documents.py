@@ -99,6 +99,7 @@ def result(rng, name, selection, dataset, algorithms, trials):
         "lacking": lacking,
         "columns": columns,
         "environments": environments,
+        "measures": [],
         "rows": rows,
         "comparisons": comparisons(rows, environments),
     }

@@ -268,6 +268,24 @@ def test_details(page):
     assert page.all("#details") == []
 
 
+def test_confusion_matrix_of_a_cell(page):
+    made = copy.deepcopy(FULL)
+    counts = [[6, 2, 0], [1, 3, 0], [0, 0, 0]]
+    made["results"][0]["rows"][1]["confusion"] = {"A": {"classes": ["cat", NASTY[0], "owl"], "counts": counts}}
+    page.open(made)
+    page.click(page.cell(2, "A"))
+    page.settle()
+    rows = [[cell.text for cell in row.find_elements("css selector", "th, td")] for row in page.all(".confusion tr")]
+    assert rows == [
+        ["Label", "cat", NASTY[0], "owl", "Accuracy"],
+        ["cat", "6", "2", "0", "75.0"],
+        [NASTY[0], "1", "3", "0", "75.0"],
+        ["owl", "0", "0", "0", "\u2013"],
+    ]
+    page.click(page.cell(2, "C"))
+    assert page.all(".confusion") == []
+
+
 def test_copy(page):
     page.open()
     page.click(page.cell(2, "A"))

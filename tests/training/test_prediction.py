@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from factories import image_tree
+from factories import image_tree, manifest
 from sklearn import metrics
 
 from dg_batchformer import ALGORITHMS, cli
@@ -85,7 +85,7 @@ def test_the_files_have_classes_probabilities_and_logits(tmp_path, capsys):
     from pyarrow import parquet
 
     for row, other in zip(parquet.read_table(tmp_path / "out.parquet").to_pylist(), rows, strict=True):
-        assert {name: str(value) for name, value in row.items()} == other
+        assert {k: str(np.float32(v)) if isinstance(v, float) else v for k, v in row.items()} == other
 
 
 def test_the_printed_quality(tmp_path, capsys):
@@ -147,3 +147,78 @@ def test_bad_input(tmp_path, capsys, monkeypatch):
     assert "needs pyarrow: install the extra `parquet`, or write .csv" in error_of("--output", "x.parquet")
     own = ("--environment", "0", "--output", str(tmp_path / "x.csv"))
     assert cli.main(["predict", "--run", str(tmp_path / "whole"), *own]) == 0
+
+
+def saved(file):
+    """Logits (n, 10), labels (n,) and rows of a file of saved predictions of digits."""
+    from pyarrow import parquet
+
+    rows = parquet.read_table(file).to_pylist()
+    logits = torch.tensor([[row[f"logit {k}"] for k in range(10)] for row in rows])
+    return logits, torch.tensor([int(row["label"]) for row in rows]), rows
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_saved_predictions_are_those_of_the_records(tmp_path, algorithm):
+    record = train(tmp_path / "run", "--algorithm", algorithm, "--save_predictions", "test", "--test_envs", "2")
+    is_swad = algorithm.startswith("SWAD")
+    last = "predictions_final" if is_swad else "predictions_step20"
+    steps = {"predictions_step0.parquet", "predictions_step20.parquet"} | ({f"{last}.parquet"} if is_swad else set())
+    assert {path.name for path in (tmp_path / "run").glob("predictions*")} == steps
+    logits, labels, rows = saved(tmp_path / "run" / f"{last}.parquet")
+    parts = np.array([row["split"] for row in rows])
+    assert {row["environment"] for row in rows} == {"50"}
+    for part in ("in", "out"):
+        accuracy = float((logits.argmax(1) == labels)[parts == part].double().mean())
+        assert accuracy == pytest.approx(record[f"env2_{part}_acc"])
+    own = quality(logits[parts == "in"], labels[parts == "in"])
+    assert record["env2_in_ece"] == pytest.approx(own.calibration)
+    assert record["env2_in_brier"] == pytest.approx(own.brier)
+    assert record["env2_in_nll"] == pytest.approx(own.nll)
+    assert record["env2_in_confusion"] == own.confusion.tolist()
+    assert record["classes"] == [str(k) for k in range(10)]
+
+
+@pytest.mark.parametrize(("which", "environments"), [("all", "0123"), ("training", "023"), ("test", "1")])
+def test_saving_predictions_changes_no_result(tmp_path, which, environments):
+    own = train(tmp_path / "run", "--test_envs", "1", "--save_predictions", which)
+    plain = train(tmp_path / "plain", "--test_envs", "1")
+    details = {f"env{i}_in_{name}" for i in environments for name in ("ece", "brier", "nll", "confusion")}
+    assert own.keys() - plain.keys() == details | {"classes"}
+    assert [own[name] for name in plain if name.endswith(("_acc", "loss"))] == [
+        plain[name] for name in plain if name.endswith(("_acc", "loss"))
+    ]
+    # A run that replaces one in its folder leaves no file of the earlier one.
+    train(tmp_path / "run", "--test_envs", "1", "--overwrite")
+    assert not list((tmp_path / "run").glob("predictions*"))
+
+
+def test_saved_predictions_of_a_frozen_backbone_and_of_test_splits_name_images(tmp_path):
+    from pyarrow import parquet
+
+    listed = manifest(tmp_path / "mine")
+    hparams = {"backbone": "resnet18", "weights": None, "batch_size": 2, "freeze_backbone": True}
+    words = ["--steps", "2", "--hparams", json.dumps(hparams), "--save_predictions", "test"]
+    for name, dataset, part in (("folder", f"folder:{listed.parent}", "in"), ("list", f"manifest:{listed}", "test")):
+        assert cli.main(["train", "--dataset", dataset, *words, "--output_dir", str(tmp_path / name)]) == 0
+        record = json.loads((tmp_path / name / "results.jsonl").read_text().splitlines()[-1])
+        rows = parquet.read_table(tmp_path / name / "predictions_step1.parquet").to_pylist()
+        assert {row["split"] for row in rows} == {part, "out"}
+        assert all(row["sample"].startswith("a/") for row in rows if row["environment"] == "a")
+        assert {row["label"] for row in rows} == {"cat", "dog"}
+        assert {row["environment"] for row in rows} == ({"a"} if part == "in" else {"a", "b", "c"})
+        assert record[f"env0_{part}_ece"] >= 0
+        if part == "test":
+            assert record["env1_test_confusion"]
+
+
+def test_save_predictions_needs_its_packages(tmp_path, capsys, monkeypatch):
+    given = ["train", "--output_dir", str(tmp_path / "run"), "--save_predictions"]
+    assert cli.main([*given, "left"]) == 2
+    assert "unknown save_predictions 'left': known are test, training, all" in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main([*given, "all"]) == 2
+    shown = capsys.readouterr().err
+    assert "--save_predictions needs torchmetrics: pip install 'dg-batchformer[metrics]'" in shown
+    assert "--save_predictions needs pyarrow: pip install 'dg-batchformer[parquet]'" in shown
+    assert not (tmp_path / "run").exists()

@@ -13,6 +13,7 @@ from dg_batchformer.selection import by_kind
 from dg_batchformer.selection.blocks import best, legend, over_all
 from dg_batchformer.selection.compare import Difference
 from dg_batchformer.selection.inference import Estimate
+from dg_batchformer.selection.measures import confusion
 from dg_batchformer.selection.methods import ORACLE, TITLES, Choice, FinishedRun, mean_validation
 from dg_batchformer.selection.report import Report, Result, command
 from dg_batchformer.selection.settings import environment_names
@@ -71,6 +72,9 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
                 for column in section.own_columns
                 for one in class_means(row.cells[column])
             ]
+        if not section.is_over_datasets:
+            matrices = {column: confusion(row.cells[column]) for column in section.own_columns}
+            own |= {"confusion": found} if (found := {k: v for k, v in matrices.items() if v}) else {}
         own["edges"] = [str(edge) for edge in result.edges.get(row.label, ())]
         if with_curves:
             columns = () if section.is_over_datasets else section.own_columns
@@ -85,6 +89,7 @@ def _result(result: Result, report: Report, *, with_curves: bool) -> Document:
         **_of(result, "title", "caption", "lacking"),
         "columns": list(section.columns),
         "environments": list(section.own_columns),
+        "measures": list(section.measures),
         "rows": rows,
         "comparisons": [
             {
