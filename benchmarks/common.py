@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -106,3 +110,60 @@ def pacs(data_dir: str, images: int, folder: Path) -> str:
             for image in sorted(path.iterdir())[:images]:
                 (links / image.name).symlink_to(image)
     return str(folder / "data")
+
+
+def answer(turn: Callable[[], float]) -> None:
+    """In the process of a side: says that it is ready, then answers each line of its input with a turn."""
+    print(json.dumps("ready"), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(turn()), flush=True)
+
+
+class Side:
+    """The process of a side, which `answer`s: its turns, and the most memory that it and its workers had."""
+
+    def __init__(self, command: Sequence[object]) -> None:
+        words = [sys.executable, *map(str, command)]
+        started = time.monotonic()
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.mib = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+        self._answer()
+        self.seconds = time.monotonic() - started
+        self.rates: list[float] = []
+
+    def turn(self) -> None:
+        assert self.process.stdin
+        print(file=self.process.stdin, flush=True)
+        self.rates.append(float(self._answer()))
+
+    def end(self) -> None:
+        """Ends the process and its workers, which may be stopped."""
+        for pid in family(self.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _answer(self) -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("a side has failed")
+        return str(json.loads(line))
+
+    def _watch(self) -> None:
+        while self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                self.mib = max(self.mib, sum(map(anonymous_mib, family(self.process.pid))))
+            time.sleep(0.2)
+
+
+def family(pid: int) -> list[int]:
+    """A process and those that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in family(int(child)))]
+
+
+def anonymous_mib(pid: int) -> float:
+    """The memory of a process beside mapped files, in MiB; of what it shares, its share."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon")) / 1024

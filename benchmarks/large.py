@@ -12,20 +12,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import loading
 import numpy as np
-from common import header, ratios, spread
+from common import Side, answer, header, ratios, spread
 from PIL import Image
 
 ENVIRONMENTS, CLASSES = 4, 10
@@ -68,65 +62,13 @@ def serve(args: argparse.Namespace) -> None:
         steps = loading.theirs(args) if in_workers else loading.ours(args)
         next(steps)
     loading.stop_workers()
-    print(json.dumps("ready"), flush=True)
-    for _ in sys.stdin:
+
+    def turn() -> float:
         rate = loading.images_per_second(steps, args.steps, in_workers=in_workers)
         loading.stop_workers()
-        print(json.dumps(rate), flush=True)
+        return rate
 
-
-class Side:
-    """The process of a side, and the most memory that it and its workers had."""
-
-    def __init__(self, name: str, root: Path, args: argparse.Namespace) -> None:
-        command = [sys.executable, __file__, "--side", name, "--folder", root, "--steps", args.steps]
-        command += ["--batch_size", args.batch_size, "--domainbed", args.domainbed]
-        if args.workers is not None:
-            command += ["--workers", args.workers]
-        started = time.monotonic()
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.mib = 0.0
-        threading.Thread(target=self._watch, daemon=True).start()
-        self._answer()
-        self.seconds = time.monotonic() - started
-        self.rates: list[float] = []
-
-    def turn(self) -> None:
-        assert self.process.stdin
-        print(file=self.process.stdin, flush=True)
-        self.rates.append(float(self._answer()))
-
-    def end(self) -> None:
-        """Ends the process and its workers, which may be stopped."""
-        for pid in family(self.process.pid):
-            os.kill(pid, signal.SIGKILL)
-
-    def _answer(self) -> str:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("a side has failed")
-        return str(json.loads(line))
-
-    def _watch(self) -> None:
-        while self.process.poll() is None:
-            with contextlib.suppress(OSError):
-                self.mib = max(self.mib, sum(map(anonymous_mib, family(self.process.pid))))
-            time.sleep(0.2)
-
-
-def family(pid: int) -> list[int]:
-    """A process and those that it has started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in family(int(child)))]
-
-
-def anonymous_mib(pid: int) -> float:
-    """The memory of a process beside mapped files, in MiB; of what it shares, its share."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon")) / 1024
+    answer(turn)
 
 
 def cache_gb(root: Path, kind: str) -> float:
@@ -154,7 +96,9 @@ def main() -> None:
     print(f"{args.images} images in {gb:.2f} GB", flush=True)
     sides = {}
     for name, root in roots.items():
-        sides[name] = Side(name, root, args)
+        command = [__file__, "--side", name, "--folder", root, "--steps", args.steps, "--domainbed", args.domainbed]
+        command += ["--batch_size", args.batch_size]
+        sides[name] = Side([*command, *(["--workers", args.workers] if args.workers is not None else [])])
         kept = f", cache {cache_gb(root, name if name != 'small' else 'encoded'):.2f} GB" * (name != "DomainBed")
         print(f"{name:10} ready after {sides[name].seconds:.0f} s{kept}", flush=True)
     for _ in range(args.turns + 1):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dg_batchformer.cut import cut
 from dg_batchformer.data.augment import MEAN, STD
 from dg_batchformer.errors import InputError, first_line
 from dg_batchformer.hparams import require
@@ -27,8 +28,9 @@ class Backbone(nn.Module):
     """A pretrained network without its classifier, batch norm frozen or free, dropout on the features.
 
     hparams: `backbone`, or DomainBed's `resnet18` and `resnet50_augmix`; `weights`; `freeze_bn` (running statistics
-    stay as loaded; scale and shift are trained); `resnet_dropout`. Raises InputError for a backbone that does not exist
-    or does not fit the images.
+    stay as loaded; scale and shift are trained); `resnet_dropout`; `image_size`, to which images are resized. `prepare`
+    makes the network's inputs from images. Raises InputError for a backbone that does not exist or does not fit the
+    images.
 
     Shape: (N, *input_shape) to (N, n_outputs), with input_shape (channels, height, width).
     """
@@ -41,6 +43,8 @@ class Backbone(nn.Module):
         if len(input_shape) != 3:
             raise InputError(f"the backbone {self.name} takes images: expected 3 dimensions, got {input_shape}")
         self.network = load_backbone(hparams)
+        size = hparams.get("image_size")
+        self.prepare: nn.Module = AdaptImages(MEAN, STD, (size, size) if size else None)
         self.frozen = bool(require(hparams, "freeze_bn"))
         self.dropout = nn.Dropout(require(hparams, "resnet_dropout"))
 
@@ -49,8 +53,24 @@ class Backbone(nn.Module):
         """Modules with outputs (N, C, H, W), the shallowest first: `layer1` to `layer4` have strides 4 to 32."""
         raise NotImplementedError
 
+    def _existing(self, paths: Mapping[str, str]) -> dict[str, nn.Module]:
+        """The modules at these paths, without those that were cut off."""
+        known = dict(self.network.named_modules())
+        return {name: known[path] for name, path in paths.items() if path in known}
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.network(x))
+        return self.dropout(self.network(self.prepare(x)))
+
+    def cut(self, path: str) -> nn.Module:
+        """Keeps what follows the module `path` of the network; returns the rest, from images to that module's output.
+
+        Raises InputError if the network cannot be cut there.
+        """
+        before, after = cut(self.network, path)
+        first = nn.Sequential(self.prepare, before)
+        self.network, self.prepare = after, nn.Identity()
+        self.name = f"{self.name}, frozen until {path}"
+        return first
 
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
@@ -73,7 +93,7 @@ class ResNet(Backbone):
 
     @property
     def stages(self) -> dict[str, nn.Module]:
-        return {f"layer{i}": self.network.get_submodule(f"layer{i}") for i in range(1, 5)}
+        return self._existing({f"layer{i}": f"layer{i}" for i in range(1, 5)})
 
     def _adapt_channels(self, channels: int) -> None:
         """Repeats the filters of the three colours over the channels of the input, as DomainBed does."""
@@ -98,18 +118,18 @@ class TimmBackbone(Backbone):
         if config.get("tag"):
             # timm chooses weights, mean and std for a name without a tag: the full name records that choice.
             self.name = f"{TIMM}{config['architecture']}.{config['tag']}"
-        size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
-        self.adapt = AdaptImages(config["mean"], config["std"], size)
+        size, given = config["input_size"][1:], hparams.get("image_size")
+        if config.get("fixed_input_size") and given not in (None, size[0]):
+            raise InputError(f"hparam 'image_size' is {given}: the backbone {self.name} takes images of {size[0]} only")
+        own = (given, given) if given else tuple(size) if config.get("fixed_input_size") else None
+        self.prepare = AdaptImages(config["mean"], config["std"], own)
         self.network.reset_classifier(0)
         self.n_outputs, self.stage_paths = self._survey(input_shape)
         self.train()
 
     @property
     def stages(self) -> dict[str, nn.Module]:
-        return {name: self.network.get_submodule(path) for name, path in self.stage_paths.items()}
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.adapt(x))
+        return self._existing(self.stage_paths)
 
     @torch.no_grad()
     def _survey(self, input_shape: tuple[int, ...]) -> tuple[int, dict[str, str]]:
@@ -155,10 +175,10 @@ class AdaptImages(nn.Module):
         self.shift: Tensor
         self.register_buffer("scale", scale.float().view(3, 1, 1), persistent=False)
         self.register_buffer("shift", shift.float().view(3, 1, 1), persistent=False)
-        self.size = size
+        self.size, self.changes = size, not (torch.equal(now, then))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * self.scale + self.shift
+        x = x * self.scale + self.shift if self.changes else x
         if self.size is None or x.shape[2:] == self.size:
             return x
         return F.interpolate(x, self.size, mode="bilinear", antialias=True)

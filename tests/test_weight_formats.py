@@ -139,7 +139,7 @@ def test_a_backbone_normalises_its_images_as_the_file_asks(tmp_path):
     shifts = []
     for weights in (None, str(tmp_path / "w.pth")):
         backbone = make_backbone((3, 160, 160), {**hparams, "resnet_dropout": 0.0, "weights": weights})
-        shifts.append(float(backbone.adapt.shift.abs().max()))
+        shifts.append(float(backbone.prepare.shift.abs().max()))
     assert shifts[0] > 0.05  # the model's own are 0.5
     assert shifts[1] == 0  # those of ImageNet, as the data have
 

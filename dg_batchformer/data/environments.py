@@ -51,16 +51,27 @@ class Samples:
 
 @dataclass(frozen=True)
 class TensorEnvironment:
-    """One environment with inputs in memory, float (n, channels, height, width); never augmented."""
+    """One environment with inputs in memory (n, ...), such as images (n, channels, height, width).
+
+    An augmented input is one of its `views` (n, views, ...), drawn by a uniform number; without views it is unchanged.
+    """
 
     name: str
     images: Tensor
     labels: Tensor
-    n_draws: int = 0
+    views: Tensor | None = None
+
+    @property
+    def n_draws(self) -> int:
+        return 0 if self.views is None else 1
 
     def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
-        """The inputs of some samples."""
-        return self.images[sent(indices, self.images.device)]
+        """The inputs of some samples, in float32."""
+        indices = sent(indices, self.images.device)
+        if draws is None or self.views is None:
+            return self.images[indices].float()
+        chosen = (draws[:, 0] * self.views.shape[1]).long()
+        return self.views[indices, sent(chosen, self.views.device)].float()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ SMALL_NETWORKS |= {"MNIST_CNN": "ConvNet", "Wide_ResNet": "WideResNet"}
 USUAL = {name: FIELDS[name].default for name in names_of(Role.SETTING) if name != "protocol"}
 """Arguments of which a table never mixes two values, with their defaults (None: the protocol's)."""
 
-NETWORK_HPARAMS = ("backbone", "weights", "resnet18", "resnet50_augmix", "freeze_backbone", "freeze_bn")
+NETWORK_HPARAMS = (
+    *("backbone", "weights", "resnet18", "resnet50_augmix", "image_size", "freeze_backbone", "freeze_until"),
+    *("feature_views", "freeze_bn"),
+)
 """hparams that choose the network: they belong to the setting, not to the row."""
 
 NONE_LEFT_OUT = ("test_envs", "none")

@@ -18,7 +18,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.networks import optimizers_by_name
 from dg_batchformer.runs import Run
 
-EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
+EVALUATION_BATCH = {"cpu": 32, "cuda": 512}
 """The batch size of evaluations; a batch that fits a CPU's cache is faster."""
 
 
@@ -32,8 +32,13 @@ class Compute:
 
     @classmethod
     def from_run(cls, run: Run) -> Compute:
-        """The computation on this machine; InputError for a precision that its GPU does not support."""
+        """The computation on this machine; InputError for a precision that its GPU does not support.
+
+        On a CPU the process keeps freed memory from now on.
+        """
         device, arguments = machine.device(), run.arguments
+        if device == "cpu":
+            machine.keep_freed_memory()
         if device == "cuda" and arguments.precision == "bf16" and not torch.cuda.is_bf16_supported():
             raise InputError(f"--precision is bf16, which {machine.device_name()} does not support: expected fp32")
         return cls(device, arguments.precision, arguments.compile)

@@ -26,7 +26,8 @@ from dg_batchformer.registry import get_algorithm_class, split_name
 from dg_batchformer.runs import Run
 from dg_batchformer.runs.details import CONFUSION, detail_name
 from dg_batchformer.training.compute import EVALUATION_BATCH, Compute, logits_of
-from dg_batchformer.training.setup import Setup, load_data, run_splits, with_features
+from dg_batchformer.training.features import with_features
+from dg_batchformer.training.setup import Setup, load_data, run_splits
 
 MOST_CLASSES = 100
 """Records have no confusion matrix of more classes; the files of predictions have what makes one."""
@@ -123,9 +124,9 @@ def predict(run: Run, model: str, environment: int | None = None, split: str | N
     if environment is not None and not 0 <= environment < len(names):
         listed = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
         raise InputError(f"--environment {environment} is out of range: expected one of {listed}")
-    raw = load_data(run.arguments)
+    raw, compute = load_data(run.arguments), Compute.from_run(run)
     dataset = with_features(run.protocol.prepared(raw), run.hparams)
-    algorithm, compute = load_model(run, dataset, run.folder / model), Compute.from_run(run)
+    algorithm = load_model(run, dataset, run.folder / model)
     splits = run_splits(run, dataset)
     if split == "test" and splits[0].test is None:
         raise InputError(f"--split test: {run.arguments.dataset} has no test splits, expected in or out")
@@ -152,11 +153,12 @@ def predict_folder(run: Run, model: str, folder: Path, classes: Sequence[str]) -
             named = "\n".join(f"{paths[i]}: {problem}" for i, problem in sorted(cache.corrupt.items()))
             raise InputError(f"{len(cache.corrupt)} corrupt image(s): remove them\n{named}")
         labels = torch.zeros(len(paths), dtype=torch.long)
+        compute = Compute.from_run(run)
         images = ImageEnvironment("images", cache.images, cache.originals, labels, pool)
         dataset = run.protocol.prepared(Dataset("images", [images], (3, SIZE, SIZE), tuple(classes)))
         dataset = with_features(dataset, run.hparams)
         algorithm = load_model(run, dataset, run.folder / model)
-        logits = all_logits(algorithm, dataset, 0, torch.arange(len(paths)), Compute.from_run(run))
+        logits = all_logits(algorithm, dataset, 0, torch.arange(len(paths)), compute)
     names = list(classes) if len(classes) == logits.shape[1] else list(map(str, range(logits.shape[1])))
     samples = [path.relative_to(folder).as_posix() for path in paths]
     return Predictions("images", "", samples, None, logits, names)

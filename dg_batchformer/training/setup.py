@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import os
 import random
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
-from torch import Tensor
 
 from dg_batchformer import machine
-from dg_batchformer.backbones import make_backbone
 from dg_batchformer.contracts import contract_of
 from dg_batchformer.data import load_dataset
 from dg_batchformer.data import splits as files_of_splits
 from dg_batchformer.data.batches import Minibatches, Training, load
-from dg_batchformer.data.environments import Dataset, Environment, Samples, Split, TensorEnvironment
+from dg_batchformer.data.environments import Dataset, Split
 from dg_batchformer.data.imbalance import class_counts, long_tailed
 from dg_batchformer.data.resident import Resident, on_gpu, resident_images
 from dg_batchformer.data.splits import given_splits
 from dg_batchformer.errors import InputError
-from dg_batchformer.hparams import weights_identity
 from dg_batchformer.runs import Run
 from dg_batchformer.runs.arguments import RunArguments
-from dg_batchformer.training.compute import EVALUATION_BATCH, Compute
+from dg_batchformer.training.compute import Compute
+from dg_batchformer.training.features import with_features
 from dg_batchformer.training.retraining import check_stage
-from dg_batchformer.weights import backbone_name
 
 
 def load_data(
@@ -65,9 +58,9 @@ class Setup:
         InputError if the algorithm violates the protocol.
         """
         arguments = run.arguments
+        compute = Compute.from_run(run)
         dataset = with_features(run.protocol.prepared(dataset or load_data(arguments)), run.hparams)
         splits = run_splits(run, dataset)
-        compute = Compute.from_run(run)
         seed_everything(arguments.seed)
         algorithm = make_algorithm(run, dataset, splits)
         setup = cls(run, dataset, splits, compute, algorithm)
@@ -140,56 +133,3 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-
-
-def with_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Dataset:
-    """The dataset itself, or with hparam `freeze_backbone` the features (n, C) of its images, without augmentation.
-
-    The backbone computes them in evaluation mode. For image files they are kept in the images' cache, by backbone and
-    weights. The fingerprint is still that of the images.
-    """
-    if not hparams.get("freeze_backbone"):
-        return dataset
-    if dataset.cache:
-        features = torch.from_numpy(np.load(stored_features(dataset, dataset.cache, hparams), mmap_mode="c"))
-    else:
-        features = compute_features(dataset, hparams)
-    environments: list[Environment] = [
-        TensorEnvironment(environment.name, own.to(machine.device()), environment.labels)
-        for environment, own in zip(dataset.environments, features.split(dataset.sizes), strict=True)
-    ]
-    return dataclasses.replace(dataset, environments=environments, input_shape=(features.shape[1],), resident=None)
-
-
-def stored_features(dataset: Dataset, folder: Path, hparams: Mapping[str, Any]) -> Path:
-    """The file with a dataset's features in `folder`, computed if missing."""
-    other = (dataset.interpolation,) if dataset.interpolation != "bilinear" else ()
-    what = (backbone_name(hparams), weights_identity(hparams["weights"]), *other)
-    key = hashlib.md5(repr(what).encode("utf-8")).hexdigest()
-    path = folder / f"features-{key}.npy"
-    if not path.exists():
-        partial = path.with_suffix(f".partial-{uuid.uuid4().hex[:8]}.npy")
-        np.save(partial, compute_features(dataset, hparams).numpy())
-        os.replace(partial, path)
-    return path
-
-
-@torch.no_grad()
-def compute_features(dataset: Dataset, hparams: Mapping[str, Any]) -> Tensor:
-    """Features (n, C) of all images, sorted by environment."""
-    device = machine.device()
-    with torch.random.fork_rng([]):
-        # A backbone without trained weights is always the same.
-        torch.manual_seed(0)
-        backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True}).eval()
-        backbone = backbone.to(device).to(memory_format=torch.channels_last)
-    batches = [
-        Samples(i, indices)
-        for i, size in enumerate(dataset.sizes)
-        for indices in torch.arange(size).split(EVALUATION_BATCH[device])
-    ]
-    features = [
-        backbone(*dataset.inputs([samples], device)).cpu()
-        for samples in track(batches, f"features of {sum(dataset.sizes)} images by {backbone.name}")
-    ]
-    return torch.cat(features)
