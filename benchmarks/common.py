@@ -153,7 +153,7 @@ class Side:
     def _watch(self) -> None:
         while self.process.poll() is None:
             with contextlib.suppress(OSError):
-                self.mib = max(self.mib, sum(map(anonymous_mib, family(self.process.pid))))
+                self.mib = max(self.mib, anonymous_mib(family(self.process.pid)))
             time.sleep(0.2)
 
 
@@ -163,7 +163,9 @@ def family(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in family(int(child)))]
 
 
-def anonymous_mib(pid: int) -> float:
-    """The memory of a process beside mapped files, in MiB; of what it shares, its share."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon")) / 1024
+def anonymous_mib(pids: Sequence[int]) -> float:
+    """The memory of processes beside mapped files, in MiB; what they share counts once."""
+    # The first is slow, and a single process shares nothing.
+    file, name = ("smaps_rollup", "Pss_Anon") if len(pids) > 1 else ("status", "RssAnon")
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/{file}").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dg_batchformer.cut import cut
 from dg_batchformer.data.augment import MEAN, STD
@@ -188,3 +189,37 @@ def make_backbone(input_shape: tuple[int, ...], hparams: Mapping[str, Any]) -> B
     """The backbone of these hparams, as a featurizer of images (channels, height, width)."""
     cls = TimmBackbone if backbone_name(hparams).startswith(TIMM) else ResNet
     return cls(input_shape, hparams)
+
+
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module, x: Tensor) -> None:
+    """Folds each batch norm that directly follows a convolution into it: faster, for a network that is not trained.
+
+    `x` is a batch of inputs, with which both are run: if the outputs differ by more than rounding, nothing is folded.
+    """
+    modules = dict(network.named_modules())
+    made: dict[int, tuple[str, Tensor]] = {}
+    pairs: list[tuple[str, str]] = []
+
+    def note(name: str, inputs: Tensor, output: Tensor) -> None:
+        if isinstance(modules[name], nn.Conv2d):
+            made[id(output)] = name, output  # kept, so that no other tensor gets its id
+        elif id(inputs) in made:
+            pairs.append((made[id(inputs)][0], name))
+
+    own = [name for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    hooks = [
+        modules[name].register_forward_hook(lambda _, inputs, output, name=name: note(name, inputs[0], output))
+        for name in own
+    ]
+    expected = network(x)
+    for hook in hooks:
+        hook.remove()
+    for convolution, norm in pairs:
+        network.set_submodule(convolution, fuse_conv_bn_eval(modules[convolution], modules[norm]))
+        # timm's batch norm has an activation.
+        following = [getattr(modules[norm], name) for name in ("drop", "act") if hasattr(modules[norm], name)]
+        network.set_submodule(norm, nn.Sequential(*following))
+    if not torch.allclose(network(x), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
+        for name in {name for pair in pairs for name in pair}:
+            network.set_submodule(name, modules[name])

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from dg_batchformer import default_hparams, get_algorithm_class
-from dg_batchformer.backbones import batch_norms, make_backbone
+from dg_batchformer.backbones import batch_norms, fold_batch_norms, make_backbone
 from dg_batchformer.cut import cut
 from dg_batchformer.errors import InputError
 
@@ -82,6 +82,44 @@ def test_it_trains_as_the_whole_network_with_its_first_part_frozen(algorithm, fr
     assert {name for name in others if name not in own and ".network.fc" not in name}
     for name, value in own.items():
         torch.testing.assert_close(value, others[name], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [("resnet18", 20), ("timm:tf_efficientnet_lite0", 49), ("timm:vit_tiny_patch16_224", 0)]
+)
+def test_folded_batch_norms(name, n):
+    """The same outputs without batch norms; a network of two uses of one convolution stays as it is."""
+    whole, folded = backbone(name).eval(), backbone(name).eval()
+    for norms in zip(batch_norms(whole), batch_norms(folded), strict=True):
+        mean, var = torch.randn_like(norms[0].running_mean), torch.rand_like(norms[0].running_var) + 0.5
+        for norm in norms:
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(var)
+    x = torch.randn(2, 3, 224, 224)
+    assert len(batch_norms(whole)) == n
+    fold_batch_norms(folded, x)
+    assert batch_norms(folded) == []
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), whole(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_with_two_uses_is_not_folded():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.norm(y) + y
+
+    network = Twice().eval()
+    network.norm.running_mean.fill_(3)
+    x = torch.randn(1, 3, 8, 8)
+    expected = network(x)
+    fold_batch_norms(network, x)
+    assert torch.equal(network(x), expected)
+    assert len(batch_norms(network)) == 1
 
 
 class Skipping(nn.Module):

@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from dg_batchformer import machine
-from dg_batchformer.backbones import make_backbone
+from dg_batchformer.backbones import fold_batch_norms, make_backbone
 from dg_batchformer.data.environments import Dataset, Environment, Samples, TensorEnvironment, augmentation
 from dg_batchformer.errors import InputError
 from dg_batchformer.hparams import seed_hash, weights_identity
@@ -166,4 +166,6 @@ def frozen_part(dataset: Dataset, hparams: Mapping[str, Any]) -> nn.Module:
         # A backbone without trained weights is always the same.
         torch.manual_seed(0)
         backbone = make_backbone(dataset.input_shape, {**hparams, "freeze_bn": True})
-    return (backbone.cut(hparams["freeze_until"]) if hparams.get("freeze_until") else backbone).eval()
+        part = (backbone.cut(hparams["freeze_until"]) if hparams.get("freeze_until") else backbone).eval()
+        fold_batch_norms(part, torch.randn(2, *dataset.input_shape))
+    return part
