@@ -66,12 +66,14 @@ class TensorEnvironment:
         return 0 if self.views is None else 1
 
     def inputs(self, indices: Tensor, draws: Tensor | None = None, interpolation: str = "bilinear") -> Tensor:
-        """The inputs of some samples, in float32."""
+        """The inputs of some samples; those kept in bfloat16 become float32."""
         indices = sent(indices, self.images.device)
         if draws is None or self.views is None:
-            return self.images[indices].float()
-        chosen = (draws[:, 0] * self.views.shape[1]).long()
-        return self.views[indices, sent(chosen, self.views.device)].float()
+            found = self.images[indices]
+        else:
+            chosen = (draws[:, 0] * self.views.shape[1]).long()
+            found = self.views[indices, sent(chosen, self.views.device)]
+        return found.float() if found.dtype == torch.bfloat16 else found
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dg_batchformer.errors import InputError
 from dg_batchformer.runs import files, resolve
 from dg_batchformer.runs.arguments import RunArguments
 from dg_batchformer.runs.folder import RunFolder, State
-from dg_batchformer.training import compute, setup, state
+from dg_batchformer.training import compute, features, state
 from dg_batchformer.training.process import Interrupted
 from dg_batchformer.training.trainer import run
 
@@ -179,7 +179,9 @@ def test_other_settings_start_from_the_beginning(tmp_path, monkeypatch):
 @pytest.mark.parametrize("changed", [False, True])
 def test_it_goes_on_with_a_copy_of_the_data_and_not_with_others(tmp_path, monkeypatch, changed):
     monkeypatch.setattr(sys.modules[__name__], "NOISE", None)
-    monkeypatch.setattr(setup, "compute_features", lambda dataset, hparams: torch.ones(sum(dataset.sizes), 8))
+    monkeypatch.setattr(
+        features, "of_samples", lambda frozen, dataset, samples, *args: torch.ones(len(samples.indices), 8)
+    )
     tiny = '{"batch_size": 2, "freeze_backbone": true, "backbone": "resnet18", "weights": null, "head_widths": [4]}'
     root = image_tree(tmp_path / "here" / "mine", n=5)
     given = {"dataset": f"folder:{root}", "hparams": tiny}
