@@ -15,6 +15,7 @@ from dg_batchformer.errors import InputError, sentence
 from dg_batchformer.jobs.folder import check_folder, check_results, compare_data, tidy, versions_note, write
 from dg_batchformer.jobs.launchers import Dummy, Launcher
 from dg_batchformer.jobs.plan import Job, Sweep, plan
+from dg_batchformer.jobs.precision import with_precision
 from dg_batchformer.jobs.status import duration, finished_runs, look, mean_seconds, summary
 from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.runs import resolve
@@ -32,6 +33,7 @@ def launch(sweep: Sweep, launcher: Launcher, *, ask: bool, dry_run: bool = False
     With `dry_run` it prints the commands and writes nothing.
     """
     output_dir = Path(sweep.common.output_dir)
+    sweep = with_precision(sweep, launcher)
     jobs = plan(sweep)
     used = {name for job in jobs for name in job.arguments.given_hparams()}
     for name in sweep.common.given_hparams().keys() - used:

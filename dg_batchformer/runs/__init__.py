@@ -19,6 +19,7 @@ from dg_batchformer.hparams import content_hash, problems_with, seed_hash, weigh
 from dg_batchformer.registry import default_hparams, get_algorithm_class, hyperparameters, random_hparams
 from dg_batchformer.runs import files
 from dg_batchformer.runs.arguments import (
+    AUTO,
     FIELDS,
     IDENTITY,
     PRECISIONS,
@@ -202,6 +203,9 @@ def number_problems(arguments: RunArguments) -> list[str]:
             problems.append(f"--{name} is {value}: expected at least 1")
     choices: dict[str, Iterable[str]] = {"precision": PRECISIONS, "stage": STAGES, "track": TRACKERS}
     choices |= {"image_cache": CACHES, "preset": PRESETS, "save_predictions": PREDICTED}
+    if arguments.precision == AUTO:
+        problems.append(f"--precision {AUTO} is for sweeps, which time both: expected {' or '.join(PRECISIONS)}")
+        del choices["precision"]
     for name, known in choices.items():
         if (value := getattr(arguments, name)) not in (None, *known):
             problems.append(unknown(name, value, known))

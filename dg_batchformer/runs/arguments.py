@@ -16,6 +16,9 @@ from dg_batchformer.runs.protocols import DOMAINBED, PROTOCOLS
 from dg_batchformer.runs.records import RunKey
 
 PRECISIONS = ("fp32", "bf16")
+AUTO = "auto"
+"""The precision of a sweep that takes the faster one."""
+
 STAGES = ("crt",)
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 """What a run can be followed with; each is the name of its package, and of the extra that installs it."""
@@ -197,7 +200,11 @@ class RunArguments:
         resolved=True,
     )
     precision: str = argument(
-        "algorithm", Role.SETTING, f"precision of the networks: {' or '.join(PRECISIONS)}", PRECISIONS[0], late=True
+        "algorithm",
+        Role.SETTING,
+        f"precision of the networks: {' or '.join(PRECISIONS)}; in a sweep also {AUTO}, the faster one",
+        PRECISIONS[0],
+        late=True,
     )
     compile: bool = argument(
         "algorithm", Role.RESULT, "compile the network: faster in long runs on a GPU", False, late=True
