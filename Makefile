@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint docs fidelity chaos results clean
+.PHONY: demo test test-all lint docs fidelity chaos bench results clean
 
 demo: .venv/installed-plots
 	$(BIN)/python -m dg_batchformer.sweeps.digits --output_dir demo --table selection.md
@@ -54,6 +54,10 @@ fidelity: .venv/installed-test
 # Two sweeps of 24 runs: one undisturbed, one with 60 killed processes, damaged files and a full disk.
 chaos: .venv/installed-test
 	$(BIN)/python tests/chaos.py --folder build/chaos-$$(date +%s)
+
+# The benchmarks that this machine can run: make bench DATA=DIR DOMAINBED=CHECKOUT FOLDER=DIR (each may be missing).
+bench: .venv/installed-test
+	$(BIN)/python benchmarks/all.py $(if $(DATA),--data_dir $(DATA)) $(if $(DOMAINBED),--domainbed $(DOMAINBED)) $(if $(FOLDER),--folder $(FOLDER))
 
 # The tables under results/, rebuilt from their records.
 results: .venv/installed-test

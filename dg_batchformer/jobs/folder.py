@@ -1,10 +1,13 @@
 """The folder of a sweep: its runs, the versions and data it started with, and checks of its content."""
 
-import dataclasses
 import json
+import os
+import re
 from collections.abc import Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from dg_batchformer import machine
 from dg_batchformer.data import path_free
@@ -13,6 +16,7 @@ from dg_batchformer.jobs.plan import Job
 from dg_batchformer.registry import in_order
 from dg_batchformer.runs import files, records
 from dg_batchformer.runs.arguments import RunArguments
+from dg_batchformer.runs.folder import RunFolder
 
 FORMAT = 1
 """The format of the folder; increased when older versions would misread it."""
@@ -20,14 +24,15 @@ FORMAT = 1
 SWEEP, DATA = "sweep.json", "data"
 
 
+@machine.without_garbage_collection()
 def write(jobs: Sequence[Job]) -> None:
     """Makes the folders of runs and writes the arguments of each run."""
     for sweep_dir in {job.sweep_dir for job in jobs}:
         begin(sweep_dir)
     for job in jobs:
-        job.folder.path.mkdir(parents=True, exist_ok=True)
-        arguments = json.dumps(dataclasses.asdict(job.arguments), indent=1, sort_keys=True)
-        files.write_whole(job.folder / files.JOB, arguments)
+        os.makedirs(job.folder.path, exist_ok=True)
+        text = msgspec.json.encode(job.arguments.values, order="sorted")
+        files.write_whole(job.folder / files.JOB, msgspec.json.format(text, indent=1).decode())
 
 
 def begin(output_dir: Path) -> None:
@@ -65,6 +70,7 @@ def versions_note(output_dir: Path) -> str | None:
     return f"{output_dir} was started with {then}; this is {today}: one table will mix the results of both"
 
 
+@machine.without_garbage_collection()
 def find(output_dir: Path) -> list[Job]:
     """The runs of the sweep in a folder, as written by `write`, in the order of `plan`.
 
@@ -74,7 +80,8 @@ def find(output_dir: Path) -> list[Job]:
         raise InputError(f"{output_dir} is not a folder: expected one created by `sweep launch`")
     begun_with(output_dir)
     problems = Problems()
-    found = [problems.attempt(_read, path) for path in sorted(output_dir.glob(f"*/{files.JOB}"))]
+    folders = [output_dir / name for name in sorted(os.listdir(output_dir))]
+    found = [problems.attempt(_read, folder) for folder in folders if RunFolder(folder).has(files.JOB)]
     problems.raise_any()
     jobs = [job for job in found if job]
     algorithms = in_order(job.arguments.algorithm for job in jobs)
@@ -86,19 +93,21 @@ def find(output_dir: Path) -> list[Job]:
     return sorted(jobs, key=place)
 
 
-def _read(path: Path) -> Job:
-    """The run described by a `job.json`; InputError if it belongs to another folder."""
+def _read(folder: Path) -> Job:
+    """The run described by the `job.json` of a folder; InputError if it belongs to another folder."""
+    path = f"{folder}/{files.JOB}"
     try:
-        arguments = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            arguments = json.load(file)
         # The folder of the sweep may have moved, even from a system with other path separators.
-        own = PureWindowsPath(arguments["output_dir"]).name
-        job = Job(RunArguments(**{**arguments, "output_dir": str(path.parent)}))
-    except (ValueError, TypeError, KeyError) as error:
+        own = re.split(r"[\\/]", arguments["output_dir"].rstrip("\\/"))[-1]
+        job = Job(RunArguments(**{**arguments, "output_dir": str(folder)}))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is invalid ({error}): delete its folder to continue") from error
-    if own != path.parent.name:
+    if own != folder.name:
         raise InputError(
-            f"{path.parent} holds the run {own} ({job.arguments.key}), perhaps copied or renamed: move it out of "
-            f"{path.parent.parent}, or restore its name"
+            f"{folder} holds the run {own} ({job.arguments.key}), perhaps copied or renamed: move it out of "
+            f"{folder.parent}, or restore its name"
         )
     return job
 

@@ -1,12 +1,14 @@
 """A sweep as data: its runs, each with its folder."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from dg_batchformer import machine
 from dg_batchformer.data import Benchmark, find_benchmark, path_free
 from dg_batchformer.errors import Problems
 from dg_batchformer.hparams import Hyperparameter, problems_with, seed_hash
@@ -42,7 +44,7 @@ class Job:
 
     arguments: RunArguments
 
-    @property
+    @functools.cached_property
     def folder(self) -> RunFolder:
         return RunFolder(Path(self.arguments.output_dir))
 
@@ -72,6 +74,7 @@ def test_env_sets(benchmark: Benchmark, sweep: Sweep) -> list[list[int]]:
     return [list(chosen) for size in sizes for chosen in combinations(numbers, size)]
 
 
+@machine.without_garbage_collection()
 def plan(sweep: Sweep) -> list[Job]:
     """All runs of a sweep, in DomainBed's order; an InputError lists all errors."""
     _check(sweep)

@@ -21,6 +21,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dg_batchformer import machine
 from dg_batchformer.errors import InputError
 from dg_batchformer.jobs.plan import Job
 from dg_batchformer.runs.claim import Watch
@@ -91,6 +92,7 @@ class Look(NamedTuple):
     now: Standing
 
 
+@machine.without_garbage_collection()
 def look(jobs: Sequence[Job], watch: Watch | None = None) -> list[Look]:
     """The current states of runs; a watch that has looked before knows better who is alive."""
     return list(map(Look, jobs, standings([job.folder for job in jobs], watch)))

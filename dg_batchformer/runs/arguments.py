@@ -1,6 +1,7 @@
 """The arguments of a run, most of them DomainBed's flags; each has its role, default and help in one place."""
 
 import dataclasses
+import functools
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -220,14 +221,19 @@ class RunArguments:
     )
 
     @property
+    def values(self) -> dict[str, Any]:
+        """The arguments by name. `dataclasses.asdict` would copy each of them, which takes seconds in a large sweep."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @functools.cached_property
     def key(self) -> RunKey:
         """The key of this run in a sweep."""
-        return RunKey.from_args(dataclasses.asdict(self))
+        return RunKey.from_args(self.values)
 
     @property
     def command(self) -> str:
         """The command that trains this run."""
-        return command_line(("python", "-m", "dg_batchformer", "train"), dataclasses.asdict(self))
+        return command_line(("python", "-m", "dg_batchformer", "train"), self.values)
 
     @property
     def data(self) -> DataArguments:

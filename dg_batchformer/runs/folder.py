@@ -87,26 +87,30 @@ class RunFolder:
     def name(self) -> str:
         return self.path.name
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name; without a `Path`, which takes longer than the look itself."""
+        return os.path.exists(f"{self.path}/{name}")
+
     @property
     def is_done(self) -> bool:
-        return os.path.exists(f"{self.path}/{files.DONE}")
+        return self.has(files.DONE)
 
     @property
     def is_run(self) -> bool:
         """Whether the folder holds a run, started or planned."""
-        return any((self / name).exists() for name in (files.JOB, *files.WRITTEN))
+        return any(map(self.has, (files.JOB, *files.WRITTEN)))
 
     @property
     def begun(self) -> bool:
         """Whether the run has ever started."""
-        return (self / files.OUT).exists() or (self / files.RESULTS).exists()
+        return self.has(files.OUT) or self.has(files.RESULTS)
 
     @property
     def marked(self) -> State:
         """DONE or FAILED if the folder is marked so, else WAITING; ignores claims."""
         if self.is_done:
             return State.DONE
-        return State.FAILED if (self / files.FAILED).exists() else State.WAITING
+        return State.FAILED if self.has(files.FAILED) else State.WAITING
 
     def standing(self, watch: Watch, now: float) -> Standing:
         """The state of the run at time `now` of this machine's clock; `watch` decides which owners are alive."""

@@ -1,6 +1,5 @@
 """What a run leaves beside its accuracies: what made its records, and its model."""
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def save_model(path: Path, setup: Setup, algorithm: Any) -> None:
     """
     weights = without_batchformer(algorithm.state_dict().items())
     content = {
-        "args": dataclasses.asdict(setup.run.arguments),
+        "args": setup.run.arguments.values,
         "model_input_shape": setup.dataset.input_shape,
         "model_num_classes": setup.dataset.num_classes,
         "model_num_domains": len(setup.run.training_envs),

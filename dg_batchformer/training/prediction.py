@@ -210,7 +210,8 @@ class Saver:
         self.predictions.append(
             Predictions(dataset.environments[i].name, split, samples, labels, logits, dataset.classes)
         )
-        if split != "out":
+        # A run that diverges has no quality; its validation loss ends it.
+        if split != "out" and logits.isfinite().all():
             found = quality(logits, labels)
             details: dict[str, Any] = {"ece": found.calibration, "brier": found.brier, "nll": found.nll}
             if len(dataset.classes) <= MOST_CLASSES:

@@ -1,7 +1,6 @@
 """The process of a run: its stop signals, the files of its output, and its progress lines."""
 
 import contextlib
-import dataclasses
 import datetime
 import io
 import logging
@@ -139,7 +138,7 @@ class Progress:
         for note in [*notes, *([preset_note(arguments.preset)] if arguments.preset else [])]:
             print(f"  {note}")
         runs_on = {**{k: v for k, v in identity.items() if k != "versions"}, **identity["versions"]}
-        for title, table in (("runs on", runs_on), ("args", dataclasses.asdict(arguments)), ("hparams", hparams)):
+        for title, table in (("runs on", runs_on), ("args", arguments.values), ("hparams", hparams)):
             print(f"{title}:")
             for name, value in table.items():
                 print(f"  {name}: {value}")
@@ -147,7 +146,7 @@ class Progress:
         batch = hparams["batch_size"]
         print(f"batch: {batch} per environment, {batch * n_training} per step", flush=True)
         name = f"{arguments.algorithm} {path_free(arguments.dataset)} {arguments.test_envs} {arguments.trial_seed}"
-        settings = {**dataclasses.asdict(arguments), **{f"hparams.{name}": value for name, value in hparams.items()}}
+        settings = {**arguments.values, **{f"hparams.{name}": value for name, value in hparams.items()}}
         self.tracking.start(arguments.track, Tracked(self.folder.path, name, settings, first))
         self.started = self.last = self.counted_from = time.monotonic()
 

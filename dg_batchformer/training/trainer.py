@@ -1,6 +1,5 @@
 """One run, from its arguments to its records; an interrupted run resumes."""
 
-import dataclasses
 import math
 import sys
 import time
@@ -177,7 +176,7 @@ class Trainer:
             **self.origin,
             "environments": self.environments,
             "hparams": self.hparams,
-            "args": dataclasses.asdict(self.arguments),
+            "args": self.arguments.values,
         }
         self.claim.keep()
         if hasattr(self.algorithm, "on_validation"):

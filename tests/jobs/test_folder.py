@@ -211,7 +211,7 @@ def test_of_several_at_once_with_different_data_one_goes_on(tmp_path):
 
 def finished(job, *lines):
     """Marks a run done; without lines its results are those of a sound one."""
-    sound = json.dumps(record(0, [0.5] * 4, [0.5] * 4, vars(job.arguments))) + "\n"
+    sound = json.dumps(record(0, [0.5] * 4, [0.5] * 4, job.arguments.values)) + "\n"
     (job.folder / RESULTS).write_text("".join(lines) or sound)
     (job.folder / DONE).touch()
     return sound
