@@ -26,6 +26,7 @@ from dg_batchformer.runs.arguments import (
     PREDICTED,
     STAGES,
     TRACKERS,
+    Role,
     RunArguments,
     names_of,
     parse_hparams,
@@ -172,7 +173,9 @@ def run_in(folder: RunFolder, **changed: Any) -> Run:
     """The run of a folder, with some arguments changed, such as the place of moved data."""
     lines = [*files.last_lines(folder / files.RESULTS, 1), *files.last_lines(folder / files.PROGRESS, 1)]
     try:
-        known = {name: value for name, value in json.loads(lines[0])["args"].items() if name in FIELDS}
+        recorded = json.loads(lines[0])["args"]
+        # What concerns its launch, such as a tracker's package, is not needed again.
+        known = {name: recorded[name] for name in names_of(*IDENTITY, Role.DATA) if name in recorded}
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} has no record of a run: expected a folder that `train` has written") from error
     return resolve(RunArguments(**{**known, "output_dir": str(folder), **changed}))

@@ -212,6 +212,12 @@ def test_saved_predictions_of_a_frozen_backbone_and_of_test_splits_name_images(t
             assert record["env1_test_confusion"]
 
 
+def test_a_model_needs_no_package_of_its_launch(tmp_path, monkeypatch):
+    train(tmp_path, "--save_predictions", "test")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run_in(RunFolder(tmp_path)).arguments.save_predictions is None
+
+
 def test_save_predictions_needs_its_packages(tmp_path, capsys, monkeypatch):
     given = ["train", "--output_dir", str(tmp_path / "run"), "--save_predictions"]
     assert cli.main([*given, "left"]) == 2
