@@ -88,7 +88,7 @@ class RunFolder:
         return self.path.name
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name; without a `Path`, which takes longer than the look itself."""
+        """Whether a file of this name can be seen; without a `Path`, which takes longer than the look itself."""
         return os.path.exists(f"{self.path}/{name}")
 
     @property
@@ -97,8 +97,8 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder holds a run, started or planned."""
-        return any(map(self.has, (files.JOB, *files.WRITTEN)))
+        """Whether the folder holds a run, started or planned; OSError if it cannot be read."""
+        return any((self / name).exists() for name in (files.JOB, *files.WRITTEN))
 
     @property
     def begun(self) -> bool:
