@@ -166,7 +166,7 @@ def evaluate(
     in a split; `by_class` adds `env{i}_in_by_class` (or `test`), a list. `validation_loss` is the mean over the
     training environments of the cross-entropy on their out-splits. `progress` is called after each batch with the
     images done and their number; if `augment` is given, it augments the images of the training environments, as
-    DomainBed does. `see` gets the logits of each split, with its environment and name.
+    DomainBed does. `see` gets the logits of each batch, with its environment and split.
     """
     algorithm.eval()
     parts = [("in", one.inside) if one.test is None else ("test", one.test) for one in splits]
@@ -176,17 +176,16 @@ def evaluate(
     for i, split in enumerate(splits):
         generator = augment if i in training_envs else None
         for name, indices in (parts[i], ("out", split.out)):
-            evaluated, seen = [], []
+            evaluated = []
             for chunk in torch.split(indices, EVALUATION_BATCH[compute.device]):
                 draws = augmentation(dataset.environments[i], len(chunk), generator) if generator else None
                 logits = logits_of(algorithm, dataset, Samples(i, chunk, draws), compute)
                 labels = sent(dataset.environments[i].labels[chunk], compute.device)
                 evaluated.append(correct_and_loss(logits, labels))
-                seen += [logits] if see else []
+                if see:
+                    see(i, name, logits)
                 n_done += len(chunk)
                 progress(n_done, n_images)
-            if see:
-                see(i, name, torch.cat(seen))
             hits, sums = zip(*evaluated, strict=True)
             # Counted by class on the CPU, which has the labels: on a GPU `bincount` would wait.
             correct, loss = torch.cat(hits).cpu(), float(torch.stack(sums).double().sum())

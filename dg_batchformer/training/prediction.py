@@ -29,6 +29,9 @@ from dg_batchformer.training.compute import EVALUATION_BATCH, Compute, logits_of
 from dg_batchformer.training.features import with_features
 from dg_batchformer.training.setup import Setup, load_data, run_splits
 
+SPLITS = ("in", "out", "test")
+"""The names of the parts of a `Split`, in their order."""
+
 MOST_CLASSES = 100
 """Records have no confusion matrix of more classes; the files of predictions have what makes one."""
 
@@ -124,20 +127,23 @@ def predict(run: Run, model: str, environment: int | None = None, split: str | N
     if environment is not None and not 0 <= environment < len(names):
         listed = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
         raise InputError(f"--environment {environment} is out of range: expected one of {listed}")
-    raw, compute = load_data(run.arguments), Compute.from_run(run)
-    dataset = with_features(run.protocol.prepared(raw), run.hparams)
+    compute = Compute.from_run(run)
+    dataset = with_features(run.protocol.prepared(load_data(run.arguments)), run.hparams)
     algorithm = load_model(run, dataset, run.folder / model)
     splits = run_splits(run, dataset)
     if split == "test" and splits[0].test is None:
         raise InputError(f"--split test: {run.arguments.dataset} has no test splits, expected in or out")
     for i in range(len(names)) if environment is None else [environment]:
-        for name, indices in zip(("in", "out", "test"), splits[i], strict=True):
+        for name, indices in zip(SPLITS, splits[i], strict=True):
             if indices is not None and split in (None, name):
-                samples = raw.sample_names(i)
-                logits = all_logits(algorithm, dataset, i, indices, compute)
-                own = [samples[k] for k in indices.tolist()]
-                labels = dataset.environments[i].labels[indices]
-                yield Predictions(names[i], name, own, labels, logits, dataset.classes)
+                yield of_split(dataset, i, name, indices, all_logits(algorithm, dataset, i, indices, compute))
+
+
+def of_split(dataset: Dataset, i: int, split: str, indices: Tensor, logits: Tensor) -> Predictions:
+    """The predictions of a split of environment i, from its logits (n, classes) on the CPU."""
+    environment, names = dataset.environments[i], dataset.sample_names(i)
+    samples = [names[k] for k in indices.tolist()]
+    return Predictions(environment.name, split, samples, environment.labels[indices], logits, dataset.classes)
 
 
 def predict_folder(run: Run, model: str, folder: Path, classes: Sequence[str]) -> Predictions:
@@ -193,35 +199,35 @@ class Saver:
 
     def __init__(self, setup: Setup, step: int | str) -> None:
         self.setup, self.step = setup, step
-        self.predictions: list[Predictions] = []
-        self.details: dict[str, Any] = {}
+        self.logits: dict[tuple[int, str], list[Tensor]] = {}
 
     def see(self, i: int, split: str, logits: Tensor) -> None:
-        """Takes the logits of a split of environment i."""
-        run, dataset = self.setup.run, self.setup.dataset
-        if i not in run.predicted_envs:
-            return
-        own = self.setup.splits[i]
-        indices = {"in": own.inside, "out": own.out, "test": own.test}[split]
-        assert indices is not None  # an evaluated split has samples
-        labels, logits = dataset.environments[i].labels[indices], logits.cpu()
-        names = dataset.sample_names(i)
-        samples = [names[k] for k in indices.tolist()]
-        self.predictions.append(
-            Predictions(dataset.environments[i].name, split, samples, labels, logits, dataset.classes)
-        )
-        # A run that diverges has no quality; its validation loss ends it.
-        if split != "out" and logits.isfinite().all():
-            found = quality(logits, labels)
-            details: dict[str, Any] = {"ece": found.calibration, "brier": found.brier, "nll": found.nll}
-            if len(dataset.classes) <= MOST_CLASSES:
-                details[CONFUSION] = found.confusion.tolist()
-            self.details |= {detail_name(i, split, name): value for name, value in details.items()}
+        """Takes the logits of a batch of environment i; batches are in the order of the split."""
+        if i in self.setup.run.predicted_envs:
+            self.logits.setdefault((i, split), []).append(logits)
 
     def write(self) -> dict[str, Any]:
         """Writes the predictions, if any, into the folder of the run; returns their quality for the record."""
-        if not self.predictions:
+        if not self.logits:
             return {}
+        predictions: list[Predictions] = []
+        details: dict[str, Any] = {}
+        for (i, split), batches in self.logits.items():
+            indices = dict(zip(SPLITS, self.setup.splits[i], strict=True))[split]
+            assert indices is not None  # an evaluated split has samples
+            one = of_split(self.setup.dataset, i, split, indices, torch.cat(batches).cpu())
+            predictions.append(one)
+            # A run that diverges has no quality; its validation loss ends it.
+            if split != "out" and one.logits.isfinite().all():
+                details |= {detail_name(i, split, name): value for name, value in details_of(one).items()}
         name = f"predictions_{self.step}" if isinstance(self.step, str) else f"predictions_step{self.step}"
-        write(self.predictions, self.setup.run.folder / f"{name}.parquet")
-        return self.details
+        write(predictions, self.setup.run.folder / f"{name}.parquet")
+        return details
+
+
+def details_of(predictions: Predictions) -> dict[str, Any]:
+    """The quality of predictions with labels, as a record has it."""
+    assert predictions.labels is not None
+    found = quality(predictions.logits, predictions.labels)
+    details: dict[str, Any] = {"ece": found.calibration, "brier": found.brier, "nll": found.nll}
+    return details | ({CONFUSION: found.confusion.tolist()} if len(predictions.classes) <= MOST_CLASSES else {})
