@@ -173,7 +173,7 @@ def has_free_batch_norm(module: nn.Module) -> bool:
     return any(norm.training for norm in batch_norms(module))
 
 
-DETAILS = {"image_size": "px", "feature_views": "augmented views"}
+UNITS = {"image_size": "px", "feature_views": "augmented views"}
 """hparams that belong to the name of a backbone in records, with their units."""
 
 
@@ -190,7 +190,7 @@ def describe(featurizer: nn.Module, hparams: Mapping[str, Any]) -> dict[str, str
         own = isinstance(featurizer, MLP | ConvNet | WideResNet)
         name, weights = type(featurizer).__name__, "random" if own else "unknown"
     if isinstance(featurizer, Head | Backbone):
-        name += "".join(f", {hparams[key]} {what}" for key, what in DETAILS.items() if hparams.get(key))
+        name += "".join(f", {hparams[key]} {what}" for key, what in UNITS.items() if hparams.get(key))
     mode = "none" if not batch_norms(featurizer) else "free" if has_free_batch_norm(featurizer) else "frozen"
     return {"backbone": name, "weights": weights, "batch_norm": mode}
 

@@ -15,7 +15,7 @@ from dg_batchformer.errors import InputError, sentence
 from dg_batchformer.jobs.folder import check_folder, check_results, compare_data, tidy, versions_note, write
 from dg_batchformer.jobs.launchers import Dummy, Launcher
 from dg_batchformer.jobs.plan import Job, Sweep, plan
-from dg_batchformer.jobs.precision import with_precision
+from dg_batchformer.jobs.precision import whole_step, with_precision
 from dg_batchformer.jobs.status import duration, finished_runs, look, mean_seconds, summary
 from dg_batchformer.jobs.workers import warm_up
 from dg_batchformer.runs import resolve
@@ -135,23 +135,16 @@ def probe_seconds(setup: Setup, threads: int) -> float:
     """
     import torch
 
-    from dg_batchformer.contracts import update
     from dg_batchformer.data.environments import Samples
     from dg_batchformer.training.compute import EVALUATION_BATCH, logits_of
 
     torch.set_num_threads(threads)
     batches = setup.minibatches()
 
-    def probe() -> None:
-        minibatches = next(batches)
-        with setup.compute.autocast():
-            values = update(setup.algorithm, minibatches)
-        [float(value) for value in values.values()]  # waits for a GPU
-
-    probe()
+    whole_step(setup, next(batches))
     started = time.monotonic()
     for _ in range(PROBE_STEPS):
-        probe()
+        whole_step(setup, next(batches))
     per_step = (time.monotonic() - started) / PROBE_STEPS
     setup.algorithm.eval()
     chunk = setup.splits[0].inside[: EVALUATION_BATCH[setup.compute.device]]

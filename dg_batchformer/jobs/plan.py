@@ -135,11 +135,10 @@ def _check(sweep: Sweep) -> None:
     problems += [f"two datasets are called {name}: expected different names" for name in names if names.count(name) > 1]
     problems += number_problems(sweep.common) + folder_problems(Path(sweep.common.output_dir))
     problems.attempt(find_protocol, sweep.common.protocol, sweep.n_hparams - 1)
+    known: list[Hyperparameter] = []
     for dataset in sweep.datasets:
         found = preset_problems(sweep.common.preset, dataset, sweep.n_hparams - 1)
         problems += [problem for problem in found if problem not in problems]
-    known: list[Hyperparameter] = []
-    for dataset in sweep.datasets:
         benchmark = problems.attempt(find_benchmark, dataset)
         if benchmark and sweep.n_test_envs > 0 and not test_env_sets(benchmark, sweep):
             problems.append(

@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dg_batchformer import machine
 from dg_batchformer.errors import InputError
@@ -14,6 +15,10 @@ from dg_batchformer.jobs.launchers import Launcher
 from dg_batchformer.jobs.plan import Job, Sweep, plan
 from dg_batchformer.runs import resolve
 from dg_batchformer.runs.arguments import AUTO, PRECISIONS
+
+if TYPE_CHECKING:
+    from dg_batchformer.data.batches import Minibatches
+    from dg_batchformer.training.setup import Setup
 
 TURNS = 3
 GAIN = 1.05
@@ -46,11 +51,19 @@ def _with(sweep: Sweep, precision: str) -> Sweep:
     return dataclasses.replace(sweep, common=dataclasses.replace(sweep.common, precision=precision))
 
 
+def whole_step(setup: Setup, minibatches: Minibatches) -> None:
+    """An update, until its work is done on a GPU too."""
+    from dg_batchformer.contracts import update
+
+    with setup.compute.autocast():
+        values = update(setup.algorithm, minibatches)
+    [float(value) for value in values.values()]  # waits for a GPU
+
+
 def step_seconds(job: Job, threads: int) -> dict[str, float]:
     """The median seconds of a step of a run in each precision that the machine supports, turn by turn."""
     import torch
 
-    from dg_batchformer.contracts import update
     from dg_batchformer.training.setup import Setup, load_data
 
     torch.set_num_threads(threads)
@@ -68,9 +81,7 @@ def step_seconds(job: Job, threads: int) -> dict[str, float]:
         for setup, minibatches, found in sides.values():
             batch = next(minibatches)
             started = time.monotonic()
-            with setup.compute.autocast():
-                values = update(setup.algorithm, batch)
-            [float(value) for value in values.values()]  # waits for a GPU
+            whole_step(setup, batch)
             if turn:
                 found.append(time.monotonic() - started)
     return {precision: statistics.median(found) for precision, (_, _, found) in sides.items()}

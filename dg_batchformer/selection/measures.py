@@ -33,9 +33,9 @@ def value(choice: Choice, column: str) -> float:
 
 def confusion(cell: Cell) -> dict[str, Any] | None:
     """The counts (classes, classes) of a cell over its chosen checkpoints, rows are labels; None if not recorded."""
-    matrices = [matrix for choice in cell.choices for matrix in choice.recorded(CONFUSION)]
-    whole = bool(cell.choices) and all(choice.recorded(CONFUSION) for choice in cell.choices)
-    if not whole or len({(len(one), *map(len, one)) for one in matrices}) > 1:
+    recorded = [choice.recorded(CONFUSION) for choice in cell.choices]
+    matrices = [matrix for own in recorded for matrix in own]
+    if not recorded or not all(recorded) or len({(len(one), *map(len, one)) for one in matrices}) > 1:
         return None
     return {"classes": classes_of(cell.choices, len(matrices[0])), "counts": np.sum(matrices, axis=0).tolist()}
 
